@@ -1,0 +1,5 @@
+"""`python -m faultkit`."""
+
+from faultkit.cli import main
+
+main()

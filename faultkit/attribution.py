@@ -1,0 +1,82 @@
+"""Who sent each RST, and why: read off the witnesses alone, never off the promise. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from faultkit.reasons import REASONS
+from faultkit.segments import form
+from faultkit.transcript import Packet, Reset, Transcript
+
+
+@dataclass(frozen=True, slots=True)
+class Attribution:
+    """One reset: whose end it came from, the kernel's reason, and whether the kernel said so or it is inferred."""
+
+    by: str
+    reason: str  # "" where nothing tells
+    inferred: bool
+    sentences: str
+
+
+def attribute(transcript: Transcript) -> list[Attribution]:
+    """Every RST of the transcript, in order: from the packets if they were captured, else from the kernel's events."""
+    sent = [reset for reset in transcript.resets if reset.direction == "sent"]
+    if "wire" in transcript.absent:
+        return [_traced(reset, transcript) for reset in sent]
+    rsts = [packet for packet in transcript.packets if "RST" in packet.flags]
+    return [_captured(packet, rsts, sent, transcript) for packet in rsts]
+
+
+def _traced(reset: Reset, transcript: Transcript) -> Attribution:
+    by = transcript.role(reset.source)
+    return Attribution(by, reset.reason, False, f"The {by}'s kernel sent it. {_said(reset)}")
+
+
+def _said(reset: Reset) -> str:
+    meaning = REASONS[reset.reason].meaning if reset.reason in REASONS else "a reason that this version does not know"
+    where = f" in state {reset.state}" if reset.state else ""
+    return f"The kernel's own reason is {reset.reason}{where}: {meaning}."
+
+
+def _captured(packet: Packet, rsts: Sequence[Packet], sent: Sequence[Reset], transcript: Transcript) -> Attribution:
+    by = transcript.role(packet.source)
+    flags = ",".join(packet.flags)
+    if form(packet) == "active":
+        who = f"The {by}'s socket sent it: {flags} with window {packet.window}, the form of a socket that aborts."
+    else:
+        who = f"The {by}'s stack sent it, not a socket: {flags} with window 0 and no options, the form of an answer."
+    events = [reset for reset in sent if (reset.source, reset.destination) == (packet.source, packet.destination)]
+    if events:
+        # The n-th RST of a direction is its n-th event.
+        same = [p for p in rsts if (p.source, p.destination) == (packet.source, packet.destination)]
+        event = events[min(same.index(packet), len(events) - 1)]
+        return Attribution(by, event.reason, False, f"{who} {_said(event)}")
+    if transcript.alone and not transcript.counters.get("TcpOutRsts"):
+        return Attribution(
+            by, "", True, f"{who} No kernel counted a reset (TcpOutRsts stands still), so a firewall made it."
+        )
+    reason, clue = _inferred(packet, transcript)
+    if not reason:
+        return Attribution(by, "", True, f"{who} Which reason the kernel had cannot be told from here.")
+    return Attribution(by, reason, True, f"{who} Inferred from {clue}: {REASONS[reason].meaning} ({reason}).")
+
+
+def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
+    """The reason and the clue that gives it away; "" where several fit or none."""
+    if form(packet) == "stack" and "ACK" in packet.flags:
+        return "NO_SOCKET", "its answering a SYN"
+    fitting = [
+        name
+        for name, reason in REASONS.items()
+        if reason.form == form(packet) and reason.counter and transcript.counters.get(reason.counter)
+    ]
+    if len(fitting) == 1:
+        return fitting[0], REASONS[fitting[0]].counter
+    if fitting or form(packet) == "active":
+        return "", ""
+    before = transcript.packets[: transcript.packets.index(packet)]
+    if any("FIN" in p.flags and (p.source, p.destination) == (packet.source, packet.destination) for p in before):
+        return "TCP_TIMEWAIT_SOCKET", "its own FIN before it"
+    return "NO_SOCKET", "there being no FIN before it"

@@ -1,0 +1,284 @@
+# A firewall drops an established connection without a word. The end that is idle dies by its keepalive probes:
+# ETIMEDOUT after idle + interval * count (tcp(7)). The end that sends waits for an acknowledgement, for tcp_retries2
+# tries (about 15 minutes by default), then ETIMEDOUT; or, if the firewall opens before that, its next try meets a host
+# that has forgotten the connection: RST, reason NO_SOCKET, ECONNRESET. Keepalive does nothing for the sender.
+# What OUTPUT drops never reaches the capture; what INPUT drops is captured and lost.
+# Where the sender's own OUTPUT chain drops, its kernel knows that the segment never left (tcp_transmit_skb() fails), so
+# it stays unsent and the persist timer tries again (tcp_probe_timer()): no retransmission is counted. Where the network
+# drops, or IP_MINTTL does (--drop-with socket), the retransmission timer does (tcp_retransmit_timer()), one doubling
+# later. Both count tcp_retries2. Measured on Linux 6.18 with tcp_retries2 = 3: 3.1 s and 6.9 s.
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import trio
+
+from faultkit import sockets
+from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.errors import Misuse
+from faultkit.play import Play
+from faultkit.stage import sysctl
+from faultkit.verdict import AtLeast, Promise, Rst
+from faultkit.witness.calls import Socket
+
+EXPIRY = "client's keepalive expiry (probes)"
+RETRIES = "server's tcp_retries2 expiry"
+TICK = b"tick\n"
+EVERY = 0.5  # seconds between the server's sends
+
+
+@dataclass(frozen=True)
+class IdleFirewall(Options):
+    keepalive_seconds: float = option(
+        2.0,
+        "TCP_KEEPIDLE of the client: idle time before the first probe",
+        unit="ms",
+        least=1000,
+        most=32767000,
+        multiple=1000,
+    )
+    # What libuv sets beside the idle time that Node's setKeepAlive is given: 1 s and 10 probes.
+    interval_seconds: float = option(
+        1.0, "TCP_KEEPINTVL: time between probes", unit="ms", least=1000, most=32767000, multiple=1000
+    )
+    count: int = option(10, "TCP_KEEPCNT: unanswered probes until the end", least=1, most=127)
+    kernel_defaults: bool = option(False, "leave interval and count to the kernel: 75 s x 9, the 12-minute version")
+    gap_seconds: float = option(0.1, "time between the OUTPUT rule and the INPUT rule", unit="ms", least=0, most=60000)
+    port: int = option(7654, "the server's port", least=1, most=65535)
+    drop_with: str = option(
+        "auto", "what drops: auto takes the first that this machine has", choices=("auto", "iptables", "nft", "socket")
+    )
+    no_heal: bool = option(False, "never open the firewall again: the server runs into tcp_retries2")
+    retries2: int | None = option(
+        None,
+        "net.ipv4.tcp_retries2 of the namespace, with --no-heal; default the kernel's (15: 15 minutes)",
+        least=1,
+        most=15,
+    )
+
+    def check(self) -> None:
+        if self.retries2 is not None and not self.no_heal:
+            raise Misuse("--retries2 decides nothing while the firewall is opened again: add --no-heal")
+
+    def probing(self) -> tuple[float, int]:
+        """Interval in seconds and count, the kernel's own where they are left to it."""
+        if self.kernel_defaults:
+            return int(sysctl.read("ipv4.tcp_keepalive_intvl")), int(sysctl.read("ipv4.tcp_keepalive_probes"))
+        return self.interval_seconds, self.count
+
+    @property
+    def expiry(self) -> float:
+        """Seconds after the client last heard."""
+        interval, count = self.probing()
+        return float(self.keepalive_seconds + interval * count)
+
+
+def exhaustion(options: IdleFirewall, play: Play) -> float:
+    """Seconds after the first lost send until tcp_retries2 is exhausted.
+
+    The timeouts start at TCP_RTO_MIN, 0.2 s, and double up to TCP_RTO_MAX, 120 s. The persist timer gives up at the try
+    after `retries2` unanswered ones (tcp_probe_timer()). The retransmission timer counts from the first retransmission
+    (retransmits_timed_out()), so it takes one timeout more, and a tail loss probe of 0.2 s goes before (RFC 8985).
+    """
+    retries = options.retries2 or int(sysctl.read("ipv4.tcp_retries2"))
+    timeouts = [min(0.2 * 2.0**n, 120.0) for n in range(retries + 2)]
+    return sum(timeouts[:-1]) if play.tool else 0.2 + sum(timeouts)
+
+
+def _check_order(options: IdleFirewall, play: Play) -> None:
+    if options.no_heal and not play.tool and exhaustion(options, play) < options.expiry:
+        raise Misuse(
+            f"idle-firewall: the server would end after {exhaustion(options, play):g} s, before the client's keepalive "
+            f"({options.expiry:g} s), and without a firewall its host would then answer the probes: take a higher "
+            "--retries2, a shorter --keepalive, or --drop-with iptables"
+        )
+
+
+async def prepare(play: Play) -> None:
+    """Decide what drops: a firewall's command, or the sockets themselves."""
+    await play.choose_tool(play.options.drop_with)
+    _check_order(play.options, play)
+
+
+class _Wall:
+    """The thing in between. Step 1 cuts server to client, step 2 client to server."""
+
+    def __init__(self, play: Play, client: Socket) -> None:
+        self._play = play
+        self._ends = (client, play.accepted[0])
+
+    async def drop(self, step: int) -> None:
+        if self._play.tool:
+            await self._play.apply("idle-firewall", step, port=self._play.options.port)
+        else:
+            deaf = self._ends[step - 1]
+            sockets.black_hole(deaf)
+            self._play.step("black hole", f"the {deaf.role}'s socket drops every segment that arrives")
+
+    async def heal(self) -> None:
+        if self._play.tool:
+            await self._play.lift()
+        else:
+            sockets.heal(self._ends[1])
+            self._play.step("black hole", "the server's socket hears again")
+
+
+async def server(play: Play) -> None:
+    listener = play.listen(play.options.port)
+    connection = await listener.accept()
+    assert connection is not None
+    play.accepted.append(connection)
+    await fault(connection, play)
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    """Send every half second until the client is gone, then wait for what the kernel says."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_send_regularly, connection, play)
+        await connection.readable()  # the client never sends anything: this is an error
+        nursery.cancel_scope.cancel()
+    told = await connection.recv(65536)
+    if play.options.no_heal:
+        cut_ns = play.transcript.steps[0].time_ns
+        lost = next(c for c in play.transcript.calls if (c.role, c.name) == ("server", "send") and c.began_ns > cut_ns)
+        play.measure(RETRIES, predicted=exhaustion(play.options, play), measured=(told.ended_ns - lost.ended_ns) / 1e9)
+
+
+async def _send_regularly(connection: Socket, play: Play) -> None:
+    while not play.cue("expired").is_set():
+        await connection.send(TICK)
+        with trio.move_on_after(EVERY):
+            await play.cue("expired").wait()
+
+
+async def script(play: Play) -> None:
+    options: IdleFirewall = play.options
+    interval, count = options.probing()
+    client = play.socket("client")
+    if options.kernel_defaults:
+        sockets.keepalive(client, idle_seconds=int(options.keepalive_seconds))
+    else:
+        sockets.keepalive(
+            client, idle_seconds=int(options.keepalive_seconds), interval_seconds=int(interval), count=count
+        )
+    if options.retries2 is not None:
+        play.sysctl("ipv4.tcp_retries2", options.retries2)
+    await client.connect(await play.serving())
+    heard = await client.recv(65536)
+    wall = _Wall(play, client)
+    await wall.drop(1)
+    await trio.sleep(options.gap_seconds)
+    await wall.drop(2)
+    probes = tuple(options.keepalive_seconds + interval * n for n in range(count))
+    play.expect(tick="keepalive probe", end="ETIMEDOUT at the client", ticks=probes, ends=options.expiry)
+    while (told := await client.recv(65536)).data:
+        heard = told
+    play.measure(EXPIRY, predicted=options.expiry, measured=(told.ended_ns - heard.ended_ns) / 1e9)
+    _note_clocks(play)
+    if not options.no_heal:
+        await wall.heal()
+    play.cue("expired").set()
+
+
+def _note_clocks(play: Play) -> None:
+    """Which clock killed the client, and which one is at work in the server, by the kernel's own numbers."""
+    if sockets.state(play.accepted[0].raw) == "CLOSED":
+        return  # the server's own clock was faster
+    interval, count = play.options.probing()
+    play.step(
+        "client",
+        f"killed by its keepalive: idle {play.options.keepalive_seconds:g} s, then {count} probes, {interval:g} s apart",
+    )
+    clock = sockets.clock(play.accepted[0].raw)
+    if clock.unacknowledged:
+        play.step(
+            "server",
+            f"its retransmission timer is at work: {clock.retransmits} retransmissions unanswered, keepalive would be silent",
+        )
+    else:
+        play.step(
+            "server",
+            f"its persist timer is at work: {clock.probes} tries, {clock.unsent} bytes unsent, "
+            "since its own OUTPUT chain lets nothing go; keepalive would be silent",
+        )
+
+
+def promise(options: IdleFirewall, play: Play) -> Promise:
+    opening = ("client SYN", "server SYN,ACK", "server PSH,ACK n +", "client RST,ACK")
+    ended: tuple[str, ...]
+    resets: tuple[Rst, ...]
+    if options.no_heal:
+        last = "recv ETIMEDOUT"
+        # Without a firewall the forgotten connection's retransmissions do reach the client's host, and the server is deaf
+        # to its answers.
+        ended = () if play.tool else ("client RST *",)
+        resets = (Rst("client", "TCP_KEEPALIVE_TIMEOUT"), *(() if play.tool else (Rst("client", "NO_SOCKET", " *"),)))
+        measured: tuple[str, ...] = (EXPIRY, RETRIES)
+        seconds = max(options.expiry, exhaustion(options, play))
+    else:
+        last = "recv ECONNRESET"
+        # What OUTPUT dropped was never captured, so the first try that gets through is new to the wire.
+        ended = ("server PSH,ACK n *", "client RST")
+        resets = (Rst("client", "TCP_KEEPALIVE_TIMEOUT"), Rst("client", "NO_SOCKET"))
+        measured = (EXPIRY,)
+        seconds = options.expiry * 2.2  # the next try after the expiry may be as far away again
+    return Promise(
+        calls={
+            "client": ("connect ok", "recv n +", "recv ETIMEDOUT"),
+            "server": ("accept ok", "send n +", last),
+        },
+        packets=opening + ended,
+        resets=resets,
+        counters={
+            "TcpExtTCPKeepAlive": options.probing()[1],
+            "TcpExtTCPAbortOnTimeout": 2 if options.no_heal else 1,
+            "TcpOutRsts": AtLeast(1) if options.no_heal and not play.tool else len(resets),
+            "TcpEstabResets": 2,
+            **({} if play.tool else {"TcpRetransSegs": AtLeast(1)}),
+        },
+        measurements=measured,
+        seconds=seconds,
+    )
+
+
+def doing(options: IdleFirewall) -> str:
+    interval, count = options.probing()
+    return (
+        f"A firewall silently drops an established connection on which the server sends every {EVERY:g} s; the client "
+        f"probes it after {options.keepalive_seconds:g} s, then {count} times {interval:g} s."
+    )
+
+
+CAUSE = Cause(
+    name="idle-firewall",
+    family="middlebox",
+    summary="packets silently dropped: ETIMEDOUT here, ECONNRESET there",
+    doing=doing,
+    story=(
+        "Packets vanish, and nobody is told. Two clocks run, one at each end. The client is idle, so its keepalive probes "
+        "decide: ETIMEDOUT after idle + interval × count (tcp(7)), and a RST that is dropped too. The server has data "
+        "unacknowledged, so its retransmission or persist timer decides: about 15 minutes (tcp_retries2), keepalive or "
+        "not. If the firewall opens before that, the next try meets a host that has forgotten the connection: RST, "
+        "ECONNRESET. Otherwise the server, too, ends with ETIMEDOUT, and sends no RST."
+    ),
+    options=IdleFirewall,
+    prepare=prepare,
+    server=server,
+    script=script,
+    fault=fault,
+    promise=promise,
+    lookalikes=(
+        LookAlike("keepalive-timeout", "one dead host instead of a cut path: the server's own timers have stopped too"),
+        LookAlike("closed-port", "connect() fails at once: somebody answers"),
+    ),
+    met=(
+        "cloud NAT gateways and load balancers that forget a flow after 60 s to 350 s idle, and drop what comes later",
+        "a stateful firewall after a failover or a reload without connection tracking state",
+        "`read ETIMEDOUT` in Node some 12 s (setKeepAlive(true, 2000)) or 12 minutes (the kernel's defaults) after the cut",
+    ),
+    remedy=(
+        "keepalive on both ends, with an idle time shorter than the shortest idle timeout in between",
+        "TCP_USER_TIMEOUT for the end that sends: keepalive does nothing while data is unacknowledged",
+        "firewalls: reject with tcp-reset instead of dropping, so that the ends learn at once",
+    ),
+)

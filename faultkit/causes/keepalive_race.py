@@ -1,0 +1,252 @@
+# An HTTP/1.1 server closes a connection that was idle too long, and the client's next request crosses the FIN
+# (RFC 9112 section 9.5). Which error the client sees depends on where the FIN is at that moment, and the three places
+# are produced here by events, not by timing:
+#   unsent       the request is in the server's receive buffer when it closes: RST,ACK, reason TCP_ABORT_ON_CLOSE
+#   in-flight    the FIN is sent and not there yet: the request meets FIN-WAIT, bare RST, reason TCP_ABORT_ON_DATA
+#   unprocessed  the FIN is in the client's kernel, the program has not looked: reason TCP_TIMEWAIT_SOCKET
+# In the first two recv gives ECONNRESET. In the third the client is in CLOSE-WAIT, where a RST sets EPIPE, not
+# ECONNRESET (tcp_reset()): recv gives EOF, the next send EPIPE. Hence nginx's two log lines for one race.
+# Unprocessed needs the FIN acknowledged before the request goes out, else it would be TCP_ABORT_ON_DATA. The kernel
+# delays that acknowledgement (40 ms; tcp_fin() enters pingpong mode, and TCP_QUICKACK does nothing while the FIN sits in
+# the receive queue), so the client waits until the server's end has left FIN-WAIT-1.
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import h11
+import trio
+
+from faultkit import sockets
+from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.errors import Misuse
+from faultkit.play import Play
+from faultkit.verdict import Promise, Rst
+from faultkit.witness.calls import Socket
+from faultkit.witness.kernel import tcp_state
+
+
+@dataclass(frozen=True)
+class KeepaliveRace(Options):
+    timeout_seconds: float = option(0.5, "the server's idle keep-alive timeout", unit="ms", least=1, most=3600000)
+    fin: str = option(
+        "unsent", "where the server's FIN is when the request is sent", choices=("unsent", "in-flight", "unprocessed")
+    )
+    sweep: str | None = option(
+        None, "hunt the race by timing instead: intervals in ms, e.g. 501:450", metavar="FROM:TO"
+    )
+
+    def check(self) -> None:
+        if self.sweep is not None:
+            intervals(self.sweep)
+
+
+def intervals(sweep: str) -> list[int]:
+    """The intervals of a sweep in ms, by steps of 1, downwards or upwards."""
+    first, colon, last = sweep.partition(":")
+    if not (colon and first.isdecimal() and last.isdecimal() and 0 < int(first) <= 60000 and 0 < int(last) <= 60000):
+        raise Misuse(f"--sweep {sweep} is not FROM:TO in milliseconds, each 1 to 60000: take 501:450")
+    down = -1 if int(first) > int(last) else 1
+    return list(range(int(first), int(last) + down, down))
+
+
+async def server(play: Play) -> None:
+    listener = play.listen()
+    if play.options.sweep is None:
+        connection = await listener.accept()
+        assert connection is not None
+        await fault(connection, play)
+        return
+    async with trio.open_nursery() as nursery:
+
+        async def accept_all() -> None:
+            while (connection := await listener.accept()) is not None:
+                nursery.start_soon(fault, connection, play)
+
+        nursery.start_soon(accept_all)
+        await play.cue("swept").wait()
+        nursery.cancel_scope.cancel()
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    """HTTP/1.1 until the client has been idle for the timeout, then the close."""
+    http = h11.Connection(h11.SERVER)
+    while await _answer(connection, http):
+        http.start_next_cycle()
+        with trio.move_on_after(play.options.timeout_seconds) as idle:
+            await connection.readable()
+        if idle.cancelled_caught:
+            break
+    if play.options.sweep is None:
+        play.step("server", f"idle for {play.options.timeout_seconds * 1000:g} ms: closes the connection")
+        if play.options.fin == "unsent":
+            play.cue("expired").set()
+            await connection.readable()
+            connection.unread()
+        elif play.options.fin == "in-flight":
+            sockets.whisper(connection)
+    connection.close()
+    play.cue("closed").set()
+
+
+async def _answer(connection: Socket, http: h11.Connection) -> bool:
+    """Read one request and answer it. False where the connection ended instead."""
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            told = await connection.recv(65536)
+            if told.outcome != str(len(told.data)):
+                return False
+            http.receive_data(told.data)
+        elif isinstance(event, h11.EndOfMessage):
+            break
+    body = b"hello\n"
+    response = http.send(h11.Response(status_code=200, headers=[("Content-Length", str(len(body)))]))
+    await connection.send(
+        (response or b"") + (http.send(h11.Data(body)) or b"") + (http.send(h11.EndOfMessage()) or b"")
+    )
+    return True
+
+
+def _request(http: h11.Connection, host: str) -> bytes:
+    request = http.send(h11.Request(method="GET", target="/", headers=[("Host", host)]))
+    return (request or b"") + (http.send(h11.EndOfMessage()) or b"")
+
+
+async def _exchange(client: Socket, http: h11.Connection, host: str) -> str:
+    """One request and its answer. Gives "answered", or what the failing call was told."""
+    sent = await client.send(_request(http, host))
+    if not sent.outcome.isdecimal():
+        return sent.told
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            told = await client.recv(65536)
+            if not told.data:
+                return told.told
+            http.receive_data(told.data)
+        elif isinstance(event, h11.EndOfMessage):
+            http.start_next_cycle()
+            return "answered"
+
+
+async def script(play: Play) -> None:
+    if play.options.sweep is not None:
+        await _sweep(play)
+        return
+    address = await play.serving()
+    client = play.socket("client")
+    http = h11.Connection(h11.CLIENT)
+    await client.connect(address)
+    await _exchange(client, http, str(address))
+    if play.options.fin == "unsent":
+        await play.cue("expired").wait()
+    else:
+        if play.options.fin == "in-flight":
+            sockets.hear_only_stack(client)
+        await play.cue("closed").wait()
+        if play.options.fin == "unprocessed":
+            await client.readable()
+            # The kernel has no event for an acknowledgement that goes out.
+            while tcp_state(address, client.address) == "FIN-WAIT-1":  # noqa: ASYNC110
+                await trio.sleep(0.002)
+            play.step("client", "its kernel has taken and acknowledged the FIN; the program has not looked")
+    request = _request(http, str(address))
+    await client.send(request)
+    await client.recv(65536)
+    if play.options.fin != "unprocessed":
+        await client.recv(65536)
+    await client.send(request)
+
+
+async def _sweep(play: Play) -> None:
+    """The classic hunt: keep one connection busy at intervals around the server's timeout, and hope."""
+    address = await play.serving()
+    tried = intervals(play.options.sweep)
+    play.expect(tick="request", end="the sweep", ticks=(), ends=sum(tried) / 1000)
+    client: Socket | None = None
+    for milliseconds in tried:
+        if client is None:
+            client, http = play.socket("client"), h11.Connection(h11.CLIENT)
+            await client.connect(address)
+            await _exchange(client, http, str(address))
+        await trio.sleep(milliseconds / 1000)
+        outcome = await _exchange(client, http, str(address))
+        play.tally(f"{milliseconds} ms", outcome)
+        if outcome != "answered":
+            client.close()
+            client = None
+    play.cue("swept").set()
+
+
+def promise(options: KeepaliveRace, play: Play) -> Promise:
+    if options.sweep is not None:
+        seconds = (sum(intervals(options.sweep)) / 1000 + options.timeout_seconds) * 1.2
+        return Promise(calls={}, packets=None, resets=None, counters=None, seconds=seconds)
+    client: tuple[str, ...] = ("connect ok", "send n", "recv n", "send n")
+    wire = ["client SYN", "server SYN,ACK", "client PSH,ACK n", "server PSH,ACK n"]
+    if options.fin == "unsent":
+        client += ("recv ECONNRESET", "recv EOF", "send EPIPE")
+        wire += ["client PSH,ACK n", "server RST,ACK"]
+        reason, resets, counters = "TCP_ABORT_ON_CLOSE", 2, {"TcpExtTCPAbortOnClose": 1}
+    elif options.fin == "in-flight":
+        client += ("recv ECONNRESET", "recv EOF", "send EPIPE")
+        wire += ["server FIN,ACK", "client PSH,ACK n", "server RST"]
+        reason, resets, counters = "TCP_ABORT_ON_DATA", 1, {"TcpExtTCPAbortOnData": 1}
+    else:
+        client += ("recv EOF", "send EPIPE")
+        wire += ["server FIN,ACK", "client PSH,ACK n", "server RST"]
+        reason, resets, counters = "TCP_TIMEWAIT_SOCKET", 1, {}
+    return Promise(
+        calls={"client": client, "server": ("accept ok", "recv n", "send n", "close ok")},
+        packets=wire,
+        resets=(Rst("server", reason),),
+        counters={**counters, "TcpEstabResets": resets, "TcpOutRsts": 1},
+        seconds=options.timeout_seconds,
+    )
+
+
+def doing(options: KeepaliveRace) -> str:
+    limit = f"{options.timeout_seconds * 1000:g} ms"
+    if options.sweep is not None:
+        tried = intervals(options.sweep)
+        return (
+            f"A client reuses its connection every {tried[0]} to {tried[-1]} ms; the server closes after {limit} idle."
+        )
+    where = {
+        "unsent": "the next request is already in its buffer",
+        "in-flight": "the next request crosses its FIN",
+        "unprocessed": "its FIN is in the client's kernel, and the client sends without looking",
+    }
+    return f"An HTTP server closes a connection idle for {limit} while {where[options.fin]}."
+
+
+CAUSE = Cause(
+    name="keepalive-race",
+    family="application",
+    summary="HTTP idle expiry: a request crosses the server's close",
+    doing=doing,
+    story=(
+        "The server's idle timer closes the connection at the moment in which the client reuses it (RFC 9112 section "
+        "9.5). A request that finds the server's socket closing or gone is answered with RST. Before the FIN has reached "
+        "the client its recv fails with ECONNRESET; once the FIN is there the client is in CLOSE-WAIT, and the kernel "
+        'turns the same reset into EOF, then EPIPE (tcp_reset()). nginx logs the one as "recv() failed (104: Connection '
+        'reset by peer)", the other as "upstream prematurely closed connection".'
+    ),
+    options=KeepaliveRace,
+    server=server,
+    script=script,
+    fault=fault,
+    promise=promise,
+    lookalikes=(
+        LookAlike("unread", "the same RST,ACK on a first request: no idle time before it"),
+        LookAlike("idle-firewall", "also after an idle time, but the request waits for seconds before it fails"),
+    ),
+    met=(
+        "502s from nginx, HAProxy or a cloud load balancer in front of Node (5 s), gunicorn (2 s) or uvicorn (5 s)",
+        '"socket hang up" and ECONNRESET in HTTP clients with a connection pool, on the first request after a pause',
+    ),
+    remedy=(
+        "let timeouts nest: the one who sends requests gives an idle connection up before the one who answers them does",
+        "retry an idempotent request once on a fresh connection when a reused one fails before any answer",
+    ),
+)

@@ -1,0 +1,170 @@
+# TCP keepalive ends a connection that has heard nothing for idle + interval * count seconds (RFC 9293 section 3.8.4,
+# tcp(7)): ETIMEDOUT for the program, and, unlike every other timeout in the kernel, a RST for the peer
+# (tcp_keepalive_timer()). Counter TCPAbortOnTimeout, reason TCP_KEEPALIVE_TIMEOUT.
+# Probes are not sent while data is unacknowledged: then only retransmission (tcp_retries2, about 15 minutes) or
+# TCP_USER_TIMEOUT ends the connection, with ETIMEDOUT and without a RST. The kernel counts the user timeout from the
+# first retransmission, about 200 ms after the data was sent.
+# Not idle-firewall: there the network drops, here the server's host does.
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from faultkit import sockets
+from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.errors import Misuse
+from faultkit.play import Play
+from faultkit.verdict import AtLeast, Promise, Rst
+from faultkit.witness.calls import Socket
+
+EXPIRY = "client's keepalive expiry"
+USER_TIMEOUT = "client's TCP_USER_TIMEOUT"
+
+
+@dataclass(frozen=True)
+class KeepaliveTimeout(Options):
+    # The bounds are the kernel's: MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL, MAX_TCP_KEEPCNT in include/net/tcp.h.
+    keepalive_seconds: float = option(
+        1.0, "TCP_KEEPIDLE: idle time before the first probe", unit="ms", least=1000, most=32767000, multiple=1000
+    )
+    interval_seconds: float = option(
+        1.0, "TCP_KEEPINTVL: time between probes", unit="ms", least=1000, most=32767000, multiple=1000
+    )
+    count: int = option(2, "TCP_KEEPCNT: unanswered probes until the end", least=1, most=127)
+    with_data: bool = option(
+        False, "leave data unacknowledged: keepalive is silent then, only TCP_USER_TIMEOUT ends it"
+    )
+    user_timeout_seconds: float | None = option(
+        None,
+        "TCP_USER_TIMEOUT, with --with-data; default 1 s after keepalive would have expired",
+        unit="ms",
+        least=1,
+        most=2147483647,
+    )
+
+    def check(self) -> None:
+        if self.user_timeout_seconds is not None and not self.with_data:
+            raise Misuse("--user-timeout is for unacknowledged data and there is none: add --with-data")
+
+    @property
+    def expiry(self) -> float:
+        """Seconds after the client last heard."""
+        return self.keepalive_seconds + self.interval_seconds * self.count
+
+    @property
+    def patience(self) -> float:
+        """The user timeout in seconds, with data in flight."""
+        return self.expiry + 1 if self.user_timeout_seconds is None else self.user_timeout_seconds
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    await connection.recv(1)
+    sockets.black_hole(connection)
+    play.step("server", "deaf from here on: every segment that arrives is dropped below the socket")
+    play.cue("deaf").set()
+    await play.cue("expired").wait()
+    sockets.heal(connection)
+    play.step("server", "hears again")
+    await connection.send(b"still there?")
+    await connection.recv(65536)
+
+
+async def script(play: Play) -> None:
+    options: KeepaliveTimeout = play.options
+    client = play.socket("client")
+    sockets.keepalive(
+        client,
+        idle_seconds=int(options.keepalive_seconds),
+        interval_seconds=int(options.interval_seconds),
+        count=options.count,
+    )
+    if options.with_data:
+        sockets.user_timeout(client, seconds=options.patience)
+    await client.connect(await play.serving())
+    heard = await client.send(b"x")
+    await play.cue("deaf").wait()
+    if options.with_data:
+        heard = await client.send(b"unacknowledged")
+        play.expect(tick="", end="TCP_USER_TIMEOUT", ticks=(), ends=options.patience)
+        name, predicted = USER_TIMEOUT, options.patience
+    else:
+        probes = tuple(options.keepalive_seconds + options.interval_seconds * n for n in range(options.count))
+        play.expect(tick="keepalive probe", end="ETIMEDOUT", ticks=probes, ends=options.expiry)
+        name, predicted = EXPIRY, options.expiry
+    told = await client.recv(65536)
+    play.measure(name, predicted=predicted, measured=(told.ended_ns - heard.ended_ns) / 1e9)
+    play.cue("expired").set()
+
+
+def promise(options: KeepaliveTimeout, play: Play) -> Promise:
+    sent: tuple[str, ...]
+    wire: tuple[str, ...]
+    resets: tuple[Rst, ...]
+    counters: dict[str, int | AtLeast] = {"TcpExtTCPAbortOnTimeout": 1, "TcpEstabResets": 2}
+    if options.with_data:
+        sent, wire = ("send 1", "send 14"), ("client PSH,ACK 1", "client PSH,ACK 14")
+        resets = (Rst("client", "NO_SOCKET"),)
+        counters |= {"TcpRetransSegs": AtLeast(1)}
+        measured, seconds = USER_TIMEOUT, options.patience
+    else:
+        sent, wire = ("send 1",), ("client PSH,ACK 1", "client RST,ACK")
+        resets = (Rst("client", "TCP_KEEPALIVE_TIMEOUT"), Rst("client", "NO_SOCKET"))
+        counters |= {"TcpExtTCPKeepAlive": options.count}
+        measured, seconds = EXPIRY, options.expiry
+    return Promise(
+        calls={
+            "client": ("connect ok", *sent, "recv ETIMEDOUT"),
+            "server": ("accept ok", "recv 1", "send 12", "recv ECONNRESET"),
+        },
+        packets=("client SYN", "server SYN,ACK", *wire, "server PSH,ACK 12", "client RST"),
+        resets=resets,
+        counters=counters | {"TcpOutRsts": len(resets)},
+        measurements=(measured,),
+        seconds=seconds,
+    )
+
+
+def doing(options: KeepaliveTimeout) -> str:
+    if options.with_data:
+        return (
+            f"The server's end goes deaf with the client's data unacknowledged: keepalive would end it after "
+            f"{options.expiry:g} s, TCP_USER_TIMEOUT does after {options.patience:g} s."
+        )
+    return (
+        f"The server's end goes deaf and the client, idle, probes it: after {options.keepalive_seconds:g} s, then "
+        f"{options.count} times {options.interval_seconds:g} s."
+    )
+
+
+CAUSE = Cause(
+    name="keepalive-timeout",
+    family="timer",
+    summary="an idle connection, a dead peer: probes end it, ETIMEDOUT",
+    doing=doing,
+    story=(
+        "The client heard nothing for its keepalive idle time, sent its probes, heard nothing again, and its kernel gave "
+        "the connection up: ETIMEDOUT for the program, and a RST towards the peer (RFC 9293 section 3.8.4; "
+        "tcp_keepalive_timer()). A peer that missed that RST learns at its next write: the client's kernel no longer "
+        "knows the connection and answers with another RST. With data unacknowledged no probe is sent at all; then only "
+        "retransmission or TCP_USER_TIMEOUT ends it, and no RST is sent."
+    ),
+    options=KeepaliveTimeout,
+    script=script,
+    fault=fault,
+    promise=promise,
+    lookalikes=(
+        LookAlike(
+            "idle-firewall",
+            "the same ETIMEDOUT, but the peer is alive and keeps retransmitting; ss -to there shows its timer",
+        ),
+        LookAlike("linger", "ECONNRESET instead of ETIMEDOUT: the peer is there and says so"),
+    ),
+    met=(
+        "a peer that lost power or its network, a suspended laptop, a virtual machine that was moved or frozen",
+        "database and message-queue clients with keepalive on; without it they would wait for ever",
+    ),
+    remedy=(
+        "keep keepalive on, and short enough for you: the kernel's default is 2 h + 9 × 75 s",
+        "set TCP_USER_TIMEOUT too (to idle + interval × count): keepalive does nothing while data is unacknowledged",
+        "an application heartbeat notices a peer whose kernel answers and whose program does not",
+    ),
+)

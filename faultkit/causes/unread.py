@@ -1,0 +1,66 @@
+# close() with bytes still in the receive queue loses data, so TCP must say so: RST instead of FIN (RFC 1122 section
+# 4.2.2.13, RFC 2525 section 2.17; tcp_close()).
+# Peer, Linux 6.18: recv ECONNRESET once, then EOF; send EPIPE. Kernel counter TCPAbortOnClose, reason TCP_ABORT_ON_CLOSE.
+# Not linger: but linger 0 with bytes unread IS this cause, because the kernel looks at the unread bytes first.
+from __future__ import annotations
+
+from faultkit.cause import Cause, LookAlike, Options
+from faultkit.play import Play
+from faultkit.verdict import Promise, Rst
+from faultkit.witness.calls import Socket
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    await connection.readable()
+    connection.unread()
+    connection.close()
+
+
+async def script(play: Play) -> None:
+    client = play.socket("client")
+    await client.connect(await play.serving())
+    await client.send(b"hello")
+    await client.recv(65536)
+    await client.recv(65536)
+    await client.send(b"x")
+
+
+def promise(options: Options, play: Play) -> Promise:
+    return Promise(
+        calls={
+            "client": ("connect ok", "send 5", "recv ECONNRESET", "recv EOF", "send EPIPE"),
+            "server": ("accept ok", "close ok"),
+        },
+        packets=("client SYN", "server SYN,ACK", "client PSH,ACK 5", "server RST,ACK"),
+        resets=(Rst("server", "TCP_ABORT_ON_CLOSE"),),
+        counters={"TcpExtTCPAbortOnClose": 1, "TcpOutRsts": 1, "TcpEstabResets": 2},
+    )
+
+
+CAUSE = Cause(
+    name="unread",
+    family="application",
+    summary="close() with unread received data: RST instead of FIN",
+    doing=lambda options: "The server closes while the request sits unread in its receive buffer.",
+    story=(
+        "The closer throws away bytes that its kernel had already acknowledged. TCP may not pretend that they were "
+        "delivered, so close() sends RST instead of FIN (RFC 1122 section 4.2.2.13, RFC 2525 section 2.17; tcp_close()). "
+        "An answer sent just before can be destroyed on its way by the same reset."
+    ),
+    script=script,
+    fault=fault,
+    promise=promise,
+    lookalikes=(
+        LookAlike("linger", "TCPAbortOnData moves instead of TCPAbortOnClose; the closer had read everything"),
+        LookAlike("keepalive-race", "the same reset, but only on a reused connection after an idle time"),
+    ),
+    met=(
+        "a server that answers an upload early (413, 401) and closes without reading the rest",
+        "a worker killed or timed out with a request in its socket",
+        "a client that closes as soon as it has read what it wanted of a longer answer",
+    ),
+    remedy=(
+        "read until EOF before close(), with a limit: a lingering close (nginx lingering_close, Apache's lingering close)",
+        "shutdown(SHUT_WR) first, then drain, then close()",
+    ),
+)

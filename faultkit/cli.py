@@ -1,0 +1,239 @@
+"""The command line, built from the catalogue: every cause is a command, every field of its options a flag."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import Field, fields
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from faultkit import __version__, causes
+from faultkit.cause import Cause, checked, flag, spec, written
+from faultkit.errors import Misuse, Unable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PRODUCED, OTHERWISE, MISUSED, UNABLE = 0, 1, 2, 3
+INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal's number, as a shell says it
+
+ABOUT = "faultkit makes TCP connections fail on real sockets, on purpose, and proves what happened."
+
+
+def whole(value: str | int) -> int:
+    """A whole number; its range is the cause's to judge."""
+    try:
+        return int(value)
+    except ValueError:
+        raise click.BadParameter(f"{value} is not a whole number") from None
+
+
+def milliseconds(value: str | int) -> int:
+    """The same, where the unit is worth saying."""
+    try:
+        return int(value)
+    except ValueError:
+        raise click.BadParameter(f"{value} is not a whole number of milliseconds") from None
+
+
+def _flag(option: Field[Any]) -> click.Option:
+    """One field of a cause's options as a command-line option."""
+    rule, default = spec(option), written(option, option.default)
+    if option.default is False:
+        return click.Option([flag(option), option.name], is_flag=True, help=rule.help)
+    shown = "" if default is None else f"  [default: {default}]"
+    text = {"ms": "MS", "bytes": "BYTES"}.get(rule.unit, "N")
+    if rule.choices:
+        text = "|".join(rule.choices)
+    number = isinstance(default, int | float) or rule.least is not None
+    kind: Any = (milliseconds if rule.unit == "ms" else whole) if number else click.STRING
+    return click.Option(
+        [flag(option), option.name], type=kind, default=None, metavar=rule.metavar or text, help=rule.help + shown
+    )
+
+
+def _common() -> list[click.Parameter]:
+    """What every cause takes."""
+    return [
+        click.Option(["--repeat", "times"], type=whole, default=1, metavar="N", help="play it N times and count"),
+        click.Option(["--json", "as_json"], is_flag=True, help="one JSON document instead of text"),
+        click.Option(["--packets"], is_flag=True, help="the capture as a table with Wireshark's columns"),
+        click.Option(["--pcap"], metavar="FILE", help="write the capture for Wireshark and tshark"),
+        click.Option(["--ipv6"], is_flag=True, help="over IPv6"),
+        click.Option(
+            ["--on"], type=click.Choice(["namespace", "host"]), help="where; default: a namespace where one is allowed"
+        ),
+        click.Option(["--quiet"], is_flag=True, help="say nothing but what was not as promised"),
+    ]
+
+
+def _command(cause: Cause) -> click.Command:
+    def play(
+        times: int, as_json: bool, packets: bool, pcap: str | None, ipv6: bool, on: Any, quiet: bool, **given: Any
+    ) -> int:
+        from faultkit.session import Request, play
+
+        values = {
+            option.name: given[option.name] / 1000 if spec(option).unit == "ms" else given[option.name]
+            for option in fields(cause.options)
+            if given[option.name] is not None
+        }
+        if times < 1:
+            raise Misuse(f"{cause.name}: --repeat {times} plays nothing: take 1 or more")
+        return play(Request(cause, checked(cause, values), times, as_json, packets, pcap, ipv6, on, quiet))
+
+    return click.Command(
+        cause.name,
+        params=[*map(_flag, fields(cause.options)), *_common()],
+        callback=play,
+        help=f"{cause.summary}\n\n{cause.story}",
+        short_help=cause.summary,
+    )
+
+
+class Catalogue(click.Group):
+    """The group whose commands are the causes and the few commands beside them. Only the one that runs is imported."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*causes.names(), *sorted(self.commands)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.commands:
+            return self.commands[cmd_name]
+        return _command(causes.load(cmd_name)) if cmd_name in causes.names() else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            causes.load(args[0], beside=tuple(self.commands))  # raises, with the nearest name
+        return super().resolve_command(ctx, args)
+
+
+def _console() -> Console:
+    from faultkit.session import console
+
+    return console(sys.stdout)
+
+
+@click.group(cls=Catalogue, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="faultkit %(version)s")
+@click.pass_context
+def faultkit(context: click.Context) -> None:
+    if context.invoked_subcommand is None:
+        from faultkit.views import catalogue
+
+        console = _console()
+        console.print(ABOUT, highlight=False)
+        console.print()
+        catalogue.show(console, causes.by_family())
+        console.print()
+        for example, does in (
+            ("faultkit linger", "play a cause and see it explained"),
+            ("faultkit linger --help", "its options"),
+            ("faultkit doctor", "what this machine can do"),
+            ("faultkit recipe idle-firewall", "firewall rules to apply by hand"),
+        ):
+            console.print(f"  {example:<32}{does}", highlight=False)
+
+
+faultkit.help = ABOUT
+
+
+@faultkit.command("list", short_help="every cause, one line each")
+@click.option("--json", "as_json", is_flag=True, help="for machines")
+def list_causes(as_json: bool) -> None:
+    """Every cause by family, one line each."""
+    from faultkit.views import catalogue
+
+    if as_json:
+        import json
+
+        click.echo(json.dumps(catalogue.document(causes.by_family()), indent=2, ensure_ascii=False))
+    else:
+        catalogue.show(_console(), causes.by_family())
+
+
+@faultkit.command(short_help="what this machine can do, and what gets it the rest")
+@click.option("--json", "as_json", is_flag=True, help="for machines")
+def doctor(as_json: bool) -> None:
+    """What faultkit can do on this machine, and the command that gets what is missing."""
+    from faultkit import doctor as examination
+
+    findings = examination.examine()
+    if as_json:
+        import json
+
+        click.echo(json.dumps([finding.document() for finding in findings], indent=2, ensure_ascii=False))
+    else:
+        examination.show(_console(), findings)
+
+
+@faultkit.command(short_help="a firewall recipe, filled in for this host, to apply by hand")
+@click.argument("name", required=False)
+@click.option("--port", type=whole, default=7654, metavar="N", help="the port it is about  [default: 7654]")
+@click.option("--ipv6", is_flag=True, help="for IPv6")
+@click.option("--as", "tool", type=click.Choice(["iptables", "nft"]), default="iptables", help="[default: iptables]")
+def recipe(name: str | None, port: int, ipv6: bool, tool: Any) -> None:
+    """Print a firewall recipe filled in for this host: apply, watch, undo, what to expect. Nothing is changed."""
+    from faultkit import recipe as recipes
+
+    if name is None:
+        for known in recipes.names():
+            click.echo(f"{known}: {recipes.load(known).title}")
+    else:
+        from faultkit.host import filled
+
+        click.echo(filled(name, port=port, ipv6=ipv6, tool=tool))
+
+
+def _say(sentence: str) -> None:
+    with contextlib.suppress(OSError):  # nobody may be there to read it, and the exit status says it too
+        print(f"faultkit: {sentence}", file=sys.stderr)
+
+
+def _status(arguments: Sequence[str] | None, run: Callable[..., Any]) -> int:
+    try:
+        status = run(arguments, prog_name="faultkit", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except click.ClickException as error:
+        place = error.ctx.info_name if isinstance(error, click.UsageError) and error.ctx and error.ctx.parent else None
+        message = error.format_message().rstrip(".")
+        _say(f"{place}: {message} (faultkit {place} --help)" if place else f"{message} (faultkit --help)")
+        return MISUSED
+    except Misuse as error:
+        _say(str(error))
+        return MISUSED
+    except Unable as error:
+        _say(str(error))
+        return UNABLE
+    except (KeyboardInterrupt, click.Abort):
+        _say("interrupted; nothing is left behind")
+        return INTERRUPTED
+    return status if isinstance(status, int) else PRODUCED
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The `faultkit` command. Exit status: 0 produced, 1 seen otherwise, 2 bad usage, 3 this machine cannot, 130 Ctrl-C."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # an arrow on a terminal without Unicode is no reason to fail
+    try:
+        status = _status(arguments, faultkit.main)
+    except BrokenPipeError:
+        status = BROKEN_PIPE
+    except OSError as error:
+        _say(f"the output cannot be written: {error.strerror}")
+        status = UNABLE
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Whoever read us is gone: let Python's own last flush find a reader that takes everything.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    sys.exit(status)

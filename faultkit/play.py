@@ -1,0 +1,172 @@
+"""One performance of a cause: what its two halves have in hand, and what they leave for the witnesses."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import trio
+
+from faultkit.errors import Misuse, Unable
+from faultkit.recipe import TOOLS, Tool
+from faultkit.stage import Stage
+from faultkit.stage.sysctl import Sysctls
+from faultkit.transcript import Address, Measurement, Step, Tally, Transcript
+from faultkit.witness.calls import Calls, Socket
+
+if TYPE_CHECKING:
+    from faultkit.cause import Cause
+    from faultkit.stage.firewall import Firewall
+
+
+@dataclass(frozen=True, slots=True)
+class Countdown:
+    """What a run waits for, so that a person who waits can see it: ticks in seconds after `began` (trio's clock)."""
+
+    tick: str  # "probe"
+    end: str  # "ETIMEDOUT"
+    began: float
+    ticks: tuple[float, ...]
+    ends: float
+
+
+class Play:
+    """Passed to a cause's `script` and `fault`. Each play has its own transcript; the stage outlives it."""
+
+    def __init__(self, cause: Cause, options: Any, stage: Stage, transcript: Transcript) -> None:
+        self.cause = cause
+        self.options = options
+        self.stage = stage
+        self.transcript = transcript
+        self.calls = Calls(transcript)
+        self.accepted: list[Socket] = []  # the server's connections, for a script that reaches for the other end
+        self.countdown: Countdown | None = None
+        self.tool: Tool | None = None
+        self._cues: dict[str, trio.Event] = {}
+        self._serving: Address | None = None
+        self._firewall: Firewall | None = None
+        self._sysctls: Sysctls | None = None
+
+    def socket(self, role: str) -> Socket:
+        """A new recorded TCP socket, not yet bound or connected."""
+        return self.calls.open_socket(role, self.stage.family)
+
+    def hold(self, port: int = 0) -> Socket:
+        """A server's socket bound to `port` (0: a free one) on the stage's loopback, not listening."""
+        sock = self.socket("server")
+        self._bind(sock, port)
+        self._announce(sock)
+        return sock
+
+    def listen(self, port: int = 0, backlog: int = 128) -> Socket:
+        """A server's socket listening on `port` (0: a free one) on the stage's loopback."""
+        sock = self.socket("server")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._bind(sock, port)
+        sock.listen(backlog)
+        self._announce(sock)
+        return sock
+
+    def _bind(self, sock: Socket, port: int) -> None:
+        try:
+            sock.bind(Address(self.stage.host, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise Misuse(
+                    f"{self.cause.name}: port {port} is in use on {self.stage.host}: take another --port"
+                ) from error
+            raise Unable(
+                f"{self.cause.name}: port {port} on {self.stage.host} is refused ({error.strerror}): "
+                "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE, so take a higher --port"
+            ) from error
+
+    def _announce(self, sock: Socket) -> None:
+        self._serving = sock.address
+        self.cue("serving").set()
+
+    async def serving(self) -> Address:
+        """Wait until the server has its port. Gives its address."""
+        await self.cue("serving").wait()
+        assert self._serving is not None
+        return self._serving
+
+    def cue(self, name: str) -> trio.Event:
+        """The event of that name, by which one half tells the other where it is. Nothing here waits for time to pass."""
+        return self._cues.setdefault(name, trio.Event())
+
+    async def choose_tool(self, wanted: Literal["auto", "iptables", "nft", "socket"]) -> None:
+        """Set `tool` to the firewall command that works here, or to None for black holes at the sockets.
+
+        "auto" takes the first that works, and the sockets where none does or there is no namespace; a tool that is asked
+        for by name and does not work raises `Unable`.
+        """
+        self.tool = None
+        if wanted == "socket" or (wanted == "auto" and self.stage.namespace is None):
+            return
+        if self.stage.namespace is None:
+            raise Unable(
+                f"{self.cause.name}: {wanted} works inside a private namespace only, never on the host's own firewall: "
+                "leave --on host out, or take --drop-with socket"
+            )
+        from faultkit.stage.firewall import Firewall, choose
+
+        ipv6 = self.stage.family == socket.AF_INET6
+        for tool in TOOLS if wanted == "auto" else (wanted,):
+            try:
+                firewall = Firewall(self.stage.namespace, choose(tool, ipv6=ipv6), ipv6=ipv6)
+                await firewall.rules()
+            except Unable:
+                if wanted != "auto":
+                    raise
+            else:
+                self.tool, self._firewall = tool, firewall
+                return
+
+    async def apply(self, recipe: str, step: int, *, port: int) -> None:
+        """Put one step of a firewall recipe in, with the chosen tool. Lifted at the end of the play at the latest."""
+        assert self._firewall is not None, "choose_tool() comes first"
+        for line in (await self._firewall.apply(recipe, step, {"port": port})).splitlines():
+            self.step("firewall", line)
+
+    async def lift(self) -> None:
+        """Take every rule of this play out again."""
+        if self._firewall is not None:
+            for line in (await self._firewall.lift()).splitlines():
+                self.step("firewall", line)
+
+    def sysctl(self, name: str, value: int | str) -> None:
+        """Set net.`name` in our own namespace, until the end of the play."""
+        if self.stage.namespace is None:
+            raise Unable(f"{self.cause.name}: net.{name} is set inside a private namespace only: leave --on host out")
+        if self._sysctls is None:
+            self._sysctls = Sysctls(self.stage.namespace)
+        self._sysctls.set(name, value)
+        self.step("sysctl", f"net.{name} = {value}")
+
+    async def strike(self) -> None:
+        """Leave the stage as it was: rules out, sysctls back, sockets closed."""
+        try:
+            await self.lift()
+        finally:
+            if self._sysctls is not None:
+                self._sysctls.restore()
+            self.calls.discard()
+
+    def step(self, actor: str, text: str) -> None:
+        """Write down what was done to the stage."""
+        self.transcript.steps.append(Step(time.time_ns(), actor, text))
+
+    def measure(self, name: str, *, predicted: float, measured: float) -> None:
+        """Write down a predicted and a measured duration, in seconds."""
+        self.transcript.measurements.append(Measurement(name, predicted, measured))
+
+    def tally(self, label: str, outcome: str) -> None:
+        """Write down one attempt of a search."""
+        self.transcript.tallies.append(Tally(label, outcome))
+
+    def expect(self, *, tick: str, end: str, ticks: tuple[float, ...], ends: float) -> None:
+        """Say what the run now waits for: `ticks` and `ends` in seconds from now."""
+        self.countdown = Countdown(tick, end, trio.current_time(), ticks, ends)

@@ -1,0 +1,139 @@
+"""The verbs: what can be done to one real TCP socket so that its connection dies in a known way.
+
+Each works on any `socket.socket`, on a trio socket, and on the recorded sockets of a run; none of them waits, and none
+needs a privilege. An `OSError` of the kernel comes out as it is.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Protocol
+
+# Option numbers that Python's socket module does not name, from include/uapi/linux/in.h, in6.h and tcp.h.
+IP_MINTTL = 21
+IPV6_MINHOPCOUNT = 73
+TCP_USER_TIMEOUT = 18
+
+DEAF = 255  # no packet that reaches us over loopback carries it (TTL 64), and no router can raise a TTL
+
+
+class Socket(Protocol):
+    """As much of `socket.socket` as the verbs use."""
+
+    @property
+    def family(self) -> int: ...
+
+    def setsockopt(self, level: int, name: int, value: int | bytes, /) -> None: ...
+    def getsockopt(self, level: int, name: int, size: int, /) -> bytes: ...
+    def close(self) -> None: ...
+
+
+def _minimum_ttl(sock: Socket, ttl: int) -> None:
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT, ttl)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_MINTTL, ttl)
+
+
+def abort(sock: Socket) -> None:
+    """Close with SO_LINGER {on, 0}: unsent data is thrown away and the peer gets a RST (socket(7), tcp_close()).
+
+    With received bytes still unread this is the *unread* cause in disguise: read them first.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def black_hole(sock: Socket) -> None:
+    """Make the socket deaf: the kernel drops, silently, every segment that arrives for it (RFC 5082, tcp_v4_rcv()).
+
+    What it sends still goes out. On a listening socket SYNs go unanswered, and accepted sockets inherit the deafness.
+    """
+    _minimum_ttl(sock, DEAF)
+
+
+def heal(sock: Socket) -> None:
+    """Undo `black_hole` and `hear_only_stack`."""
+    _minimum_ttl(sock, 0)
+
+
+def hear_only_stack(sock: Socket) -> None:
+    """Make the socket deaf to a peer that `whispers`, but not to what the peer's *stack* answers without a socket.
+
+    A RST that the kernel sends for a connection whose program is gone carries the default TTL: tcp_v4_send_reset() uses
+    a socket of its own. So a FIN can be held back while the RST that follows it passes, and no clock is involved.
+    """
+    _minimum_ttl(sock, 2)
+
+
+def whisper(sock: Socket) -> None:
+    """Send with TTL 1 from now on: enough for loopback and the local network (RFC 791), too little for `hear_only_stack`."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+
+
+def keepalive(
+    sock: Socket, *, idle_seconds: int, interval_seconds: int | None = None, count: int | None = None
+) -> None:
+    """Turn TCP keepalive on (tcp(7)): an unanswered connection ends `idle + interval * count` s after it last heard.
+
+    What is None stays as the kernel has it (net.ipv4.tcp_keepalive_intvl, tcp_keepalive_probes).
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, idle_seconds)
+    if interval_seconds is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, interval_seconds)
+    if count is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, count)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def user_timeout(sock: Socket, *, seconds: float) -> None:
+    """Set TCP_USER_TIMEOUT (RFC 5482): how long sent data may stay unacknowledged. The kernel counts milliseconds."""
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, round(seconds * 1000))
+
+
+def state(sock: Socket) -> str:
+    """The TCP state by its name in RFC 9293 ("CLOSE-WAIT"), from TCP_INFO."""
+    return STATES.get(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0], "unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What a connection's timers have done without an answer, from TCP_INFO (struct tcp_info in include/uapi/linux/tcp.h)."""
+
+    retransmits: int  # of the same segment, since it was last acknowledged
+    probes: int  # keepalive or zero-window probes
+    unacknowledged: int  # segments in flight
+    unsent: int  # bytes
+
+
+def clock(sock: Socket) -> Clock:
+    """Which timer is at work: retransmission where segments are in flight, probes where there are none."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
+    unacknowledged, unsent = struct.unpack_from("=I", info, 24)[0], struct.unpack_from("=I", info, 144)[0]
+    return Clock(retransmits=info[2], probes=info[3], unacknowledged=unacknowledged, unsent=unsent)
+
+
+# include/net/tcp_states.h
+STATES = dict(
+    enumerate(
+        [
+            "ESTABLISHED",
+            "SYN-SENT",
+            "SYN-RECEIVED",
+            "FIN-WAIT-1",
+            "FIN-WAIT-2",
+            "TIME-WAIT",
+            "CLOSED",
+            "CLOSE-WAIT",
+            "LAST-ACK",
+            "LISTEN",
+            "CLOSING",
+        ],
+        start=1,
+    )
+)

@@ -1,0 +1,160 @@
+"""Recipes applied inside a network namespace that we made, and nowhere else.
+
+The host's firewall is never touched: before every command it is checked, in code, that this process is inside the
+namespace it made. The rules die with the namespace, so that even kill -9 leaves nothing behind.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Literal
+
+import trio
+
+from faultkit import recipe
+from faultkit.errors import Misuse, Unable
+from faultkit.stage.namespace import Namespace
+
+# An ordinary user's PATH lacks these on Debian.
+_SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")
+
+# Arbitrary: a command takes milliseconds, and Ctrl-C must not hang on one that does not end.
+_PATIENCE = 10.0
+
+_PROC = Path("/proc")
+
+
+def find(tool: str) -> str | None:
+    """Where that program is, also in the directories that an ordinary user's PATH lacks."""
+    return shutil.which(tool, path=os.pathsep.join((os.environ.get("PATH", os.defpath), *_SYSTEM_DIRECTORIES)))
+
+
+def choose(wanted: Literal["auto", "iptables", "nft"] = "auto", *, ipv6: bool = False) -> recipe.Tool:
+    """The firewall tool to use: the wanted one, or the first there is. `Unable` where it is not installed.
+
+    Installed is not yet usable: `Firewall.rules` raises `Unable` where this kernel or namespace refuses the tool.
+    """
+    candidates: tuple[recipe.Tool, ...] = recipe.TOOLS if wanted == "auto" else (wanted,)
+    for tool in candidates:
+        if find(_program(tool, ipv6)):
+            return tool
+    raise Unable(_missing(" or ".join(_program(tool, ipv6) for tool in candidates), candidates[0]))
+
+
+class Firewall:
+    """Puts recipes' rules into our own namespace, and takes them out again.
+
+    Inside the stage the interface is always lo and the address 127.0.0.1 or ::1; the other values are the caller's.
+    """
+
+    def __init__(self, namespace: Namespace, tool: recipe.Tool, ipv6: bool) -> None:
+        self._namespace = namespace
+        self._tool: recipe.Tool = tool
+        self._ipv6 = ipv6
+        self._applied: set[tuple[str, ...]] = set()
+        self._undo: list[str] = []
+
+    async def apply(self, recipe_name: str, step: int, values: recipe.Values) -> str:
+        """Apply one step of a recipe (the first is 1); the command lines come back as text, for the transcript."""
+        chosen = recipe.load(recipe_name)
+        everything = {**values, "interface": "lo", "address": "::1" if self._ipv6 else "127.0.0.1"}
+        steps = chosen.apply(self._tool, everything)
+        if not 1 <= step <= len(steps):
+            raise Misuse(f"recipe {recipe_name} has no step {step}: it has {len(steps)}, the first is 1")
+        lines = steps[step - 1]
+        if lines in self._applied:
+            raise Misuse(f"step {step} of recipe {recipe_name} is applied already: lift it first")
+        with trio.CancelScope(shield=True):  # a rule half put in could not be taken out
+            for line in lines:
+                await self._run(line)
+                # From the first line on: nft makes its table there.
+                self._applied.add(lines)
+                self._undo += [undo for undo in chosen.undo_of(step, self._tool, everything) if undo not in self._undo]
+        return "\n".join(lines)
+
+    async def lift(self) -> str:
+        """Undo what was applied, and only that; nothing where nothing was. The command lines come back as text."""
+        lines, self._undo = self._undo, []
+        self._applied.clear()
+        failures: list[Unable] = []
+        with trio.CancelScope(shield=True):
+            for line in lines:
+                try:
+                    await self._run(line)
+                except Unable as error:
+                    failures.append(error)
+        if failures:
+            raise failures[0]
+        return "\n".join(lines)
+
+    async def rules(self) -> str:
+        """Every rule of the namespace, in words that time does not change: equal before and after, or something leaked.
+
+        Of iptables the filter table, the only one that recipes use: `-S` says the same of a table that is empty and of
+        one that was never made, iptables-save does not.
+        """
+        return await self._run("nft list ruleset" if self._tool == "nft" else f"{_program(self._tool, self._ipv6)} -S")
+
+    async def _run(self, line: str) -> str:
+        _check_inside(self._namespace)
+        program, *arguments = shlex.split(line)
+        path = find(program)
+        if path is None:
+            raise Unable(_missing(program, self._tool))
+        environment = {
+            **os.environ,
+            "LC_ALL": "C",
+            # iptables-legacy locks /run/xtables.lock, which only the host's root may open, and which would make every
+            # namespace compete with every other. The namespace's own file can be locked too, by whoever is inside.
+            "XTABLES_LOCKFILE": "/proc/self/ns/net",
+        }
+        with trio.move_on_after(_PATIENCE):
+            try:
+                ended = await trio.run_process(
+                    [path, *arguments],
+                    stdin=subprocess.DEVNULL,
+                    capture_stdout=True,
+                    capture_stderr=True,
+                    check=False,
+                    env=environment,
+                )
+            except OSError as error:
+                raise Unable(f"`{line}` could not be started: {error.strerror}") from error
+            if ended.returncode:
+                said = ended.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+                raise Unable(f"`{line}` ended with exit status {ended.returncode} in our own namespace: {said[0]}")
+            return ended.stdout.decode(errors="replace")
+        raise Unable(f"`{line}` did not end within {_PATIENCE:g} s in our own namespace")
+
+
+def _program(tool: recipe.Tool, ipv6: bool) -> str:
+    return "ip6tables" if tool == "iptables" and ipv6 else tool
+
+
+def _missing(program: str, tool: recipe.Tool) -> str:
+    package = "nftables" if tool == "nft" else "iptables"
+    return f"{program} is not installed: apt-get install {package}"
+
+
+def _check_inside(namespace: Namespace) -> None:
+    # Every thread, because trio starts commands from worker threads, and a thread may have a namespace of its own.
+    inside = {_inode(f"self/task/{thread.name}") for thread in (_PROC / "self/task").iterdir()} - {None}
+    first = None if os.getpid() == 1 else _inode("1")  # as a container's first process we are the one that moved
+    if inside != {namespace.inode} or namespace.inode in (namespace.outer, first):
+        raise Unable(
+            "no firewall rule was changed, because this process is not inside a network namespace of its own "
+            f"(expected {namespace.inode}, is in {', '.join(str(inode) for inode in inside)}): "
+            "run it in a child process that has entered one"
+        )
+
+
+def _inode(process: str) -> int | None:
+    # None: it has ended, or we may not look.
+    try:
+        return (_PROC / process / "ns/net").stat().st_ino
+    except OSError:
+        return None

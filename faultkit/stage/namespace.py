@@ -1,0 +1,117 @@
+"""A private network namespace for this process, made in place, gone with the process.
+
+An ordinary user gets it together with a user namespace (user_namespaces(7)); root takes a network namespace alone, which
+keeps tracefs readable, and a mount namespace so that tracefs can be mounted where nobody else sees it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from faultkit.errors import Unable
+
+# sched.h, net/if.h
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWNET = 0x40000000
+SIOCGIFFLAGS = 0x8913
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 0x1
+
+_OWN_NETWORK = Path("/proc/self/ns/net")
+
+
+@dataclass(frozen=True, slots=True)
+class Namespace:
+    """A network namespace that this process made and is in."""
+
+    inode: int  # of /proc/self/ns/net
+    outer: int  # the same before: the namespace we came from
+    user: bool  # made together with a user namespace, without root
+
+    def holds(self) -> bool:
+        """Is this thread inside it, and is it not the one the process came from?"""
+        return _OWN_NETWORK.stat().st_ino == self.inode != self.outer
+
+
+def _unshare(flags: int) -> None:
+    # os.unshare came with Python 3.12.
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(flags):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+def _loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sH14x", b"lo", 0)
+        flags = struct.unpack("16sH14x", fcntl.ioctl(control, SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | IFF_UP))
+
+
+def _map_user(uid: int, gid: int) -> None:
+    # user_namespaces(7): without CAP_SETGID outside, gid_map is writable only after setgroups is denied.
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+
+
+def _make_user() -> None:
+    uid, gid = os.geteuid(), os.getegid()
+    _unshare(CLONE_NEWUSER | CLONE_NEWNET)
+    _map_user(uid, gid)
+    _loopback_up()
+
+
+def _rehearse() -> None:
+    """Make the namespaces in a child first: a kernel may grant the user namespace and then refuse everything inside it
+    (AppArmor on Ubuntu does), and this process could not leave it again to play on the host's loopback instead."""
+    child = os.fork()
+    if child == 0:
+        try:
+            _make_user()
+        except OSError as error:
+            os._exit(error.errno or errno.EPERM)
+        except BaseException:  # a forked child must never return into its parent's code
+            os._exit(errno.EINVAL)
+        os._exit(0)
+    number = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if number:
+        raise OSError(number, os.strerror(number))
+
+
+def enter() -> Namespace:
+    """Put this process into a network namespace of its own, with loopback up. There is no way back.
+
+    Raises `Unable` where the kernel or a sandbox forbids it (the process is then where it was before), and where threads
+    run already: the kernel makes user namespaces for single-threaded processes only, and the others would stay outside.
+    """
+    if threading.active_count() > 1:
+        raise Unable(
+            "a private namespace must be made before threads start and this process has some: run it in a child"
+        )
+    outer = _OWN_NETWORK.stat().st_ino
+    try:
+        try:
+            _unshare(CLONE_NEWNET | CLONE_NEWNS)
+            user = False
+            _loopback_up()
+        except PermissionError:
+            _rehearse()
+            _make_user()
+            user = True
+    except OSError as error:
+        raise Unable(
+            f"a private network namespace is forbidden here ({errno.errorcode.get(error.errno or 0, error)}): "
+            "play with --on host, or allow user namespaces (sysctl user.max_user_namespaces, "
+            "kernel.apparmor_restrict_unprivileged_userns=0; in a container --security-opt seccomp=unconfined)"
+        ) from error
+    return Namespace(_OWN_NETWORK.stat().st_ino, outer, user)

@@ -1,0 +1,153 @@
+"""What the witnesses saw in one run, on one clock.
+
+Pure: no socket, no trio, no subprocess. Every time is CLOCK_REALTIME in whole nanoseconds (``..._ns``), because that is
+the clock in which the kernel stamps packets; everything shown to a person is in seconds since `Transcript.began_ns`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+
+class Address(NamedTuple):
+    """One end of a TCP connection. IPv6 hosts are written without brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One socket call of one end, as the program saw it.
+
+    `outcome` is "ok", a number of bytes, "EOF" (recv gave no bytes), an errno name ("ECONNRESET"), or "cancelled" where
+    the run ended before the call did.
+    """
+
+    role: str
+    socket: int  # the role's first socket is 1, its second 2
+    name: str
+    argument: str
+    outcome: str
+    began_ns: int
+    ended_ns: int
+    data: bytes = b""  # what recv gave
+
+    @property
+    def told(self) -> str:
+        """What the program was told, in the words of a promise: "recv ECONNRESET", "send 5", "connect ok"."""
+        return f"{self.name} {self.outcome}"
+
+    @property
+    def shown_ns(self) -> int:
+        """When a ladder shows it: a call that causes packets when it began, a call that waits for them when it ended."""
+        return self.ended_ns if self.name in ("connect", "accept", "recv", "getsockopt") else self.began_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """One TCP segment as the capture saw it (RFC 9293 section 3.1). `seq` and `ack` are the raw 32-bit numbers."""
+
+    time_ns: int
+    source: Address
+    destination: Address
+    flags: tuple[str, ...]  # in Wireshark's order: FIN SYN RST PSH ACK URG ECE CWR
+    seq: int
+    ack: int
+    window: int  # as sent, not scaled
+    payload: int  # bytes of data
+    options: tuple[
+        tuple[str, int | tuple[int, ...] | None], ...
+    ]  # ("MSS", 65495), ("TS", (value, echo)), ("SACK_PERM", None)
+    ttl: int  # IPv6: hop limit
+    ip_id: int  # IPv6: 0
+    frame: bytes  # the whole Ethernet frame
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """One reset by the kernel's own account: a tcp:tcp_send_reset or tcp:tcp_receive_reset event."""
+
+    time_ns: int
+    direction: Literal["sent", "received"]
+    source: Address  # who sent the RST
+    destination: Address
+    state: str  # TCP state of the sending socket; "" where there was none or the event has no such field
+    reason: str  # sk_rst_reason without prefix ("TCP_STATE"); "" for a received one
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something done to the stage while the play ran: a firewall rule, a black hole, a sysctl."""
+
+    time_ns: int
+    actor: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A duration that the kernel's clocks decide: predicted before, measured after.
+
+    The kernel's timer wheel fires late by up to an eighth of each timer, never early (kernel/time/timer.c), so a
+    measurement agrees between `predicted` and `predicted` * 9/8 + `slack`, all in seconds. `slack` is for the machine.
+    """
+
+    name: str
+    predicted: float
+    measured: float
+    slack: float = 0.3
+
+    @property
+    def latest(self) -> float:
+        """The latest that still agrees, in seconds."""
+        return self.predicted * 1.125 + self.slack
+
+    @property
+    def agrees(self) -> bool:
+        """5 ms early is allowed for: the kernel counts from the packet, the program from the return of its call."""
+        return self.predicted - 0.005 <= self.measured <= self.latest
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """One attempt of a search: what was tried ("501 ms") and how it ended ("recv ECONNRESET")."""
+
+    label: str
+    outcome: str
+
+
+@dataclass(slots=True)
+class Transcript:
+    """All witnesses' events of one run."""
+
+    began_ns: int
+    ended_ns: int = 0
+    calls: list[Call] = field(default_factory=list)
+    packets: list[Packet] = field(default_factory=list)
+    resets: list[Reset] = field(default_factory=list)
+    counters: dict[str, int] = field(default_factory=dict)  # nstat's names, only those that moved
+    steps: list[Step] = field(default_factory=list)
+    measurements: list[Measurement] = field(default_factory=list)
+    tallies: list[Tally] = field(default_factory=list)
+    roles: dict[Address, str] = field(default_factory=dict)  # whose address it is
+    absent: dict[str, str] = field(default_factory=dict)  # witness -> why it saw nothing, or not all
+    alone: bool = True  # the counters are this run's alone (a private namespace)
+    overdue: bool = False  # ended by the run's own time limit
+
+    def role(self, address: Address) -> str:
+        """Whose end that address is; an address that no end of this run ever had is "unknown"."""
+        return self.roles.get(address, "unknown")
+
+    def seconds(self, time_ns: int) -> float:
+        """A time of this transcript as seconds since it began."""
+        return (time_ns - self.began_ns) / 1e9
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first event to the end of the run."""
+        return self.seconds(self.ended_ns)

@@ -1,0 +1,108 @@
+"""The ladder: time, what the left end called and got, the packet as an arrow, what the right end called and got."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from faultkit.segments import Segment, read
+from faultkit.transcript import Call, Step, Transcript
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+TIME = 10  # "123456.789"
+WIRE = 32  # fits "RST,ACK seq=12345 ack=12345" and its arrow; leaves 17 for "recv → ECONNRESET" on 80 columns
+_FAILED = "red"
+_ACTIVE = {"setsockopt", "getsockopt", "ioctl", "bind", "listen"}
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One line of the ladder, or several where a cell is folded."""
+
+    time_ns: int
+    left: str = ""
+    wire: str = ""
+    right: str = ""
+    across: str = ""  # instead of all three
+    style: str = ""
+
+
+def call_text(call: Call) -> str:
+    """ "recv → ECONNRESET"; what was set stands before the arrow, addresses do not."""
+    argument = call.argument if call.name in ("setsockopt", "getsockopt", "ioctl", "shutdown", "recv") else ""
+    name = " ".join(filter(None, (call.name, argument)))
+    return name if call.outcome == "ok" and call.name in _ACTIVE else f"{name} → {call.outcome}"
+
+
+def packet_text(segment: Segment) -> str:
+    """ "PSH,ACK seq=1 ack=1 len=5", with Wireshark's mark where there is one."""
+    packet = segment.packet
+    words = [",".join(packet.flags), f"seq={segment.seq}"]
+    if "ACK" in packet.flags:
+        words.append(f"ack={segment.ack}")
+    if packet.payload:
+        words.append(f"len={packet.payload}")
+    if segment.mark:
+        words = [segment.mark, *words[1:]]
+    return " ".join(words)
+
+
+def _arrow(text: str, rightwards: bool, width: int) -> str:
+    if rightwards:
+        return f"─ {text} ".ljust(width - 1, "─") + "▶"
+    return "◀" + f" {text} ─".rjust(width - 1, "─")
+
+
+def sides(transcript: Transcript) -> tuple[str, str]:
+    """Who stands on the left and who on the right."""
+    roles = list(dict.fromkeys(call.role for call in transcript.calls))
+    left = "client" if "client" in roles or not roles else roles[0]
+    right = next((role for role in roles if role != left), "server")
+    return left, right
+
+
+def rungs(transcript: Transcript, wire: int = WIRE) -> list[Rung]:
+    """All events in order of time."""
+    left, _ = sides(transcript)
+    found: list[Rung] = []
+    for call in transcript.calls:
+        style = _FAILED if call.outcome.startswith("E") and call.outcome != "EOF" else ""
+        text = call_text(call)
+        cells = {"left": text} if call.role == left else {"right": text}
+        found.append(Rung(call.shown_ns, **cells, style=style))
+    for segment in read(transcript.packets):
+        packet = segment.packet
+        arrow = _arrow(packet_text(segment), transcript.role(packet.source) == left, wire)
+        found.append(Rung(packet.time_ns, wire=arrow, style="bold red" if "RST" in packet.flags else "cyan"))
+    found += [Rung(step.time_ns, across=_step_text(step), style="yellow") for step in transcript.steps]
+    return sorted(found, key=lambda rung: rung.time_ns)
+
+
+def _step_text(step: Step) -> str:
+    return f"{step.actor}: {step.text}"
+
+
+def lines(transcript: Transcript, width: int) -> Iterator[Text]:
+    """The ladder for a terminal of that many columns (at least 80 are used)."""
+    from rich.text import Text
+
+    width = max(width, 80)
+    end = (width - TIME - WIRE - 4) // 2
+    left, right = sides(transcript)
+    yield Text(f"{'ms':>{TIME}}  {left:<{end}} {'':<{WIRE}} {right}".rstrip(), style="bold")
+    for rung in rungs(transcript):
+        at = f"{transcript.seconds(rung.time_ns) * 1000:{TIME}.3f}"
+        if rung.across:
+            for number, part in enumerate(textwrap.wrap(rung.across, width - TIME - 4) or [""]):
+                start = (at, "┄ ") if not number else (" " * TIME, "  ")
+                yield Text.assemble((start[0], "dim"), "  ", (start[1] + part, rung.style))
+            continue
+        cells = [textwrap.wrap(rung.left, end) or [""], [rung.wire], textwrap.wrap(rung.right, end) or [""]]
+        for number in range(max(map(len, cells))):
+            parts = [cell[number] if number < len(cell) else "" for cell in cells]
+            row = f"{parts[0]:<{end}} {parts[1]:<{WIRE}} {parts[2]}".rstrip()
+            yield Text.assemble((at if not number else " " * TIME, "dim"), "  ", (row, rung.style))

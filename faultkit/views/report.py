@@ -1,0 +1,210 @@
+"""What a run prints for a person: the sentence, the ladder, the verdict, the evidence, who sent the RST, what to do."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from faultkit.attribution import attribute
+from faultkit.segments import form
+from faultkit.verdict import Check, told
+from faultkit.views import ladder
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from faultkit.run import Outcome
+    from faultkit.stage import Stage
+    from faultkit.transcript import Transcript
+
+
+def _wrapped(console: Console, text: str, first: str = "  ", rest: str = "  ") -> None:
+    """A paragraph with a hanging indent, and nothing after the last letter of a line."""
+    lines = textwrap.wrap(text, console.width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    console.print("\n".join(lines), markup=False, soft_wrap=True)
+
+
+def _section(console: Console, title: str, items: Sequence[str], *, bullets: bool = False) -> None:
+    if items:
+        console.print()
+        console.print(title, style="bold")
+    for item in items:
+        _wrapped(console, item, "  - " if bullets else "  ", "    " if bullets else "  ")
+
+
+def setting(stage: Stage) -> str:
+    """Where it is played, and why not in a namespace where one was wanted."""
+    place = (
+        f"Played on {stage.described}, {stage.host}."
+        if not stage.namespace
+        else f"Played in {stage.described}, {stage.host}."
+    )
+    return f"{place} Not in a private namespace: {stage.refused}." if stage.refused else place
+
+
+def show(console: Console, outcome: Outcome) -> None:
+    """One run, whole."""
+    heading(console, outcome)
+    transcript = outcome.transcript
+    if transcript.tallies:
+        chart(console, transcript)
+    else:
+        console.print()
+        for line in ladder.lines(transcript, console.width):
+            console.print(line, soft_wrap=True)
+    verdict(console, outcome)
+    evidence(console, transcript)
+    found = [one.sentences for one in attribute(transcript)]
+    numbered = [f"{number}. {text}" for number, text in enumerate(found, 1)] if len(found) > 1 else found
+    _section(console, "Who sent the RST, and why", [*(numbered or ["No RST was seen."]), outcome.cause.story])
+    _section(console, "Taken for", [f"{like.cause}: {like.tell}" for like in outcome.cause.lookalikes], bullets=True)
+    _section(console, "Met in the wild", outcome.cause.met, bullets=True)
+    _section(console, "What to do about it", outcome.cause.remedy, bullets=True)
+
+
+def heading(console: Console, outcome: Outcome) -> None:
+    """The sentence of what is done, and where."""
+    console.print(
+        f"{outcome.cause.name}: {outcome.cause.doing(outcome.options)}", style="bold", highlight=False, markup=False
+    )
+    console.print(setting(outcome.stage), style="dim", highlight=False, markup=False)
+
+
+def verdict(console: Console, outcome: Outcome) -> None:
+    """Produced, or what was expected and what was seen, side by side."""
+    console.print()
+    if not outcome.verdict.checks:
+        console.print("Nothing was promised: this is a search, and it shows what it found.", style="bold")
+    elif outcome.verdict.produced:
+        console.print("✔ Produced as promised.", style="bold green")
+    else:
+        console.print("✘ Something else was seen.", style="bold red")
+        console.print(differences(outcome.verdict.differences))
+
+
+def differences(checks: tuple[Check, ...]) -> RenderableType:
+    """Expected and seen, side by side."""
+    from rich.table import Table
+
+    table = Table("witness", "what", "expected", "seen", show_lines=True)
+    for check in checks:
+        table.add_row(
+            check.witness, check.name, "\n".join(check.expected) or "nothing", "\n".join(check.seen) or "nothing"
+        )
+    return table
+
+
+def evidence(console: Console, transcript: Transcript) -> None:
+    """What each witness saw, and which was not allowed to look."""
+    console.print()
+    console.print("Evidence", style="bold")
+    for witness, text in _seen(transcript):
+        _wrapped(console, text, f"  {witness:<8}", " " * 10)
+
+
+def _seen(transcript: Transcript) -> Iterator[tuple[str, str]]:
+    for role in ladder.sides(transcript):
+        yield "calls", f"{role}: {_folded(told(transcript, role)) or 'none that tells'}"
+    if transcript.packets or "wire" not in transcript.absent:
+        rsts = [p for p in transcript.packets if "RST" in p.flags]
+        named = [f"{transcript.role(p.source)} {','.join(p.flags)} ({_FORMS[form(p)]})" for p in rsts]
+        yield "wire", f"{len(transcript.packets)} packets; RST: {_folded(named) or 'none'}"
+    if "wire" in transcript.absent:
+        yield "wire", f"not seen: {transcript.absent['wire']}"
+    moved = ", ".join(f"{name} +{n}" for name, n in sorted(transcript.counters.items()) if _tells(name))
+    shared = "" if transcript.alone else " (the host's counters, which others move too)"
+    yield "kernel", (moved or "no telling counter moved") + shared
+    if "reasons" in transcript.absent:
+        yield "kernel", f"reset reasons not seen: {transcript.absent['reasons']}"
+    else:
+        sent = [f"{transcript.role(r.source)} {r.reason}" for r in transcript.resets if r.direction == "sent"]
+        yield "kernel", f"reset reasons: {_folded(sent) or 'none'}"
+    for one in transcript.measurements:
+        yield "clock", f"{one.name}: predicted {one.predicted:.3f} s, measured {one.measured:.3f} s"
+
+
+_FORMS = {"active": "a socket's own abort", "stack": "an answer of the stack"}
+
+
+def _tells(name: str) -> bool:
+    words = (
+        "Abort",
+        "Reset",
+        "Rsts",
+        "Fails",
+        "Retrans",
+        "KeepAlive",
+        "Timeouts",
+        "MinTTL",
+        "Challenge",
+        "Overflow",
+        "Drop",
+    )
+    return any(word in name for word in words)
+
+
+def _folded(words: list[str]) -> str:
+    """ "send 5 ×7, recv EOF" instead of seven times the same."""
+    runs: list[tuple[str, int]] = []
+    for word in words:
+        if runs and runs[-1][0] == word:
+            runs[-1] = (word, runs[-1][1] + 1)
+        else:
+            runs.append((word, 1))
+    return ", ".join(word if n == 1 else f"{word} ×{n}" for word, n in runs)
+
+
+def chart(console: Console, transcript: Transcript) -> None:
+    """The attempts of a search, ten to a line, and the rate of each outcome."""
+    from rich.text import Text
+
+    colours = {"answered": "green"}
+    letters = {"answered": "."}
+    for tally in transcript.tallies:
+        if tally.outcome not in letters:
+            letters[tally.outcome] = next(c for c in "RETPX?" if c not in letters.values())
+            colours[tally.outcome] = "bold red"
+    console.print()
+    for start in range(0, len(transcript.tallies), 10):
+        row = transcript.tallies[start : start + 10]
+        line = Text(f"{row[0].label:>9} to {row[-1].label:<9} ")
+        for tally in row:
+            line.append(letters[tally.outcome] + " ", style=colours[tally.outcome])
+        console.print(line)
+    console.print()
+    for outcome, n in Counter(tally.outcome for tally in transcript.tallies).most_common():
+        share = 100 * n / len(transcript.tallies)
+        console.print(
+            f"  {letters[outcome]}  {outcome}: {n} of {len(transcript.tallies)} ({share:.1f} %)", highlight=False
+        )
+
+
+def packets(console: Console, outcome: Outcome) -> None:
+    """The capture as Wireshark's packet list, never folded: it is there to be pasted."""
+    from faultkit.views import packets as listing
+
+    console.print()
+    if outcome.transcript.packets:
+        with console.capture() as drawn:
+            console.print(listing.table(outcome.transcript.packets), crop=False)
+        for line in drawn.get().splitlines():
+            print(line.rstrip(), file=console.file)
+    else:
+        console.print(f"No packets: {outcome.transcript.absent.get('wire', 'none were seen')}.")
+
+
+def series(console: Console, outcomes: list[Outcome], *, quiet: bool) -> None:
+    """How many of a series were as promised, and every odd one."""
+    odd = [(number, outcome) for number, outcome in enumerate(outcomes, 1) if not outcome.verdict.produced]
+    if not quiet:
+        console.print()
+        produced = len(outcomes) - len(odd)
+        console.print(f"{produced} of {len(outcomes)} as promised", style="bold red" if odd else "bold green")
+    for number, outcome in odd:
+        console.print()
+        console.print(f"Run {number} of {len(outcomes)}", style="bold")
+        for line in ladder.lines(outcome.transcript, console.width):
+            console.print(line, soft_wrap=True)
+        verdict(console, outcome)

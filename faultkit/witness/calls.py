@@ -1,0 +1,253 @@
+"""The calls witness: a TCP socket on trio that writes down every call with its result or errno.
+
+The connection calls (connect, send, recv, shutdown) return what happened as a `Call` and raise nothing: an errno is the
+thing to be seen here, not an accident. Set-up calls (bind, listen, setsockopt ...) are written down too and do raise.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import socket
+import struct
+import termios
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TypeVar
+
+import trio
+
+from faultkit.transcript import Address, Call, Transcript
+
+T = TypeVar("T")
+
+# What tcp(7), ip(7), ipv6(7) and socket(7) call the options that a play sets; the names of the headers.
+_OPTIONS: dict[tuple[int, int], str] = {
+    (socket.SOL_SOCKET, socket.SO_LINGER): "SO_LINGER",
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE): "SO_KEEPALIVE",
+    (socket.SOL_SOCKET, socket.SO_REUSEADDR): "SO_REUSEADDR",
+    (socket.SOL_SOCKET, socket.SO_RCVBUF): "SO_RCVBUF",
+    (socket.SOL_SOCKET, socket.SO_SNDBUF): "SO_SNDBUF",
+    (socket.SOL_SOCKET, socket.SO_ERROR): "SO_ERROR",
+    (socket.IPPROTO_IP, socket.IP_TTL): "IP_TTL",
+    (socket.IPPROTO_IP, 21): "IP_MINTTL",
+    (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS): "IPV6_UNICAST_HOPS",
+    (socket.IPPROTO_IPV6, 73): "IPV6_MINHOPCOUNT",
+} | {
+    (socket.IPPROTO_TCP, int(getattr(socket, name))): name
+    for name in [
+        "TCP_KEEPIDLE",
+        "TCP_KEEPINTVL",
+        "TCP_KEEPCNT",
+        "TCP_USER_TIMEOUT",
+        "TCP_INFO",
+        "TCP_CORK",
+        "TCP_NODELAY",
+        "TCP_QUICKACK",
+        "TCP_LINGER2",
+        "TCP_SYNCNT",
+        "TCP_WINDOW_CLAMP",
+        "TCP_DEFER_ACCEPT",
+        "TCP_MAXSEG",
+    ]
+}
+
+
+def errno_name(error: OSError) -> str:
+    """ "ECONNRESET" for an OSError that carries one, else its text."""
+    return errno.errorcode.get(error.errno or 0, str(error))
+
+
+def option_name(level: int, name: int) -> str:
+    """ "SO_LINGER" for (SOL_SOCKET, SO_LINGER); numbers for an option that no play has used so far."""
+    return _OPTIONS.get((level, name), f"{level}/{name}")
+
+
+def _value(level: int, name: int, value: int | bytes) -> str:
+    if (level, name) == (socket.SOL_SOCKET, socket.SO_LINGER) and isinstance(value, bytes):
+        on, seconds = struct.unpack("ii", value)
+        return f"{{{on}, {seconds}}}"
+    return str(value) if isinstance(value, int) else f"{len(value)} bytes"
+
+
+class Calls:
+    """The witness: makes recorded sockets, and counts them for each role."""
+
+    def __init__(self, transcript: Transcript) -> None:
+        self.transcript = transcript
+        self.adopted: list[Socket] = []
+        self._numbers: Counter[str] = Counter()
+
+    def open_socket(self, role: str, family: int) -> Socket:
+        """A new TCP socket of that address family."""
+        return self.adopt(role, socket.socket(family, socket.SOCK_STREAM))
+
+    def adopt(self, role: str, sock: socket.socket) -> Socket:
+        """Record what is done with a socket that exists already."""
+        self._numbers[role] += 1
+        adopted = Socket(self, role, self._numbers[role], sock)
+        self.adopted.append(adopted)
+        return adopted
+
+    def discard(self) -> None:
+        """Close what the play left open, without recording it: the play is over."""
+        for left in self.adopted:
+            if left.raw.fileno() >= 0:
+                trio.lowlevel.notify_closing(left.raw)
+                left.raw.close()
+
+
+class Socket:
+    """One recorded, non-blocking TCP socket. `role` says whose it is ("client", "server")."""
+
+    def __init__(self, calls: Calls, role: str, number: int, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self.calls = calls
+        self.role = role
+        self.number = number
+        self.raw = sock
+        self._note_address()
+
+    @property
+    def family(self) -> int:
+        return self.raw.family
+
+    @property
+    def address(self) -> Address:
+        """Our end. A socket that is bound to nothing yet has port 0."""
+        return Address(*self.raw.getsockname()[:2])
+
+    def _note_address(self) -> None:
+        address = self.address
+        if address.port:
+            self.calls.transcript.roles[address] = self.role
+
+    def _told(self, name: str, argument: str, outcome: str, began_ns: int, data: bytes = b"") -> Call:
+        call = Call(self.role, self.number, name, argument, outcome, began_ns, time.time_ns(), data)
+        self.calls.transcript.calls.append(call)
+        return call
+
+    def _set_up(self, name: str, argument: str, action: Callable[[], T], outcome: Callable[[T], str]) -> T:
+        began = time.time_ns()
+        try:
+            result = action()
+        except OSError as error:
+            self._told(name, argument, errno_name(error), began)
+            raise
+        self._told(name, argument, outcome(result), began)
+        return result
+
+    async def _wait(
+        self, name: str, argument: str, attempt: Callable[[], T], outcome: Callable[[T], str], *, writing: bool = False
+    ) -> tuple[Call, T | None]:
+        """Try, and wait for the socket while it would block."""
+        began = time.time_ns()
+        try:
+            await trio.lowlevel.checkpoint()
+            while True:
+                try:
+                    result = attempt()
+                except BlockingIOError:
+                    if writing:
+                        await trio.lowlevel.wait_writable(self.raw)
+                    else:
+                        await trio.lowlevel.wait_readable(self.raw)
+                else:
+                    return self._told(
+                        name, argument, outcome(result), began, result if isinstance(result, bytes) else b""
+                    ), result
+        except OSError as error:
+            return self._told(name, argument, errno_name(error), began), None
+        except trio.Cancelled:
+            self._told(name, argument, "cancelled", began)
+            raise
+
+    def bind(self, address: Address) -> None:
+        self._set_up("bind", str(address), lambda: self.raw.bind(address), lambda _: "ok")
+        self._note_address()
+
+    def listen(self, backlog: int = 128) -> None:
+        self._set_up("listen", str(backlog), lambda: self.raw.listen(backlog), lambda _: "ok")
+
+    def setsockopt(self, level: int, name: int, value: int | bytes, /) -> None:
+        argument = f"{option_name(level, name)} {_value(level, name, value)}"
+        self._set_up("setsockopt", argument, lambda: self.raw.setsockopt(level, name, value), lambda _: "ok")
+
+    def getsockopt(self, level: int, name: int, size: int, /) -> bytes:
+        argument = option_name(level, name)
+        return self._set_up(
+            "getsockopt", argument, lambda: self.raw.getsockopt(level, name, size), lambda v: f"{len(v)} bytes"
+        )
+
+    def unsent(self) -> int:
+        """Bytes in the send queue that were never sent (ioctl SIOCOUTQNSD, tcp(7))."""
+        return self._queued("SIOCOUTQNSD", 0x894B)
+
+    def unread(self) -> int:
+        """Bytes in the receive queue (ioctl SIOCINQ, tcp(7))."""
+        return self._queued("SIOCINQ", termios.FIONREAD)
+
+    def _queued(self, name: str, request: int) -> int:
+        def ask() -> int:
+            return int(struct.unpack("i", fcntl.ioctl(self.raw, request, bytes(4)))[0])
+
+        return self._set_up("ioctl", name, ask, lambda n: f"{n} bytes")
+
+    async def connect(self, address: Address) -> Call:
+        """connect(2), waiting as a blocking one does."""
+        started = False
+
+        def attempt() -> None:
+            nonlocal started
+            if started:
+                number = self.raw.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            else:
+                started = True
+                number = self.raw.connect_ex(address)
+                self._note_address()
+            if number == errno.EINPROGRESS:
+                raise BlockingIOError
+            if number:
+                raise OSError(number, os.strerror(number))
+
+        return (await self._wait("connect", str(address), attempt, lambda _: "ok", writing=True))[0]
+
+    async def accept(self) -> Socket | None:
+        """accept(2): the connection, or None where the call failed."""
+        accepted = (await self._wait("accept", "", self.raw.accept, lambda _: "ok"))[1]
+        if accepted is None:
+            return None
+        return self.calls.adopt(self.role, accepted[0])
+
+    async def send(self, data: bytes) -> Call:
+        """send(2), once."""
+        return (await self._wait("send", "", lambda: self.raw.send(data), str, writing=True))[0]
+
+    async def recv(self, size: int, *, peek: bool = False) -> Call:
+        """recv(2), once; `peek` looks without taking (MSG_PEEK)."""
+        flags = socket.MSG_PEEK if peek else 0
+        name = "MSG_PEEK" if peek else ""
+        return (
+            await self._wait("recv", name, lambda: self.raw.recv(size, flags), lambda data: str(len(data) or "EOF"))
+        )[0]
+
+    async def readable(self) -> None:
+        """Wait until a recv would not block: data, FIN or error has arrived. Nothing is taken and nothing is recorded."""
+        await trio.lowlevel.wait_readable(self.raw)
+
+    def shutdown(self, how: int) -> Call:
+        names = {socket.SHUT_RD: "SHUT_RD", socket.SHUT_WR: "SHUT_WR", socket.SHUT_RDWR: "SHUT_RDWR"}
+        began = time.time_ns()
+        try:
+            self.raw.shutdown(how)
+        except OSError as error:
+            return self._told("shutdown", names[how], errno_name(error), began)
+        return self._told("shutdown", names[how], "ok", began)
+
+    def close(self) -> None:
+        """close(2), once; a second close does nothing."""
+        if self.raw.fileno() >= 0:
+            trio.lowlevel.notify_closing(self.raw)
+            self._set_up("close", "", self.raw.close, lambda _: "ok")

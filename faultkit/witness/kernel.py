@@ -1,0 +1,130 @@
+"""The kernel witness: its TCP counters for the namespace, and its reset reasons where tracefs may be read."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from faultkit.sockets import STATES
+from faultkit.stage.tracing import Instance
+from faultkit.transcript import Address, Reset
+
+_SOURCES = (Path("/proc/self/net/netstat"), Path("/proc/self/net/snmp"))
+_PROTOCOLS = ("TcpExt", "Tcp", "MPTcpExt")
+
+
+def counters() -> dict[str, int]:
+    """Every TCP counter of our network namespace by nstat's name: "TcpExtTCPAbortOnData", "TcpOutRsts" (nstat(8))."""
+    found: dict[str, int] = {}
+    for source in _SOURCES:
+        lines = source.read_text().splitlines()
+        for names, values in zip(lines[::2], lines[1::2], strict=True):
+            protocol, _, rest = names.partition(": ")
+            if protocol in _PROTOCOLS:
+                numbers = values.partition(": ")[2].split()
+                found.update((protocol + name, int(number)) for name, number in zip(rest.split(), numbers, strict=True))
+    return found
+
+
+# TcpCurrEstab is a gauge and the Rto* ones are constants; neither counts events.
+_NOT_EVENTS = {"TcpRtoAlgorithm", "TcpRtoMin", "TcpRtoMax", "TcpMaxConn", "TcpCurrEstab"}
+
+
+def moved(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
+    """The counters that moved, and by how much."""
+    return {
+        name: n - before.get(name, 0)
+        for name, n in after.items()
+        if n != before.get(name, 0) and name not in _NOT_EVENTS
+    }
+
+
+def tcp_state(local: Address, remote: Address) -> str:
+    """The state of that end of a connection by its name in RFC 9293, "" where the kernel knows none (proc_net_tcp.txt).
+
+    It knows more than TCP_INFO: the connection of a socket that its program has closed is still listed.
+    """
+    wanted = [_as_listed(local), _as_listed(remote)]
+    table = Path("/proc/self/net/tcp6" if ":" in local.host else "/proc/self/net/tcp")
+    for line in table.read_text().splitlines()[1:]:
+        fields = line.split()
+        if fields[1:3] == wanted:
+            return STATES.get(int(fields[3], 16), "")
+    return ""
+
+
+def _as_listed(address: Address) -> str:
+    """As /proc/net/tcp prints it: the words of the address in the machine's own byte order, in hexadecimal."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    packed = socket.inet_pton(family, address.host)
+    words = struct.unpack(f"={len(packed) // 4}I", packed)
+    return "".join(f"{word:08X}" for word in words) + f":{address.port:04X}"
+
+
+# What trace_pipe prints (print fmt of include/trace/events/tcp.h):
+#   python-123 [001] ..s2. 12.345678: tcp_send_reset: skbaddr=.. skaddr=.. src=1.2.3.4:5 dest=.. state=TCP_X reason=TCP_Y
+_SENT = re.compile(
+    r" (?P<at>\d+\.\d+): tcp_send_reset: .*src=(?P<src>\S+) dest=(?P<dst>\S+) state=(?P<state>\S+) reason=(?P<reason>\S+)"
+)
+_RECEIVED = re.compile(
+    r" (?P<at>\d+\.\d+): tcp_receive_reset: family=(?P<family>\S+) sport=(?P<sport>\d+) dport=(?P<dport>\d+) "
+    r"saddr=(?P<saddr>\S+) daddr=(?P<daddr>\S+) saddrv6=(?P<saddrv6>\S+) daddrv6=(?P<daddrv6>\S+)"
+)
+
+
+def _address(text: str) -> Address:
+    host, _, port = text.rpartition(":")
+    return Address(host.strip("[]"), int(port))
+
+
+def _reset(line: str, offset_ns: int) -> Reset | None:
+    """`offset_ns` turns the trace's CLOCK_MONOTONIC into CLOCK_REALTIME."""
+    if sent := _SENT.search(line):
+        state = "" if sent["state"] == "UNKNOWN" else sent["state"].removeprefix("TCP_").replace("_", "-")
+        return Reset(
+            _ns(sent["at"]) + offset_ns, "sent", _address(sent["src"]), _address(sent["dst"]), state, sent["reason"]
+        )
+    if received := _RECEIVED.search(line):
+        family = "v6" if received["family"] == "AF_INET6" else ""
+        # The event's source is the socket that received it.
+        ours = Address(received["saddr" + family], int(received["sport"]))
+        theirs = Address(received["daddr" + family], int(received["dport"]))
+        return Reset(_ns(received["at"]) + offset_ns, "received", theirs, ours, "", "")
+    return None
+
+
+def _ns(seconds: str) -> int:
+    whole, _, fraction = seconds.partition(".")
+    return int(whole) * 10**9 + int(fraction.ljust(9, "0"))
+
+
+class Reasons:
+    """Reads the reset events of a trace instance. The events are the whole machine's, so the reader picks its own."""
+
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self._lost = 0
+
+    def _lines(self) -> Iterator[str]:
+        text = bytearray()
+        while True:
+            try:
+                part = os.read(self._instance.events, 65536)
+            except BlockingIOError:
+                break
+            text += part
+            if not part:
+                break
+        yield from text.decode(errors="replace").splitlines()
+
+    def cut(self) -> tuple[list[Reset], int]:
+        """Every reset on this machine since the last cut, in order, and how many events were lost meanwhile."""
+        offset = time.time_ns() - time.monotonic_ns()
+        resets = [reset for line in self._lines() if (reset := _reset(line, offset))]
+        lost, self._lost = self._instance.lost() - self._lost, self._instance.lost()
+        return sorted(resets, key=lambda reset: reset.time_ns), lost
