@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -135,6 +135,7 @@ class Cause:
     server: Callable[[Play], Awaitable[None]] = _serve_one  # what surrounds the fault
     prepare: Callable[[Play], Awaitable[None]] | None = None  # decides what the promise depends on, before the play
     options: type[Options] = Options
+    variants: tuple[Mapping[str, Any], ...] = ({},)  # the option sets that a conformance run plays, in Python's units
     lookalikes: tuple[LookAlike, ...] = ()
     met: tuple[str, ...] = ()  # where it is met in the wild
     remedy: tuple[str, ...] = ()

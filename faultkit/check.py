@@ -15,9 +15,10 @@ from faultkit import causes
 from faultkit.cause import Cause, checked
 from faultkit.errors import Misuse, Unable
 from faultkit.recipe import Tool
-from faultkit.run import Outcome, repeat, witnesses
+from faultkit.run import Outcome, repeat
 from faultkit.stage import Where, open_stage
 from faultkit.stage.namespace import Namespace
+from faultkit.witness import watching
 
 
 class NotProduced(AssertionError):
@@ -104,7 +105,7 @@ def _play(cause: Cause, times: int, ipv6: bool, on: Where | None, options: dict[
     stage = open_stage(on, ipv6=ipv6)
     outcomes: list[Outcome] = []
     before = _state()
-    with witnesses(stage) as seeing:
+    with watching(stage) as seeing:
         repeat(cause, checked(cause, options), stage, seeing, times, outcomes.append)
     after = _state()
     rules = _rules(stage.namespace) if stage.namespace else ""

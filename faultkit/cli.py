@@ -24,20 +24,24 @@ INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal's number, as a shell say
 ABOUT = "faultkit makes TCP connections fail on real sockets, on purpose, and proves what happened."
 
 
-def whole(value: str | int) -> int:
+# What a float of seconds carries exactly as whole milliseconds; no option's range comes near it.
+_BEYOND = 2**53
+
+
+def whole(value: str | int, what: str = "a whole number") -> int:
     """A whole number; its range is the cause's to judge."""
     try:
-        return int(value)
+        number = int(value)
     except ValueError:
-        raise click.BadParameter(f"{value} is not a whole number") from None
+        raise click.BadParameter(f"{value} is not {what}") from None
+    if abs(number) >= _BEYOND:
+        raise click.BadParameter(f"{value} is beyond every range")
+    return number
 
 
 def milliseconds(value: str | int) -> int:
     """The same, where the unit is worth saying."""
-    try:
-        return int(value)
-    except ValueError:
-        raise click.BadParameter(f"{value} is not a whole number of milliseconds") from None
+    return whole(value, "a whole number of milliseconds")
 
 
 def _flag(option: Field[Any]) -> click.Option:
@@ -216,11 +220,23 @@ def _status(arguments: Sequence[str] | None, run: Callable[..., Any]) -> int:
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted; nothing is left behind")
         return INTERRUPTED
+    except SystemExit:
+        return BROKEN_PIPE  # what click and rich make of one, and with a 1, which means something else here
     return status if isinstance(status, int) else PRODUCED
+
+
+def _open_closed_streams() -> None:
+    """Where a standard stream is closed (`>&-`) our first socket would take its number, and be given what we print."""
+    for number, name, mode in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            # Not writable, so that a closed stdout goes on to refuse what is printed.
+            os.dup2(os.open(os.devnull, mode), number)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The `faultkit` command. Exit status: 0 produced, 1 seen otherwise, 2 bad usage, 3 this machine cannot, 130 Ctrl-C."""
+    _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # an arrow on a terminal without Unicode is no reason to fail

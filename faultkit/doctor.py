@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import socket
@@ -62,7 +63,8 @@ def _capture() -> str:
 
 
 def _reasons() -> str:
-    tracing.open_instance(namespace.enter()).close()
+    with contextlib.closing(tracing.start(namespace.enter())) as instance:
+        instance.open()
     return "the kernel's reset reasons (tracefs)"
 
 

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -17,11 +15,9 @@ from faultkit.cause import Cause, Options
 from faultkit.errors import Misuse, Unable
 from faultkit.play import Play
 from faultkit.stage import Stage
-from faultkit.stage.tracing import Instance, open_instance
-from faultkit.transcript import Packet, Reset, Transcript
+from faultkit.transcript import Transcript
 from faultkit.verdict import Promise, Verdict, judge
-from faultkit.witness import kernel
-from faultkit.witness.wire import Capture, decode
+from faultkit.witness import Witnesses
 
 Watch = Callable[[Play], Awaitable[None]]
 
@@ -38,44 +34,9 @@ class Outcome:
     verdict: Verdict
 
 
-@dataclass(slots=True)
-class Witnesses:
-    """Those of the three that this machine allows, for any number of runs. `absent` says why one is not there."""
-
-    capture: Capture | None
-    reasons: kernel.Reasons | None
-    absent: dict[str, str]
-
-
-@contextlib.contextmanager
-def witnesses(stage: Stage, *, wire: bool = True) -> Iterator[Witnesses]:
-    """Start the witnesses on a stage. Call it before any thread or event loop runs."""
-    absent: dict[str, str] = {}
-    with contextlib.ExitStack() as stack:
-        instance: Instance | None = None
-        try:
-            instance = stack.enter_context(contextlib.closing(open_instance(stage.namespace)))
-        except Unable as error:
-            absent["reasons"] = str(error)
-        capture: Capture | None = None
-        if not wire:
-            absent["wire"] = "left out on request"
-        else:
-            try:
-                capture = stack.enter_context(contextlib.closing(Capture("lo")))
-            except PermissionError:
-                absent["wire"] = "packet capture on the host needs CAP_NET_RAW: leave --on host out, or run as root"
-        yield Witnesses(capture, kernel.Reasons(instance) if instance else None, absent)
-
-
 async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, watch: Watch | None = None) -> Outcome:
     """Play the cause once. Raises `Misuse` and `Unable` as its halves do; everything else that happens is in the transcript."""
-    if seeing.capture:
-        seeing.capture.cut()
-    if seeing.reasons:
-        seeing.reasons.cut()
-    before = kernel.counters()
-    transcript = Transcript(began_ns=time.time_ns(), alone=stage.namespace is not None, absent=dict(seeing.absent))
+    transcript = seeing.begin()
     play = Play(cause, options, stage, transcript)
     try:
         if cause.prepare:
@@ -84,13 +45,10 @@ async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, 
         try:
             await _perform(play, promise, watch)
         finally:
-            transcript.ended_ns = time.time_ns()
-            after = kernel.counters()
-            _collect(transcript, seeing)
+            seeing.end(transcript)
     finally:
         with trio.CancelScope(shield=True):
             await play.strike()
-    transcript.counters = kernel.moved(before, after)
     return Outcome(cause, options, stage, promise, transcript, judge(promise, transcript))
 
 
@@ -119,26 +77,6 @@ def _raise_first(group: BaseExceptionGroup[BaseException]) -> NoReturn:
         if found is not None:
             raise found
     raise group
-
-
-def _collect(transcript: Transcript, seeing: Witnesses) -> None:
-    """What the wire and the kernel saw of this run, and of nothing else on the machine."""
-    if seeing.capture:
-        frames, dropped = seeing.capture.cut()
-        packets = (decode(time_ns, frame) for time_ns, frame in frames)
-        transcript.packets = [packet for packet in packets if packet and _ours(packet, transcript)]
-        if dropped:
-            transcript.absent["wire"] = f"the capture lost {dropped} packets, so what it saw is not whole"
-    if seeing.reasons:
-        resets, lost = seeing.reasons.cut()
-        transcript.resets = [reset for reset in resets if _ours(reset, transcript)]
-        if lost:
-            transcript.absent["reasons"] = f"the trace lost {lost} events, so what it saw is not whole"
-
-
-def _ours(event: Packet | Reset, transcript: Transcript) -> bool:
-    """Between two ends of this run. A reset for a listening socket names no peer: its destination is port 0."""
-    return event.source in transcript.roles and (event.destination in transcript.roles or event.destination.port == 0)
 
 
 async def _series(

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING
 
 from faultkit.cause import Cause, Options
-from faultkit.errors import Misuse
-from faultkit.run import Outcome, Watch, repeat, witnesses
+from faultkit.errors import Misuse, Unable
 from faultkit.stage import Where, open_stage
+from faultkit.witness import watching
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from faultkit.play import Countdown, Play
+    from faultkit.run import Outcome, Watch
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,19 +55,25 @@ def play(request: Request) -> int:
             raise _unwritable(request, error) from error
     outcomes: list[Outcome] = []
     stage = open_stage(request.on, ipv6=request.ipv6)
-    with witnesses(stage) as seeing, _progress(request) as (each, watch):
+    with watching(stage) as seeing:
+        if request.pcap is not None and "wire" in seeing.absent:
+            raise Unable(f"{cause.name}: --pcap would stay empty: {seeing.absent['wire']}")
+        from faultkit.run import repeat  # trio takes a while, and the kernel needs as long for the trace
 
-        def keep(outcome: Outcome) -> None:
-            outcomes.append(outcome)
-            each(outcome)
+        with _progress(request) as (each, watch):
 
-        repeat(cause, request.options, stage, seeing, request.times, keep, watch)
-    if request.pcap is not None:
-        try:
-            pcap.write(request.pcap, [packet for outcome in outcomes for packet in outcome.transcript.packets])
-        except OSError as error:
-            raise _unwritable(request, error) from error
-    _show(request, outcomes)
+            def keep(outcome: Outcome) -> None:
+                outcomes.append(outcome)
+                each(outcome)
+
+            repeat(cause, request.options, stage, seeing, request.times, keep, watch)
+        seeing.stop()
+        if request.pcap is not None:
+            try:
+                pcap.write(request.pcap, [packet for outcome in outcomes for packet in outcome.transcript.packets])
+            except OSError as error:
+                raise _unwritable(request, error) from error
+        _show(request, outcomes)
     return 0 if all(outcome.verdict.produced for outcome in outcomes) else 1
 
 

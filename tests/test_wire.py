@@ -176,14 +176,12 @@ def test_no_frame_makes_it_raise() -> None:
     assert decoded > 1000  # or the changes were too wild to say anything
 
 
-def test_dpkt_is_loaded_late_and_in_part() -> None:
+def test_dpkt_is_loaded_late() -> None:
     program = """if True:
         import sys
         from faultkit.witness import wire
         assert not [name for name in sys.modules if "dpkt" in name]
         wire.decode(1, bytes(12) + bytes.fromhex("0800 45000028000040004006") + bytes(10) + bytes(12) + b"\x50" + bytes(7))
-        assert "dpkt" not in sys.modules and wire.__name__ + ".dpkt.tcp" in sys.modules
-        import dpkt
-        assert dpkt.tcp.__name__ == "dpkt.tcp"
+        assert "dpkt" in sys.modules
     """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[1])

@@ -5,11 +5,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.play import Play
 from faultkit.verdict import Promise, Rst
-from faultkit.witness.calls import Socket
+
+if TYPE_CHECKING:
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
-from faultkit.play import Play
 from faultkit.stage import sysctl
 from faultkit.verdict import AtLeast, Promise, Rst
-from faultkit.witness.calls import Socket
 
 EXPIRY = "client's keepalive expiry (probes)"
 RETRIES = "server's tcp_retries2 expiry"
 TICK = b"tick\n"
 EVERY = 0.5  # seconds between the server's sends
+
+if TYPE_CHECKING:
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,9 @@ def _check_order(options: IdleFirewall, play: Play) -> None:
 
 
 async def prepare(play: Play) -> None:
-    """Decide what drops: a firewall's command, or the sockets themselves."""
+    """Set what the promise depends on: how often the server tries, and what drops, a firewall or the sockets themselves."""
+    if play.options.retries2 is not None:
+        play.sysctl("ipv4.tcp_retries2", play.options.retries2)
     await play.choose_tool(play.options.drop_with)
     _check_order(play.options, play)
 
@@ -139,7 +144,7 @@ async def fault(connection: Socket, play: Play) -> None:
         nursery.cancel_scope.cancel()
     told = await connection.recv(65536)
     if play.options.no_heal:
-        cut_ns = play.transcript.steps[0].time_ns
+        cut_ns = next(step.time_ns for step in play.transcript.steps if step.actor in ("firewall", "black hole"))
         lost = next(c for c in play.transcript.calls if (c.role, c.name) == ("server", "send") and c.began_ns > cut_ns)
         play.measure(RETRIES, predicted=exhaustion(play.options, play), measured=(told.ended_ns - lost.ended_ns) / 1e9)
 
@@ -161,8 +166,6 @@ async def script(play: Play) -> None:
         sockets.keepalive(
             client, idle_seconds=int(options.keepalive_seconds), interval_seconds=int(interval), count=count
         )
-    if options.retries2 is not None:
-        play.sysctl("ipv4.tcp_retries2", options.retries2)
     await client.connect(await play.serving())
     heard = await client.recv(65536)
     wall = _Wall(play, client)
@@ -262,6 +265,15 @@ CAUSE = Cause(
         "ECONNRESET. Otherwise the server, too, ends with ETIMEDOUT, and sends no RST."
     ),
     options=IdleFirewall,
+    variants=(
+        {"keepalive_seconds": 1.0, "count": 1},
+        {"keepalive_seconds": 1.0, "count": 1, "drop_with": "iptables"},
+        {"keepalive_seconds": 1.0, "count": 1, "drop_with": "nft"},
+        {"keepalive_seconds": 1.0, "count": 1, "drop_with": "socket"},
+        {"keepalive_seconds": 1.0, "count": 1, "no_heal": True, "retries2": 3},
+        {"keepalive_seconds": 1.0, "count": 1, "no_heal": True, "retries2": 3, "drop_with": "socket"},
+        {"keepalive_seconds": 1.0, "count": 4, "no_heal": True, "retries2": 1},
+    ),
     prepare=prepare,
     server=server,
     script=script,

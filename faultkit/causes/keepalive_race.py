@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import h11
 import trio
@@ -19,10 +20,12 @@ import trio
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
-from faultkit.play import Play
 from faultkit.verdict import Promise, Rst
-from faultkit.witness.calls import Socket
 from faultkit.witness.kernel import tcp_state
+
+if TYPE_CHECKING:
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)
@@ -233,6 +236,12 @@ CAUSE = Cause(
         'reset by peer)", the other as "upstream prematurely closed connection".'
     ),
     options=KeepaliveRace,
+    variants=(
+        {"timeout_seconds": 0.05},
+        {"timeout_seconds": 0.05, "fin": "in-flight"},
+        {"timeout_seconds": 0.05, "fin": "unprocessed"},
+        {"timeout_seconds": 0.05, "sweep": "53:48"},
+    ),
     server=server,
     script=script,
     fault=fault,

@@ -8,16 +8,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
-from faultkit.play import Play
 from faultkit.verdict import AtLeast, Promise, Rst
-from faultkit.witness.calls import Socket
 
 EXPIRY = "client's keepalive expiry"
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT"
+
+if TYPE_CHECKING:
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)
@@ -148,6 +151,7 @@ CAUSE = Cause(
         "retransmission or TCP_USER_TIMEOUT ends it, and no RST is sent."
     ),
     options=KeepaliveTimeout,
+    variants=({"count": 1}, {"count": 1, "with_data": True}),
     script=script,
     fault=fault,
     promise=promise,

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.play import Play
 from faultkit.verdict import Promise, Rst
-from faultkit.witness.calls import Socket
+
+if TYPE_CHECKING:
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,7 @@ CAUSE = Cause(
         "is lost, and its next call fails with ECONNRESET."
     ),
     options=Linger,
+    variants=({}, {"unsent": 4096}),
     script=script,
     fault=fault,
     promise=promise,

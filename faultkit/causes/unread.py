@@ -4,10 +4,14 @@
 # Not linger: but linger 0 with bytes unread IS this cause, because the kernel looks at the unread bytes first.
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from faultkit.cause import Cause, LookAlike, Options
-from faultkit.play import Play
 from faultkit.verdict import Promise, Rst
-from faultkit.witness.calls import Socket
+
+if TYPE_CHECKING:
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 
 async def fault(connection: Socket, play: Play) -> None:

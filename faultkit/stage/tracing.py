@@ -17,7 +17,7 @@ from faultkit.errors import Unable
 from faultkit.stage.namespace import Namespace
 
 _MOUNTED = Path("/sys/kernel/tracing")
-_EVENTS = ("tcp_send_reset", "tcp_receive_reset")
+EVENTS = ("tcp_send_reset", "tcp_receive_reset")
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 
 
@@ -28,64 +28,85 @@ def _mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int) 
         raise OSError(number, f"mount {os.fsdecode(target)}: {os.strerror(number)}")
 
 
-def _remove(instance: Path) -> None:
+def _make(instance: Path) -> None:
+    instance.mkdir()
+    (instance / "trace_clock").write_text("mono")
+    for event in EVENTS:
+        (instance / "events/tcp" / event / "enable").write_text("1")
+
+
+def _keep(instance: Path, lifeline: int, report: int) -> None:
+    """In the guardian: make the instance, say so, wait for the other end of the lifeline to close, remove the instance."""
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    # Nothing else of ours stays open: neither a terminal nor a pipe whose reader waits for its end.
+    os.dup2(lifeline, 0)
+    os.dup2(report, 1)
+    os.closerange(2, os.sysconf("SC_OPEN_MAX"))
+    try:
+        _make(instance)
+        os.write(1, b"ready")
+    except OSError as error:
+        os.write(1, str(error).encode())
+    os.close(1)
+    while os.read(0, 1):
+        pass
     with contextlib.suppress(FileNotFoundError):
         instance.rmdir()
 
 
-def _guard(instance: Path) -> tuple[int, int]:
-    """Fork the guardian. Returns its process id and the pipe whose closing, by us or by our death, sends it to work."""
-    theirs, ours = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            os.setsid()
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, signal.SIG_IGN)
-            # Holding nothing else of ours open: neither a terminal nor a pipe whose reader waits for its end.
-            os.dup2(theirs, 0)
-            os.closerange(1, os.sysconf("SC_OPEN_MAX"))
-            while os.read(0, 1):
-                pass
-            _remove(instance)
-        finally:
-            os._exit(0)
-    os.close(theirs)
-    return child, ours
-
-
 class Instance:
-    """instances/faultkit-PID with the two reset events on, stamped with CLOCK_MONOTONIC."""
+    """instances/faultkit-PID with the two reset events on, stamped with CLOCK_MONOTONIC.
+
+    The kernel takes some 30 ms to make it and as long to remove it. Both happen in the guardian, beside other work:
+    `open` waits for the one, `close` for the other, and `stop` lets the removal begin.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._guardian, self._pipe = _guard(path)
-        try:
-            path.mkdir()
-            (path / "trace_clock").write_text("mono")
-            for event in _EVENTS:
-                (path / "events/tcp" / event / "enable").write_text("1")
-            self.events = os.open(path / "trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        except BaseException:
-            self._end_guardian()
-            raise
+        self.events = -1
+        lifeline, self._lifeline = os.pipe()
+        self._report, report = os.pipe()
+        self._guardian = os.fork()
+        if self._guardian == 0:
+            try:
+                os.close(self._lifeline)
+                _keep(path, lifeline, report)
+            finally:
+                os._exit(0)
+        os.close(lifeline)
+        os.close(report)
 
-    def _end_guardian(self) -> None:
-        os.close(self._pipe)
-        os.waitpid(self._guardian, 0)
+    def open(self) -> None:
+        """Wait until the events are on, and open them for reading. Raises `OSError`."""
+        with os.fdopen(self._report, "rb") as pipe:
+            self._report = -1
+            told = pipe.read().decode()
+        if told != "ready":
+            raise OSError(told or "the guardian of the trace instance has ended")
+        self.events = os.open(self.path / "trace_pipe", os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
 
     def lost(self) -> int:
         """Events that the ring buffer overwrote before they were read, over all processors."""
         lines = (line for stats in self.path.glob("per_cpu/cpu*/stats") for line in stats.read_text().splitlines())
         return sum(int(line.split(":")[1]) for line in lines if line.startswith("overrun"))
 
+    def stop(self) -> None:
+        """Read no more; the guardian begins to remove the instance."""
+        for descriptor in (self.events, self._report, self._lifeline):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self.events = self._report = self._lifeline = -1
+
     def close(self) -> None:
-        os.close(self.events)
-        self._end_guardian()
+        """Wait until the instance and its guardian are gone."""
+        self.stop()
+        os.waitpid(self._guardian, 0)
 
 
-def open_instance(namespace: Namespace | None) -> Instance:
-    """A trace instance, or `Unable` with what is missing. Must be called before threads start.
+def start(namespace: Namespace | None) -> Instance:
+    """Begin to make a trace instance, or raise `Unable` with what is missing. Must be called before threads start.
 
     tracefs that is not mounted is mounted in our own mount namespace only (so never with --on host).
     """
@@ -103,8 +124,8 @@ def open_instance(namespace: Namespace | None) -> Instance:
                 )
             _mount(None, b"/", None, _MS_REC | _MS_PRIVATE)
             _mount(b"tracefs", os.fsencode(_MOUNTED), b"tracefs", 0)
-        if not (_MOUNTED / "events/tcp" / _EVENTS[0]).is_dir():
-            raise Unable(f"this kernel has no tracepoint tcp:{_EVENTS[0]} with a reason: Linux 6.10 or later has it")
-        return Instance(_MOUNTED / "instances" / f"faultkit-{os.getpid()}")
+        if "reason" not in (_MOUNTED / "events/tcp" / EVENTS[0] / "format").read_text():
+            raise Unable("this kernel's tcp:tcp_send_reset gives no reason: Linux 6.10 or later does")
     except OSError as error:
         raise Unable(f"tracefs cannot be used here ({error}): the kernel's reset reasons stay unseen") from error
+    return Instance(_MOUNTED / "instances" / f"faultkit-{os.getpid()}")

@@ -1,1 +1,103 @@
-"""The three witnesses: the program's calls, the packets, the kernel's counters and reset reasons. None of them judges."""
+"""The three witnesses: the program's own calls, the packets, the kernel's counters and reset reasons. None of them judges.
+
+The calls witness lives in the sockets of a play (`witness.calls`); the other two are started here, for any number of runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+from faultkit.errors import Unable
+from faultkit.stage import Stage, tracing
+from faultkit.stage.tracing import Instance
+from faultkit.transcript import Packet, Reset, Transcript
+from faultkit.witness import kernel
+from faultkit.witness.wire import Capture, decode
+
+
+class Witnesses:
+    """Those of wire and kernel that this machine allows. `absent` says why one is not there, or not wholly."""
+
+    def __init__(self, stage: Stage, *, wire: bool) -> None:
+        self.absent: dict[str, str] = {}
+        self._alone = stage.namespace is not None
+        self._before: dict[str, int] = {}
+        self._reasons: kernel.Reasons | None = None
+        self._instance: Instance | None = None
+        self._capture: Capture | None = None
+        try:
+            self._instance = tracing.start(stage.namespace)
+        except Unable as error:
+            self.absent["reasons"] = str(error)
+        if not wire:
+            self.absent["wire"] = "left out on request"
+            return
+        try:
+            self._capture = Capture("lo")
+        except PermissionError:
+            self.absent["wire"] = "packet capture on the host needs CAP_NET_RAW: leave --on host out, or run as root"
+
+    def begin(self) -> Transcript:
+        """A new transcript. What happened before it is not in it."""
+        if self._instance and not self._reasons and "reasons" not in self.absent:
+            try:
+                self._instance.open()
+                self._reasons = kernel.Reasons(self._instance)
+            except OSError as error:
+                self.absent["reasons"] = (
+                    f"tracefs cannot be used here ({error}): the kernel's reset reasons stay unseen"
+                )
+        if self._capture:
+            self._capture.cut()
+        if self._reasons:
+            self._reasons.cut()
+        self._before = kernel.counters()
+        return Transcript(began_ns=time.time_ns(), alone=self._alone, absent=dict(self.absent))
+
+    def end(self, transcript: Transcript) -> None:
+        """Put into the transcript what the wire and the kernel saw of its run, and of nothing else on the machine."""
+        transcript.ended_ns = time.time_ns()
+        transcript.counters = kernel.moved(self._before, kernel.counters())
+        if self._capture:
+            frames, dropped = self._capture.cut()
+            packets = (decode(time_ns, frame) for time_ns, frame in frames)
+            transcript.packets = [packet for packet in packets if packet and _ours(packet, transcript)]
+            if dropped:
+                transcript.absent["wire"] = f"the capture lost {dropped} packets, so what it saw is not whole"
+        if self._reasons:
+            resets, lost = self._reasons.cut()
+            transcript.resets = [reset for reset in resets if _ours(reset, transcript)]
+            if lost:
+                transcript.absent["reasons"] = f"the trace lost {lost} events, so what it saw is not whole"
+
+    def stop(self) -> None:
+        """See no more. What takes time to be taken down is taken down meanwhile."""
+        if self._capture:
+            self._capture.close()
+        if self._instance:
+            self._instance.stop()
+        self._capture = self._reasons = None
+
+    def close(self) -> None:
+        """Leave nothing."""
+        self.stop()
+        if self._instance:
+            self._instance.close()
+            self._instance = None
+
+
+def _ours(event: Packet | Reset, transcript: Transcript) -> bool:
+    """Between two ends of this run. A reset for a listening socket names no peer: its destination is port 0."""
+    return event.source in transcript.roles and (event.destination in transcript.roles or event.destination.port == 0)
+
+
+@contextlib.contextmanager
+def watching(stage: Stage, *, wire: bool = True) -> Iterator[Witnesses]:
+    """Start the witnesses on a stage. Call it before any thread or event loop runs."""
+    witnesses = Witnesses(stage, wire=wire)
+    try:
+        yield witnesses
+    finally:
+        witnesses.close()

@@ -8,16 +8,11 @@ from __future__ import annotations
 
 import array
 import errno
-import functools
-import importlib
-import importlib.util
 import select
 import socket
 import struct
-import sys
 import time
-import types
-from typing import Any, Self
+from typing import Self
 
 from faultkit.transcript import Address, Packet
 
@@ -31,9 +26,8 @@ SO_ATTACH_FILTER = 26
 SO_RCVBUFFORCE = 33
 SO_TIMESTAMPNS_NEW = 64  # 64-bit seconds on every architecture; the control message has the same number
 
-_BUFFER = (
-    16 << 20
-)  # bytes, which the kernel doubles; arbitrary: about 80 000 small packets, or 700 full ones of loopback
+# Bytes, which the kernel doubles; arbitrary: about 80 000 small packets, or 700 full ones of loopback.
+_BUFFER = 16 << 20
 _FRAME = 1 << 18  # room for one frame, which may have more than 64 KiB where "BIG TCP" is on (ip-link(8) gso_max_size)
 _READY = 0.5  # seconds; arbitrary: 10 ms was the longest ever seen
 
@@ -124,35 +118,20 @@ class Capture:
         self.close()
 
 
-@functools.cache
-def _dpkt(module: str) -> Any:
-    """One module of dpkt without the other eighty.
-
-    `import dpkt` executes all of them, 20 ms here, and a module of a package cannot be had without its __init__. So the
-    few modules that TCP needs (1.5 ms) are loaded from dpkt's directory into a package of our own; whoever else imports
-    dpkt in this process gets the real one.
-    """
-    package = f"{__name__}.dpkt"
-    if package not in sys.modules:
-        spec = importlib.util.find_spec("dpkt")
-        if spec is None:
-            raise ModuleNotFoundError("No module named 'dpkt'", name="dpkt")
-        ours = types.ModuleType(package)
-        ours.__path__ = spec.submodule_search_locations or []
-        sys.modules[package] = ours
-    return importlib.import_module(f"{package}.{module}")
-
-
 def decode(time_ns: int, frame: bytes) -> Packet | None:
     """The TCP segment in an Ethernet frame; None for everything else, IP fragments and truncated frames included."""
     four = frame[12:14] == b"\x08\x00" and frame[23:24] == b"\x06"
     six = frame[12:14] == b"\x86\xdd" and frame[20:21] == b"\x06"
     if not (four or six):
         return None
+    import dpkt  # here, because it costs 20 ms and `faultkit list` decodes nothing
+
     try:
-        ip = _dpkt("ip").IP(frame[14:]) if four else _dpkt("ip6").IP6(frame[14:])
-        tcp = _dpkt("tcp").TCP(ip.data)
-    except _dpkt("dpkt").Error:
+        ip = dpkt.ip.IP(frame[14:]) if four else dpkt.ip6.IP6(frame[14:])
+    except dpkt.Error:
+        return None
+    tcp = ip.data
+    if not isinstance(tcp, dpkt.tcp.TCP):  # dpkt leaves what it cannot take apart as bytes
         return None
     size = ip.len if four else ip.plen and ip.plen + 40  # 0 in a "BIG TCP" frame: then all of it belongs to the packet
     whole = size <= len(frame) - 14 and len(tcp.opts) == tcp.off * 4 - 20
@@ -178,7 +157,9 @@ def decode(time_ns: int, frame: bytes) -> Packet | None:
 def _options(data: bytes) -> tuple[tuple[str, int | tuple[int, ...] | None], ...]:
     """TCP options by Wireshark's names. One whose length is wrong for its kind is as unknown as an unknown kind."""
     found: list[tuple[str, int | tuple[int, ...] | None]] = []
-    for option in _dpkt("tcp").parse_opts(data):
+    import dpkt
+
+    for option in dpkt.tcp.parse_opts(data):
         if option is None or option[0] == 0:  # cut off, or end of option list; dpkt reads on behind that
             break
         kind, body = option

@@ -1,0 +1,27 @@
+"""One cell of the conformance matrix, in a process of its own: `python -m tests.conform '{"cause": ..., "times": ...}'`.
+
+Prints what `check_cause` reports, or the sentence with which the machine was found unable.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from typing import Any
+
+import faultkit
+
+
+def check(cause: str, times: int, ipv6: bool, on: str, options: dict[str, Any]) -> dict[str, Any]:
+    try:
+        report = faultkit.check_cause(cause, times, ipv6=ipv6, on=on, **options)  # type: ignore[arg-type]
+    except faultkit.NotProduced as error:
+        return {"otherwise": str(error)}
+    except faultkit.Unable as error:
+        return {"unable": str(error)}
+    return {"report": dataclasses.asdict(report)}
+
+
+if __name__ == "__main__":
+    print(json.dumps(check(**json.loads(sys.argv[1]))))

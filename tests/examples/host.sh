@@ -1,0 +1,1 @@
+faultkit keepalive-timeout --on host

@@ -1,0 +1,1 @@
+faultkit recipe idle-firewall --port 5432 --as nft

@@ -1,0 +1,3 @@
+for cause in linger unread closed-port; do
+    faultkit "$cause" --repeat 100 --quiet || exit
+done

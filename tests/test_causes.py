@@ -1,0 +1,112 @@
+"""The whole catalogue passes its conformance check: variants × IPv4/IPv6 × root/ordinary user × namespace/host.
+
+The cells run in processes of their own, several at once, because most of them wait for a clock of the kernel.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from faultkit import causes
+from faultkit.cause import FAMILIES, checked
+from tests.ordinary import CHECKOUT, command
+
+ROOT = os.geteuid() == 0
+
+
+@dataclass(frozen=True)
+class Cell:
+    cause: str
+    variant: int
+    ipv6: bool
+    on: str
+    root: bool
+
+    def __str__(self) -> str:
+        user, family = "root" if self.root else "nobody", "IPv6" if self.ipv6 else "IPv4"
+        return f"{self.cause}-{self.variant}-{family}-{self.on}-{user}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(causes.load(self.cause).variants[self.variant])
+
+    def run(self) -> dict[str, Any]:
+        asked = {"cause": self.cause, "times": times(self), "ipv6": self.ipv6, "on": self.on, "options": self.options}
+        argv = command(sys.executable, "-m", "tests.conform", json.dumps(asked), ordinary=not self.root)
+        ended = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+        assert ended.returncode == 0, ended.stderr
+        told = json.loads(ended.stdout)
+        assert isinstance(told, dict)
+        return told
+
+
+# How often each cell plays its variant: what waits for a clock of the kernel less often, to end in time.
+TIMES, TIMES_WAITING = 20, 3
+WAITING = {"keepalive-timeout", "idle-firewall"}
+
+
+def times(cell: Cell) -> int:
+    if "sweep" in cell.options:
+        return 1
+    return TIMES_WAITING if cell.cause in WAITING else TIMES
+
+
+CELLS = [
+    Cell(name, variant, ipv6, on, root)
+    for name in causes.names()
+    for variant in range(len(causes.load(name).variants))
+    for ipv6 in (False, True)
+    for on in ("namespace", "host")
+    for root in ([True, False] if ROOT else [False])
+]
+
+
+@pytest.fixture(scope="session")
+def conformance() -> Iterator[dict[Cell, Future[dict[str, Any]]]]:
+    """Every cell, started at once, eight of them at a time; those that wait first. A fixed port on the host is one's alone."""
+    with ThreadPoolExecutor(8) as pool, ThreadPoolExecutor(1) as alone:
+        yield {
+            cell: (alone if cell.on == "host" and cell.cause in WAITING else pool).submit(cell.run)
+            for cell in sorted(CELLS, key=lambda cell: cell.cause not in WAITING)
+        }
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_the_cause_is_produced_as_promised(cell: Cell, conformance: dict[Cell, Future[dict[str, Any]]]) -> None:
+    told = conformance[cell].result()
+    if "unable" in told:
+        # Only what needs a namespace, and only where there is none.
+        assert cell.on == "host", told["unable"]
+        assert "private namespace only" in told["unable"]
+        return
+    assert "otherwise" not in told, told["otherwise"]
+    report = told["report"]
+    assert report["runs"] == report["produced"] == times(cell)
+    absent = set(report["not_seen"])
+    if cell.on == "namespace":
+        assert absent == (set() if cell.root else {"reasons"})
+    else:
+        assert absent <= ({"reasons"} if cell.root else {"wire", "reasons"})
+
+
+@pytest.mark.parametrize("name", causes.names())
+def test_what_a_cause_says_about_itself(name: str) -> None:
+    cause = causes.load(name)
+    assert cause.family in FAMILIES
+    assert len(cause.summary) <= 59  # one line of 80 columns in the list
+    assert cause.story
+    assert cause.met
+    assert cause.remedy
+    assert {like.cause for like in cause.lookalikes} <= {*causes.names()} - {name}
+    for variant in cause.variants:
+        options = checked(cause, dict(variant))
+        assert cause.doing(options).endswith(".")
