@@ -188,7 +188,7 @@ def recipe(name: str | None, port: int, ipv6: bool, tool: Any) -> None:
 
     if name is None:
         for known in recipes.names():
-            click.echo(f"{known}: {recipes.load(known).title}")
+            click.echo(f"{known:<18} {recipes.load(known).title.partition(': ')[2]}")
     else:
         from faultkit.host import filled
 

@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import socket
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -112,13 +113,17 @@ def examine() -> list[Finding]:
 
 def show(console: Console, findings: list[Finding]) -> None:
     """For a person."""
-    from rich.table import Table
+    from rich.markup import escape
 
-    table = Table.grid(padding=(0, 2))
+    width = max(len(finding.name) for finding in findings)
     for finding in findings:
-        table.add_row("[green]✔[/]" if finding.works else "[red]✘[/]", finding.name, finding.said)
-    console.print(table)
+        indent = " " * (width + 5)
+        first, *rest = textwrap.wrap(finding.said, console.width - len(indent)) or [""]
+        mark = "[green]✔[/]" if finding.works else "[red]✘[/]"
+        console.print(f"{mark}  {finding.name:<{width}}  {escape(first)}", soft_wrap=True)
+        for line in rest:
+            console.print(indent + escape(line), soft_wrap=True)
     if not next(finding.works for finding in findings if finding.name == "namespace"):
-        console.print(
-            "\nWithout a namespace causes play on the host's loopback, with black holes at the sockets, no firewall."
-        )
+        console.print()
+        console.print("Without a namespace causes play on the host's loopback, with black holes at")
+        console.print("the sockets, no firewall.")

@@ -117,13 +117,15 @@ def _progress(request: Request) -> Iterator[tuple[Callable[[Outcome], None], Wat
         return
     err = console(sys.stderr)
     if request.times == 1:
-        with err.status("") as status:
-            status.stop()
+        status = err.status("")  # shown when there is something to wait for
 
-            async def watch(play: Play) -> None:
-                await _count_down(play, status.start, status.update)
+        async def watch(play: Play) -> None:
+            await _count_down(play, status.start, status.update)
 
+        try:
             yield lambda outcome: None, watch
+        finally:
+            status.stop()
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 

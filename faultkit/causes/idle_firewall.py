@@ -177,33 +177,24 @@ async def script(play: Play) -> None:
     while (told := await client.recv(65536)).data:
         heard = told
     play.measure(EXPIRY, predicted=options.expiry, measured=(told.ended_ns - heard.ended_ns) / 1e9)
-    _note_clocks(play)
+    _note_clocks(play, client)
     if not options.no_heal:
         await wall.heal()
     play.cue("expired").set()
 
 
-def _note_clocks(play: Play) -> None:
-    """Which clock killed the client, and which one is at work in the server, by the kernel's own numbers."""
+def _note_clocks(play: Play, client: Socket) -> None:
+    """Which clock killed the client, and which one is at work in the server, by the kernel's own numbers (TCP_INFO)."""
+    probes = sockets.clock(client.raw).probes
+    play.step("client", f"{sockets.state(client.raw)} after {probes} keepalive probes without an answer")
     if sockets.state(play.accepted[0].raw) == "CLOSED":
         return  # the server's own clock was faster
-    interval, count = play.options.probing()
-    play.step(
-        "client",
-        f"killed by its keepalive: idle {play.options.keepalive_seconds:g} s, then {count} probes, {interval:g} s apart",
-    )
     clock = sockets.clock(play.accepted[0].raw)
     if clock.unacknowledged:
-        play.step(
-            "server",
-            f"its retransmission timer is at work: {clock.retransmits} retransmissions unanswered, keepalive would be silent",
-        )
+        at_work = f"its retransmission timer is at work: {clock.retransmits} retransmissions without an answer"
     else:
-        play.step(
-            "server",
-            f"its persist timer is at work: {clock.probes} tries, {clock.unsent} bytes unsent, "
-            "since its own OUTPUT chain lets nothing go; keepalive would be silent",
-        )
+        at_work = f"its persist timer is at work: {clock.probes} tries, {clock.unsent} bytes that OUTPUT never let go"
+    play.step("server", f"{at_work}; keepalive is silent meanwhile")
 
 
 def promise(options: IdleFirewall, play: Play) -> Promise:

@@ -91,10 +91,11 @@ def lines(transcript: Transcript, width: int) -> Iterator[Text]:
     from rich.text import Text
 
     width = max(width, 80)
-    end = (width - TIME - WIRE - 4) // 2
+    wire = min(44, WIRE + (width - 80) // 3)
+    end = (width - TIME - wire - 4) // 2
     left, right = sides(transcript)
-    yield Text(f"{'ms':>{TIME}}  {left:<{end}} {'':<{WIRE}} {right}".rstrip(), style="bold")
-    for rung in rungs(transcript):
+    yield Text(f"{'ms':>{TIME}}  {left:<{end}} {'':<{wire}} {right}".rstrip(), style="bold")
+    for rung in rungs(transcript, wire):
         at = f"{transcript.seconds(rung.time_ns) * 1000:{TIME}.3f}"
         if rung.across:
             for number, part in enumerate(textwrap.wrap(rung.across, width - TIME - 4) or [""]):
@@ -104,5 +105,5 @@ def lines(transcript: Transcript, width: int) -> Iterator[Text]:
         cells = [textwrap.wrap(rung.left, end) or [""], [rung.wire], textwrap.wrap(rung.right, end) or [""]]
         for number in range(max(map(len, cells))):
             parts = [cell[number] if number < len(cell) else "" for cell in cells]
-            row = f"{parts[0]:<{end}} {parts[1]:<{WIRE}} {parts[2]}".rstrip()
+            row = f"{parts[0]:<{end}} {parts[1]:<{wire}} {parts[2]}".rstrip()
             yield Text.assemble((at if not number else " " * TIME, "dim"), "  ", (row, rung.style))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from faultkit.attribution import attribute
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from faultkit.transcript import Transcript
 
 
-def _wrapped(console: Console, text: str, first: str = "  ", rest: str = "  ") -> None:
+def _wrapped(console: Console, text: str, first: str = "  ", rest: str = "  ", style: str | None = None) -> None:
     """A paragraph with a hanging indent, and nothing after the last letter of a line."""
     lines = textwrap.wrap(text, console.width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
-    console.print("\n".join(lines), markup=False, soft_wrap=True)
+    console.print("\n".join(lines), style=style, markup=False, soft_wrap=True)
 
 
 def _section(console: Console, title: str, items: Sequence[str], *, bullets: bool = False) -> None:
@@ -56,7 +57,9 @@ def show(console: Console, outcome: Outcome) -> None:
             console.print(line, soft_wrap=True)
     verdict(console, outcome)
     evidence(console, transcript)
-    found = [one.sentences for one in attribute(transcript)]
+    found = [
+        text if n == 1 else f"{n} times: {text}" for text, n in _runs(one.sentences for one in attribute(transcript))
+    ]
     numbered = [f"{number}. {text}" for number, text in enumerate(found, 1)] if len(found) > 1 else found
     _section(console, "Who sent the RST, and why", [*(numbered or ["No RST was seen."]), outcome.cause.story])
     _section(console, "Taken for", [f"{like.cause}: {like.tell}" for like in outcome.cause.lookalikes], bullets=True)
@@ -66,10 +69,8 @@ def show(console: Console, outcome: Outcome) -> None:
 
 def heading(console: Console, outcome: Outcome) -> None:
     """The sentence of what is done, and where."""
-    console.print(
-        f"{outcome.cause.name}: {outcome.cause.doing(outcome.options)}", style="bold", highlight=False, markup=False
-    )
-    console.print(setting(outcome.stage), style="dim", highlight=False, markup=False)
+    _wrapped(console, f"{outcome.cause.name}: {outcome.cause.doing(outcome.options)}", "", "", "bold")
+    _wrapped(console, setting(outcome.stage), "", "", "dim")
 
 
 def verdict(console: Console, outcome: Outcome) -> None:
@@ -145,39 +146,54 @@ def _tells(name: str) -> bool:
     return any(word in name for word in words)
 
 
-def _folded(words: list[str]) -> str:
-    """ "send 5 ×7, recv EOF" instead of seven times the same."""
-    runs: list[tuple[str, int]] = []
-    for word in words:
-        if runs and runs[-1][0] == word:
-            runs[-1] = (word, runs[-1][1] + 1)
-        else:
-            runs.append((word, 1))
+def _runs(words: Iterable[str]) -> list[tuple[str, int]]:
+    """Each word with how often it stands there in a row."""
+    return [(word, len(list(same))) for word, same in itertools.groupby(words)]
+
+
+def _folded(words: Sequence[str]) -> str:
+    """ "send 5 ×7, recv EOF" instead of seven times the same; of a long series only how often each came."""
+    runs = _runs(words)
+    if len(runs) > _MANY:
+        runs = list(Counter(words).most_common())
     return ", ".join(word if n == 1 else f"{word} ×{n}" for word, n in runs)
 
 
+_MANY = 30  # arbitrary: four lines of a terminal
+
+
+# How an attempt of a search is drawn; what is not here takes the last letter.
+_LETTERS = {
+    "answered": ".",
+    "closed already": "c",
+    "ECONNRESET": "R",
+    "EOF": "E",
+    "EPIPE": "P",
+    "ETIMEDOUT": "T",
+    "": "?",
+}
+
+
 def chart(console: Console, transcript: Transcript) -> None:
-    """The attempts of a search, ten to a line, and the rate of each outcome."""
+    """The attempts of a search, ten to a line, and how often each outcome came."""
     from rich.text import Text
 
-    colours = {"answered": "green"}
-    letters = {"answered": "."}
-    for tally in transcript.tallies:
-        if tally.outcome not in letters:
-            letters[tally.outcome] = next(c for c in "RETPX?" if c not in letters.values())
-            colours[tally.outcome] = "bold red"
+    def letter(outcome: str) -> str:
+        return next(sign for words, sign in _LETTERS.items() if outcome.endswith(words))
+
     console.print()
     for start in range(0, len(transcript.tallies), 10):
         row = transcript.tallies[start : start + 10]
-        line = Text(f"{row[0].label:>9} to {row[-1].label:<9} ")
+        line = Text(f"{row[0].label:>9} to {row[-1].label:<9}")
         for tally in row:
-            line.append(letters[tally.outcome] + " ", style=colours[tally.outcome])
+            sign = letter(tally.outcome)
+            line.append(f" {sign}", style="bold red" if sign.isupper() else "green")
         console.print(line)
     console.print()
     for outcome, n in Counter(tally.outcome for tally in transcript.tallies).most_common():
         share = 100 * n / len(transcript.tallies)
         console.print(
-            f"  {letters[outcome]}  {outcome}: {n} of {len(transcript.tallies)} ({share:.1f} %)", highlight=False
+            f"  {letter(outcome)}  {outcome}: {n} of {len(transcript.tallies)} ({share:.1f} %)", highlight=False
         )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import socket
 import struct
 import termios
@@ -236,6 +237,10 @@ class Socket:
     async def readable(self) -> None:
         """Wait until a recv would not block: data, FIN or error has arrived. Nothing is taken and nothing is recorded."""
         await trio.lowlevel.wait_readable(self.raw)
+
+    def ready(self) -> bool:
+        """Would a recv not block now? Nothing is taken and nothing is recorded."""
+        return bool(select.select([self.raw], [], [], 0)[0])
 
     def shutdown(self, how: int) -> Call:
         names = {socket.SHUT_RD: "SHUT_RD", socket.SHUT_WR: "SHUT_WR", socket.SHUT_RDWR: "SHUT_RDWR"}
