@@ -24,9 +24,32 @@ def attribute(transcript: Transcript) -> list[Attribution]:
     """Every RST of the transcript, in order: from the packets if they were captured, else from the kernel's events."""
     sent = [reset for reset in transcript.resets if reset.direction == "sent"]
     if "wire" in transcript.absent:
-        return [_traced(reset, transcript) for reset in sent]
+        return (
+            [_traced(reset, transcript) for reset in sent] if "reasons" not in transcript.absent else _told(transcript)
+        )
     rsts = [packet for packet in transcript.packets if "RST" in packet.flags]
     return [_captured(packet, rsts, sent, transcript) for packet in rsts]
+
+
+def _told(transcript: Transcript) -> list[Attribution]:
+    """Where nobody saw the RST itself: what the programs were told, and the counters. One for each socket that was told."""
+    found: list[Attribution] = []
+    sockets: set[tuple[str, int]] = set()
+    roles = list(dict.fromkeys(transcript.roles.values()))
+    moved = [name for name, reason in REASONS.items() if reason.counter and transcript.counters.get(reason.counter)]
+    clues = " or ".join(REASONS[name].meaning for name in moved)
+    why = f"{REASONS[moved[0]].counter} moved: {clues}." if moved else "No counter tells why."
+    for call in transcript.calls:
+        if call.outcome not in ("ECONNRESET", "ECONNREFUSED", "EPIPE") or (call.role, call.socket) in sockets:
+            continue
+        sockets.add((call.role, call.socket))
+        by = next((role for role in roles if role != call.role), "peer") if len(roles) == 2 else "peer"
+        reason = moved[0] if len(moved) == 1 else ""
+        sent = "a RST, or an ICMP error" if call.outcome == "ECONNREFUSED" else "a RST"
+        told = f"the {call.role}'s {call.name} gave {call.outcome}"
+        sentences = f"No packet was seen, but {told}, so the {by}'s end sent {sent}. {why}"
+        found.append(Attribution(by, reason, True, sentences))
+    return found
 
 
 def _traced(reset: Reset, transcript: Transcript) -> Attribution:
