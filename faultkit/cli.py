@@ -195,6 +195,44 @@ def recipe(name: str | None, port: int, ipv6: bool, tool: Any) -> None:
         click.echo(filled(name, port=port, ipv6=ipv6, tool=tool))
 
 
+@faultkit.command(short_help="the causes that fit what you saw")
+@click.option(
+    "--saw", "told", multiple=True, metavar="CALL", help="'recv ECONNRESET', 'send EPIPE' ...; in order, if several"
+)
+@click.option("--after-idle", is_flag=True, help="the connection had been idle")
+@click.option("--first-request", is_flag=True, help="it was the connection's first request")
+@click.option("--rst-from", metavar="END", help="whose address the RST carries: client, server ...")
+@click.option("--json", "as_json", is_flag=True, help="for machines")
+def which(told: tuple[str, ...], after_idle: bool, first_request: bool, rst_from: str | None, as_json: bool) -> int:
+    """Name the causes that fit what was seen, most likely first, and what tells each from the others."""
+    from faultkit import which as search
+    from faultkit.views import candidates
+
+    if not told:
+        raise Misuse("which: nothing was seen: say what a call gave, such as --saw 'recv ECONNRESET'")
+    sighting = search.Sighting(tuple(map(search.parse, told)), after_idle, first_request, rst_from)
+    found = search.candidates(causes.by_family(), sighting)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(candidates.document(found), indent=2, ensure_ascii=False))
+    else:
+        candidates.show(_console(), found)
+    return PRODUCED if found else OTHERWISE
+
+
+@faultkit.command(short_help="every cause that this machine allows, and one table")
+@click.option("--json", "as_json", is_flag=True, help="for machines")
+@click.option("--ipv6", is_flag=True, help="over IPv6")
+@click.option("--on", type=click.Choice(["namespace", "host"]), help="where; default: a namespace where one is allowed")
+@click.option("--quiet", is_flag=True, help="say nothing but what was not as promised")
+def tour(as_json: bool, ipv6: bool, on: Any, quiet: bool) -> int:
+    """Play every cause once, scaled down, and show who sent the RST, what each end saw and the kernel's reason."""
+    from faultkit import tour as travel
+
+    return travel.play(as_json=as_json, ipv6=ipv6, on=on, quiet=quiet)
+
+
 def _say(sentence: str) -> None:
     with contextlib.suppress(OSError):  # nobody may be there to read it, and the exit status says it too
         print(f"faultkit: {sentence}", file=sys.stderr)

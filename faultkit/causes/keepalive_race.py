@@ -246,6 +246,7 @@ CAUSE = Cause(
         {"timeout_seconds": 0.05, "sweep": "53:48"},
     ),
     server=server,
+    after_idle=True,
     script=script,
     fault=fault,
     promise=promise,

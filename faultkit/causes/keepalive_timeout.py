@@ -152,6 +152,7 @@ CAUSE = Cause(
     ),
     options=KeepaliveTimeout,
     variants=({"count": 1}, {"count": 1, "with_data": True}),
+    after_idle=True,
     script=script,
     fault=fault,
     promise=promise,

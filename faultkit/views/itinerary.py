@@ -1,0 +1,87 @@
+"""The table of a tour."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from faultkit.attribution import attribute
+from faultkit.errors import Unable
+from faultkit.views import ladder, report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from faultkit.run import Outcome
+    from faultkit.stage import Stage
+    from faultkit.tour import Visit
+
+
+def saw(outcome: Outcome, role: str) -> str:
+    """The first bad news that end's program was given: an errno, else EOF, else that it got none."""
+    told = [call for call in outcome.transcript.calls if call.role == role and call.outcome != "cancelled"]
+    errors = [call.told for call in told if call.outcome.startswith("E") and call.outcome != "EOF"]
+    ends = [call.told for call in told if call.outcome == "EOF"]
+    return (errors + ends + ["no error"])[0]
+
+
+def row(outcome: Outcome) -> dict[str, Any]:
+    """What the table says of one run."""
+    left, right = ladder.sides(outcome.transcript)[:2]
+    resets = attribute(outcome.transcript)
+    return {
+        "rst_by": list(dict.fromkeys(one.by for one in resets)),
+        "client": saw(outcome, left),
+        "server": saw(outcome, right),
+        "reasons": list(
+            dict.fromkeys(one.reason + (" (inferred)" if one.inferred else "") for one in resets if one.reason)
+        ),
+        "seconds": outcome.transcript.duration,
+        "produced": outcome.verdict.produced,
+    }
+
+
+def show(console: Console, stage: Stage, visits: Sequence[Visit], *, quiet: bool) -> None:
+    """One line each; then what was not as promised."""
+    from rich.table import Table
+
+    if not quiet:
+        console.print(report.setting(stage), highlight=False, markup=False)
+        table = Table("", "cause", "RST by", "client saw", "server saw", "kernel reason", "s", box=None, pad_edge=False)
+        for column in table.columns:
+            column.overflow = "fold"
+        table.columns[-1].justify = "right"
+        for cause, end in visits:
+            if isinstance(end, Unable):
+                table.add_row("–", cause.name, "", "", "", "cannot be played here", "")
+                continue
+            found = row(end)
+            mark = "[green]✔[/]" if found["produced"] else "[red]✘[/]"
+            resets, reasons = ", ".join(found["rst_by"]) or "nobody", ", ".join(found["reasons"])
+            table.add_row(
+                mark, cause.name, resets, found["client"], found["server"], reasons, f"{found['seconds']:.1f}"
+            )
+        console.print(table)
+        played = [end for _, end in visits if not isinstance(end, Unable)]
+        produced = sum(end.verdict.produced for end in played)
+        console.print(
+            f"\n{produced} of {len(played)} as promised", style="bold green" if produced == len(played) else "bold red"
+        )
+    for cause, end in visits:
+        if isinstance(end, Unable) and not quiet:
+            console.print(f"{cause.name}: {end}".removeprefix(f"{cause.name}: "), highlight=False, markup=False)
+        elif not isinstance(end, Unable) and not end.verdict.produced:
+            console.print()
+            console.print(cause.name, style="bold")
+            report.verdict(console, end)
+
+
+def document(stage: Stage, visits: Sequence[Visit]) -> dict[str, Any]:
+    """For machines."""
+    return {
+        "stage": stage.where,
+        "causes": [
+            {"cause": cause.name} | ({"cannot": str(end)} if isinstance(end, Unable) else row(end))
+            for cause, end in visits
+        ],
+    }
