@@ -28,7 +28,71 @@ def attribute(transcript: Transcript) -> list[Attribution]:
             [_traced(reset, transcript) for reset in sent] if "reasons" not in transcript.absent else _told(transcript)
         )
     rsts = [packet for packet in transcript.packets if "RST" in packet.flags]
-    return [_captured(packet, rsts, sent, transcript) for packet in rsts]
+    strange = [_strangeness(packet, transcript) for packet in rsts]
+    if "reasons" not in transcript.absent:
+        events = _paired(rsts, strange, sent)
+        forged = {number for number in range(len(rsts)) if number not in events}
+        proof = "its kernel has no event of sending it"
+    else:
+        events = {}
+        forged = _uncounted(strange, transcript)
+        counted = transcript.counters.get("TcpOutRsts", 0)
+        proof = f"{len(rsts)} RST passed and the kernel counted {counted} as its own (TcpOutRsts)"
+    return [
+        _forged(packet, strange[number], proof, transcript)
+        if number in forged
+        else _captured(packet, events.get(number), transcript)
+        for number, packet in enumerate(rsts)
+    ]
+
+
+def _paired(rsts: Sequence[Packet], strange: Sequence[str], sent: Sequence[Reset]) -> dict[int, Reset]:
+    """Which of the captured RSTs each event is. The kernel traces a reset just before it sends it, so of those in its
+    direction it is the nearest in time that is like the sender's other packets; a listener's event names no peer."""
+    found: dict[int, Reset] = {}
+    for event in sent:
+        fitting = [
+            number
+            for number, packet in enumerate(rsts)
+            if number not in found
+            and packet.source == event.source
+            and (packet.destination == event.destination or event.destination.port == 0)
+        ]
+        if fitting:
+            nearest = min(fitting, key=lambda n: (bool(strange[n]), abs(rsts[n].time_ns - event.time_ns)))
+            found[nearest] = event
+    return found
+
+
+def _strangeness(packet: Packet, transcript: Transcript) -> str:
+    """How a RST differs from what its sender's kernel sends; "" where it does not."""
+    others = {p.ttl for p in transcript.packets if p.source == packet.source and "RST" not in p.flags}
+    odd = []
+    if others and packet.ttl not in others:
+        odd.append(f"its TTL is {packet.ttl}, that of the same sender's other packets {min(others)}")
+    # ip_send_unicast_reply() sends an answer of the stack unfragmentable and unnumbered.
+    if form(packet) == "stack" and packet.ip_id:
+        odd.append(f"its IP ID is {packet.ip_id}, and Linux answers with 0")
+    return "; ".join(odd)
+
+
+def _uncounted(strange: Sequence[str], transcript: Transcript) -> set[int]:
+    """Which RSTs the kernel did not send, by its counter alone; none where that does not tell."""
+    missing = len(strange) - transcript.counters.get("TcpOutRsts", 0)
+    odd = {number for number, sign in enumerate(strange) if sign}
+    if not transcript.alone or missing <= 0:
+        return set()
+    if missing == len(strange):
+        return set(range(len(strange)))
+    return odd if len(odd) == missing else set()
+
+
+def _forged(packet: Packet, strange: str, proof: str, transcript: Transcript) -> Attribution:
+    name = transcript.role(packet.source)
+    signs = f" {strange[0].upper()}{strange[1:]}." if strange else ""
+    return Attribution(
+        "middlebox", "", True, f"The {name} did not send it: {proof}. Something in between did, in its name.{signs}"
+    )
 
 
 def _told(transcript: Transcript) -> list[Attribution]:
@@ -63,48 +127,26 @@ def _said(reset: Reset) -> str:
     return f"The kernel's own reason is {reset.reason}{where}: {meaning}."
 
 
-def _captured(packet: Packet, rsts: Sequence[Packet], sent: Sequence[Reset], transcript: Transcript) -> Attribution:
+def _captured(packet: Packet, event: Reset | None, transcript: Transcript) -> Attribution:
     by = transcript.role(packet.source)
     flags = ",".join(packet.flags)
     if form(packet) == "active":
         who = f"The {by}'s socket sent it: {flags} with window {packet.window}, the form of a socket that aborts."
     else:
         who = f"The {by}'s stack sent it, not a socket: {flags} with window 0 and no options, the form of an answer."
-    # The event of a listening socket names no peer.
-    events = [
-        reset
-        for reset in sent
-        if reset.source == packet.source and (reset.destination == packet.destination or reset.destination.port == 0)
-    ]
-    if events:
-        # The n-th RST of a direction is its n-th event.
-        same = [p for p in rsts if (p.source, p.destination) == (packet.source, packet.destination)]
-        event = events[min(same.index(packet), len(events) - 1)]
+    if event:
         return Attribution(by, event.reason, False, f"{who} {_said(event)}")
-    counted = transcript.counters.get("TcpOutRsts", 0)
-    if transcript.alone and not counted:
-        return _forged(packet, by, "No kernel counted a reset (TcpOutRsts stands still)")
-    if "reasons" not in transcript.absent:
-        return _forged(packet, by, "No kernel sent a reset that way (tcp:tcp_send_reset)")
-    if transcript.alone and form(packet) == "stack" and len(rsts) > counted:
-        rest = f"{len(rsts)} resets were captured, and the kernels counted {counted} (TcpOutRsts): a firewall made the rest"
-        return Attribution(by, "", True, f"{who} {rest}; which, the packets alone do not tell.")
     reason, clue = _inferred(packet, transcript)
     if not reason:
         return Attribution(by, "", True, f"{who} Which reason the kernel had cannot be told from here.")
     return Attribution(by, reason, True, f"{who} Inferred from {clue}: {REASONS[reason].meaning} ({reason}).")
 
 
-def _forged(packet: Packet, by: str, proof: str) -> Attribution:
-    flags = ",".join(packet.flags)
-    return Attribution(
-        by, "", True, f"{flags} with the {by}'s address. {proof}, so a firewall made it in the {by}'s name."
-    )
-
-
 def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
     """The reason and the clue that gives it away; "" where several fit or none."""
     if form(packet) == "stack" and "ACK" in packet.flags:
+        if transcript.counters.get("TcpExtEmbryonicRsts"):
+            return "INVALID_SYN", "TcpExtEmbryonicRsts"
         return "NO_SOCKET", "its answering a SYN"
     fitting = [
         name
@@ -116,6 +158,39 @@ def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
     if fitting or form(packet) == "active":
         return "", ""
     before = transcript.packets[: transcript.packets.index(packet)]
-    if any("FIN" in p.flags and (p.source, p.destination) == (packet.source, packet.destination) for p in before):
+    own = [
+        p for p in before if (p.source, p.destination) == (packet.source, packet.destination) and "RST" not in p.flags
+    ]
+    if own and "SYN" in own[-1].flags and not _acknowledged(own[-1], before):
+        return _of_handshake(packet, own[-1])
+    if any("FIN" in p.flags for p in own):
         return "TCP_TIMEWAIT_SOCKET", "its own FIN before it"
+    if _listens(packet, transcript):
+        return "TCP_FLAGS", "something listening on its port"
     return "NO_SOCKET", "there being no FIN before it"
+
+
+def _acknowledged(syn: Packet, packets: Sequence[Packet]) -> bool:
+    after = (syn.seq + 1) & 0xFFFFFFFF
+    return any("ACK" in p.flags and p.ack == after and p.source == syn.destination for p in packets)
+
+
+def _of_handshake(packet: Packet, syn: Packet) -> tuple[str, str]:
+    """An answer of an end whose SYN is not acknowledged yet: it takes its number from the acknowledgement that it refuses
+    (RFC 9293 section 3.10.7.3), and that should have been the one after the SYN."""
+    off = (packet.seq - syn.seq - 1) & 0xFFFFFFFF
+    if "ACK" not in syn.flags:
+        return "TCP_INVALID_ACK_SEQUENCE", "its own SYN before it, and a number that is not the next"
+    if off >= 0x80000000:
+        return "TCP_TOO_OLD_ACK", "its own SYN,ACK before it, and a number below"
+    if off:
+        return "TCP_ACK_UNSENT_DATA", "its own SYN,ACK before it, and a number beyond"
+    return "", ""
+
+
+def _listens(packet: Packet, transcript: Transcript) -> bool:
+    """Did a program of that end listen when the RST was sent? Ends that listen do so on the port that they serve."""
+    role = transcript.role(packet.source)
+    calls = [call for call in transcript.calls if call.role == role and call.ended_ns <= packet.time_ns]
+    closed = {call.socket for call in calls if call.name == "close"}
+    return any(call.name == "listen" and call.socket not in closed for call in calls)

@@ -57,16 +57,10 @@ MISUSES = {
     ),
     "linger --nope": "X: No such option '--nope'. Did you mean '--on'? (faultkit X --help)",
     "linger more": "X: Got unexpected extra argument (more) (faultkit X --help)",
-    "idle-firewall --retries2 3": (
-        "X: --retries2 decides nothing while the firewall is opened again: add --no-heal"
-    ),
+    "idle-firewall --retries2 3": ("X: --retries2 decides nothing while the firewall is opened again: add --no-heal"),
     "idle-firewall --drop-with pf": "X: --drop-with pf is unknown: it takes auto, iptables, nft, socket",
-    "keepalive-race --sweep x": (
-        "X: --sweep x is not FROM:TO in milliseconds, each 1 to 60000: take 501:450"
-    ),
-    "keepalive-race --sweep 0:5": (
-        "X: --sweep 0:5 is not FROM:TO in milliseconds, each 1 to 60000: take 501:450"
-    ),
+    "keepalive-race --sweep x": ("X: --sweep x is not FROM:TO in milliseconds, each 1 to 60000: take 501:450"),
+    "keepalive-race --sweep 0:5": ("X: --sweep 0:5 is not FROM:TO in milliseconds, each 1 to 60000: take 501:450"),
     "keepalive-race --fin lost": "X: --fin lost is unknown: it takes unsent, in-flight, unprocessed",
     "lingr": "there is no cause 'lingr': did you mean linger?",
     "keepalive_race": "there is no cause 'keepalive_race': did you mean keepalive-race?",
@@ -89,9 +83,7 @@ def refusals() -> Iterator[dict[str, Future[tuple[int, str]]]]:
 
 
 @pytest.mark.parametrize("typed", MISUSES)
-def test_misuse_is_one_sentence_and_exit_status_2(
-    typed: str, refusals: dict[str, Future[tuple[int, str]]]
-) -> None:
+def test_misuse_is_one_sentence_and_exit_status_2(typed: str, refusals: dict[str, Future[tuple[int, str]]]) -> None:
     told = re.sub(r"\bX\b", typed.split()[0], MISUSES[typed])
     assert refusals[typed].result() == (2, told)
 
