@@ -166,7 +166,9 @@ def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
     if any("FIN" in p.flags for p in own):
         return "TCP_TIMEWAIT_SOCKET", "its own FIN before it"
     if _listens(packet, transcript):
-        return "TCP_FLAGS", "something listening on its port"
+        if transcript.counters.get("TcpExtEmbryonicRsts"):
+            return "INVALID_SYN", "TcpExtEmbryonicRsts and its listening on that port"
+        return "TCP_FLAGS", "its listening on that port, and there being no FIN before it"
     return "NO_SOCKET", "there being no FIN before it"
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit import sockets
+from faultkit import sockets, timers
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
 from faultkit.stage import sysctl
@@ -76,22 +76,18 @@ class IdleFirewall(Options):
         return float(self.keepalive_seconds + interval * count)
 
 
-def exhaustion(options: IdleFirewall, play: Play) -> float:
-    """Seconds after the first lost send until tcp_retries2 is exhausted.
-
-    The timeouts start at TCP_RTO_MIN, 0.2 s, and double up to TCP_RTO_MAX, 120 s. The persist timer gives up at the try
-    after `retries2` unanswered ones (tcp_probe_timer()). The retransmission timer counts from the first retransmission
-    (retransmits_timed_out()), so it takes one timeout more, and a tail loss probe of 0.2 s goes before (RFC 8985).
-    """
+def exhaustion(options: IdleFirewall, play: Play) -> timers.Expiry:
+    """From the first lost send until tcp_retries2 is exhausted: which timer counts depends on what drops."""
     retries = options.retries2 or int(sysctl.read("ipv4.tcp_retries2"))
-    timeouts = [min(0.2 * 2.0**n, 120.0) for n in range(retries + 2)]
-    return sum(timeouts[:-1]) if play.tool else 0.2 + sum(timeouts)
+    if play.tool:
+        return timers.Expiry(timers.persist_expiry(retries), timers.persist_expiry(retries))
+    return timers.data_expiry(retries)
 
 
 def _check_order(options: IdleFirewall, play: Play) -> None:
-    if options.no_heal and not play.tool and exhaustion(options, play) < options.expiry:
+    if options.no_heal and not play.tool and exhaustion(options, play).earliest < options.expiry:
         raise Misuse(
-            f"idle-firewall: the server would end after {exhaustion(options, play):g} s, before the client's keepalive "
+            f"idle-firewall: the server would end after {exhaustion(options, play).earliest:g} s, before the client's keepalive "
             f"({options.expiry:g} s), and without a firewall its host would then answer the probes: take a higher "
             "--retries2, a shorter --keepalive, or --drop-with iptables"
         )
@@ -146,7 +142,8 @@ async def fault(connection: Socket, play: Play) -> None:
     if play.options.no_heal:
         cut_ns = next(step.time_ns for step in play.transcript.steps if step.actor in ("firewall", "black hole"))
         lost = next(c for c in play.transcript.calls if (c.role, c.name) == ("server", "send") and c.began_ns > cut_ns)
-        play.measure(RETRIES, predicted=exhaustion(play.options, play), measured=(told.ended_ns - lost.ended_ns) / 1e9)
+        due, seconds = exhaustion(play.options, play), (told.ended_ns - lost.ended_ns) / 1e9
+        play.measure(RETRIES, predicted=due.earliest, measured=seconds, slack=due.slack)
 
 
 async def _send_regularly(connection: Socket, play: Play) -> None:
@@ -208,7 +205,7 @@ def promise(options: IdleFirewall, play: Play) -> Promise:
         ended = () if play.tool else ("client RST *",)
         resets = (Rst("client", "TCP_KEEPALIVE_TIMEOUT"), *(() if play.tool else (Rst("client", "NO_SOCKET", " *"),)))
         measured: tuple[str, ...] = (EXPIRY, RETRIES)
-        seconds = max(options.expiry, exhaustion(options, play))
+        seconds = max(options.expiry, exhaustion(options, play).latest)
     else:
         last = "recv ECONNRESET"
         # What OUTPUT dropped was never captured, so the first try that gets through is new to the wire.

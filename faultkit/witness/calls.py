@@ -169,7 +169,14 @@ class Socket:
             raise
 
     def bind(self, address: Address) -> None:
-        self._set_up("bind", str(address), lambda: self.raw.bind(address), lambda _: "ok")
+        """bind(2), written down with the port that it got, where any was asked for."""
+        began = time.time_ns()
+        try:
+            self.raw.bind(address)
+        except OSError as error:
+            self._told("bind", str(address), errno_name(error), began)
+            raise
+        self._told("bind", str(self.address), "ok", began)
         self._note_address()
 
     def listen(self, backlog: int = 128) -> None:
@@ -199,6 +206,13 @@ class Socket:
 
         return self._set_up("ioctl", name, ask, lambda n: f"{n} bytes")
 
+    def begin_connect(self, address: Address) -> Call:
+        """connect(2) without waiting: "connect EINPROGRESS", and `connect` later tells how it ended."""
+        began = time.time_ns()
+        number = self.raw.connect_ex(address)
+        self._note_address()
+        return self._told("connect", str(address), errno.errorcode[number] if number else "ok", began)
+
     async def connect(self, address: Address) -> Call:
         """connect(2), waiting as a blocking one does."""
         started = False
@@ -211,7 +225,7 @@ class Socket:
                 started = True
                 number = self.raw.connect_ex(address)
                 self._note_address()
-            if number == errno.EINPROGRESS:
+            if number in (errno.EINPROGRESS, errno.EALREADY):
                 raise BlockingIOError
             if number:
                 raise OSError(number, os.strerror(number))
