@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import socket
 import struct
 import termios
@@ -236,6 +237,16 @@ class Socket:
     async def readable(self) -> None:
         """Wait until a recv would not block: data, FIN or error has arrived. Nothing is taken and nothing is recorded."""
         await trio.lowlevel.wait_readable(self.raw)
+
+    async def over(self) -> None:
+        """Wait until the connection is over in both directions (POLLHUP): a reset has arrived, or a timer has run out.
+
+        Nothing is taken and nothing is recorded. `readable` cannot tell a reset that comes behind a FIN from the FIN.
+        """
+        # An epoll set that asks for nothing is told of errors and hang-ups alone (epoll_ctl(2)), and can be waited for.
+        with select.epoll() as hung_up:
+            hung_up.register(self.raw, 0)
+            await trio.lowlevel.wait_readable(hung_up.fileno())
 
     def shutdown(self, how: int) -> Call:
         names = {socket.SHUT_RD: "SHUT_RD", socket.SHUT_WR: "SHUT_WR", socket.SHUT_RDWR: "SHUT_RDWR"}
