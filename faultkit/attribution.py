@@ -22,46 +22,56 @@ class Attribution:
 
 def attribute(transcript: Transcript) -> list[Attribution]:
     """Every RST of the transcript, in order: from the packets if they were captured, else from the kernel's events."""
-    sent = [reset for reset in transcript.resets if reset.direction == "sent"]
     if "wire" in transcript.absent:
-        return (
-            [_traced(reset, transcript) for reset in sent] if "reasons" not in transcript.absent else _told(transcript)
-        )
-    rsts = [packet for packet in transcript.packets if "RST" in packet.flags]
+        if "reasons" in transcript.absent:
+            return _told(transcript)
+        return [_traced(reset, transcript) for reset in transcript.resets if reset.direction == "sent"]
+    rsts = _captured(transcript)
     strange = [_strangeness(packet, transcript) for packet in rsts]
+    events = paired(transcript)
     if "reasons" not in transcript.absent:
-        events = _paired(rsts, strange, sent)
         forged = {number for number in range(len(rsts)) if number not in events}
         proof = "its kernel has no event of sending it"
     else:
-        events = {}
         forged = _uncounted(strange, transcript)
         counted = transcript.counters.get("TcpOutRsts", 0)
         proof = f"{len(rsts)} RST passed and the kernel counted {counted} as its own (TcpOutRsts)"
     return [
         _forged(packet, strange[number], proof, transcript)
         if number in forged
-        else _captured(packet, events.get(number), transcript)
+        else _sent(packet, events.get(number), transcript)
         for number, packet in enumerate(rsts)
     ]
 
 
-def _paired(rsts: Sequence[Packet], strange: Sequence[str], sent: Sequence[Reset]) -> dict[int, Reset]:
-    """Which of the captured RSTs each event is. The kernel traces a reset just before it sends it, so of those in its
-    direction it is the nearest in time that is like the sender's other packets; a listener's event names no peer."""
+def _captured(transcript: Transcript) -> list[Packet]:
+    return [packet for packet in transcript.packets if "RST" in packet.flags]
+
+
+def paired(transcript: Transcript) -> dict[int, Reset]:
+    """The kernel's event for each captured RST, by its place among them; one that has none was forged.
+
+    An active reset is traced after it was sent (tcp_send_active_reset()), so on loopback an answer to it can be traced
+    before it: the order of the events is not that of the packets. But the reason says which form the packet has, and of
+    those that fit it is the nearest in time that is like the sender's other packets.
+    """
+    rsts = _captured(transcript)
+    strange = [_strangeness(packet, transcript) for packet in rsts]
     found: dict[int, Reset] = {}
-    for event in sent:
-        fitting = [
-            number
-            for number, packet in enumerate(rsts)
-            if number not in found
-            and packet.source == event.source
-            and (packet.destination == event.destination or event.destination.port == 0)
-        ]
-        if fitting:
-            nearest = min(fitting, key=lambda n: (bool(strange[n]), abs(rsts[n].time_ns - event.time_ns)))
-            found[nearest] = event
+    for event in transcript.resets:
+        if event.direction == "sent":
+            fitting = [number for number, rst in enumerate(rsts) if number not in found and _fits(event, rst)]
+            if fitting:
+                nearest = min((bool(strange[n]), abs(rsts[n].time_ns - event.time_ns), n) for n in fitting)[-1]
+                found[nearest] = event
     return found
+
+
+def _fits(event: Reset, packet: Packet) -> bool:
+    """A reset on behalf of a listening socket names no peer: its destination is port 0."""
+    if event.source != packet.source or (event.destination.port and event.destination != packet.destination):
+        return False
+    return event.reason not in REASONS or REASONS[event.reason].form == form(packet)
 
 
 def _strangeness(packet: Packet, transcript: Transcript) -> str:
@@ -127,7 +137,7 @@ def _said(reset: Reset) -> str:
     return f"The kernel's own reason is {reset.reason}{where}: {meaning}."
 
 
-def _captured(packet: Packet, event: Reset | None, transcript: Transcript) -> Attribution:
+def _sent(packet: Packet, event: Reset | None, transcript: Transcript) -> Attribution:
     by = transcript.role(packet.source)
     flags = ",".join(packet.flags)
     if form(packet) == "active":

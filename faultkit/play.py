@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 
+from faultkit import sockets
 from faultkit.errors import Misuse, Unable
 from faultkit.recipe import TOOLS, Tool
 from faultkit.stage import Stage
 from faultkit.stage.sysctl import Sysctls
 from faultkit.transcript import Address, Measurement, Step, Tally, Transcript
 from faultkit.witness.calls import Calls, Socket
+from faultkit.witness.kernel import tcp_state
 
 if TYPE_CHECKING:
     from faultkit.cause import Cause
@@ -62,7 +64,7 @@ class Play:
         """A server's socket bound to `port` (0: a free one) on the stage's loopback, not listening."""
         sock = self.socket("server")
         self._bind(sock, port)
-        self._announce(sock)
+        self.announce(sock.address)
         return sock
 
     def listen(self, port: int = 0, backlog: int = 128, role: str = "server") -> Socket:
@@ -71,7 +73,7 @@ class Play:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._bind(sock, port)
         sock.listen(backlog)
-        self._announce(sock)
+        self.announce(sock.address)
         return sock
 
     def _bind(self, sock: Socket, port: int) -> None:
@@ -87,8 +89,9 @@ class Play:
                 "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE, so take a higher --port"
             ) from error
 
-    def _announce(self, sock: Socket) -> None:
-        self._serving = sock.address
+    def announce(self, address: Address) -> None:
+        """The server is there: end the wait of `serving`."""
+        self._serving = address
         self.cue("serving").set()
 
     async def serving(self) -> Address:
@@ -100,6 +103,22 @@ class Play:
     def cue(self, name: str) -> trio.Event:
         """The event of that name, by which one half tells the other where it is. Nothing here waits for time to pass."""
         return self._cues.setdefault(name, trio.Event())
+
+    async def delivered(self, sock: Socket) -> None:
+        """Wait until the other end's kernel has acknowledged everything that was sent."""
+        # A program has no event for an acknowledgement.
+        while sockets.clock(sock.raw).unacknowledged:  # noqa: ASYNC110
+            await trio.sleep(0.002)
+
+    async def fin_acknowledged(self, closer: Address, other: Address) -> None:
+        """Wait until `closer`'s kernel has its FIN acknowledged by `other`'s: it has left FIN-WAIT-1.
+
+        The acknowledgement may be delayed by 40 ms (tcp_fin() enters pingpong mode), and data that overtakes it meets
+        another state, so another reset reason.
+        """
+        # No end has an event for it: the closer's program has let go, the other's is not told what its kernel sends.
+        while tcp_state(closer, other) == "FIN-WAIT-1":  # noqa: ASYNC110
+            await trio.sleep(0.002)
 
     async def choose_tool(self, wanted: Literal["auto", "iptables", "nft", "socket"]) -> None:
         """Set `tool` to the firewall command that works here, or to None for black holes at the sockets.

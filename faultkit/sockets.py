@@ -6,6 +6,8 @@ but `vanish` needs a privilege. An `OSError` of the kernel comes out as it is.
 
 from __future__ import annotations
 
+import ctypes
+import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ IP_RECVERR = 11
 IPV6_RECVERR = 25
 TCP_USER_TIMEOUT = 18
 TCP_REPAIR = 19
+SO_MEMINFO = 55  # asm-generic/socket.h
 
 DEAF = 255  # no packet that reaches us over loopback carries it (TTL 64), and no router can raise a TTL
 
@@ -31,6 +34,12 @@ class Socket(Protocol):
     def setsockopt(self, level: int, name: int, value: int | bytes, /) -> None: ...
     def getsockopt(self, level: int, name: int, size: int, /) -> bytes: ...
     def close(self) -> None: ...
+
+
+class Descriptor(Protocol):
+    """Anything with a file descriptor, for the one verb that Python's sockets do not have."""
+
+    def fileno(self) -> int: ...
 
 
 def _minimum_ttl(sock: Socket, ttl: int) -> None:
@@ -59,12 +68,28 @@ def vanish(sock: Socket) -> None:
     sock.close()
 
 
+def disconnect(sock: Descriptor) -> None:
+    """connect(2) to AF_UNSPEC: the connection is aborted and the socket, still open, may connect anew (tcp_disconnect())."""
+    # Python's connect() takes an address of the socket's own family only. A struct sockaddr: sa_family and 14 bytes.
+    libc = ctypes.CDLL(None, use_errno=True)
+    nowhere = struct.pack("=H14x", socket.AF_UNSPEC)
+    if libc.connect(sock.fileno(), nowhere, len(nowhere)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
 def black_hole(sock: Socket) -> None:
     """Make the socket deaf: the kernel drops, silently, every segment that arrives for it (RFC 5082, tcp_v4_rcv()).
 
     What it sends still goes out. On a listening socket SYNs go unanswered, and accepted sockets inherit the deafness.
     """
     _minimum_ttl(sock, DEAF)
+
+
+def dropped(sock: Socket) -> int:
+    """How many segments the kernel has dropped for this socket: those that it was deaf to, for one (SO_MEMINFO)."""
+    drops: int = struct.unpack("=9I", sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))[8]  # SK_MEMINFO_DROPS
+    return drops
 
 
 def heal(sock: Socket) -> None:

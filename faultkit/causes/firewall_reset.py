@@ -49,16 +49,6 @@ class FirewallReset(Options):
     )
 
 
-VARIANTS: tuple[dict[str, Any], ...] = (
-    *({"answer": answer} for answer in STEPS[1:]),
-    {"forgets": "timeout"},
-    {"first": "server"},
-    {"first": "server", "answer": "drop"},
-    {"tool": "nft"},
-    {"tool": "nft", "answer": "drop"},
-)
-
-
 def _expiry(options: FirewallReset) -> str:
     return f"{options.first}'s TCP_USER_TIMEOUT"
 
@@ -211,6 +201,15 @@ CAUSE = Cause(
         "and the client's acknowledgement is what is refused."
     ),
     options=FirewallReset,
+    variants=(
+        {},
+        *({"answer": answer} for answer in STEPS[1:]),
+        {"forgets": "timeout"},
+        {"first": "server"},
+        {"first": "server", "answer": "drop"},
+        {"tool": "nft"},
+        {"tool": "nft", "answer": "drop"},
+    ),
     prepare=prepare,
     script=script,
     fault=fault,

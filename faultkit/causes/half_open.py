@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import trio
 
@@ -22,16 +21,6 @@ from faultkit.errors import Unable
 from faultkit.play import Play
 from faultkit.verdict import Promise, Rst
 from faultkit.witness.calls import Socket
-
-VARIANTS: tuple[dict[str, Any], ...] = (
-    {"found_by": "restarted"},
-    {"found_by": "reconnect"},
-    {"found_by": "nobody", "watch_seconds": 0.1},
-    {"vanish_by": "deaf"},
-    {"found_by": "restarted", "vanish_by": "deaf"},
-    {"found_by": "reconnect", "vanish_by": "deaf"},
-    {"found_by": "nobody", "vanish_by": "deaf", "watch_seconds": 0.1},
-)
 
 
 @dataclass(frozen=True)
@@ -201,6 +190,16 @@ CAUSE = Cause(
         "3.10.7.3), and its repeated SYN connects."
     ),
     options=HalfOpen,
+    variants=(
+        {},
+        {"found_by": "restarted"},
+        {"found_by": "reconnect"},
+        {"found_by": "nobody", "watch_seconds": 0.1},
+        {"vanish_by": "deaf"},
+        {"found_by": "restarted", "vanish_by": "deaf"},
+        {"found_by": "reconnect", "vanish_by": "deaf"},
+        {"found_by": "nobody", "vanish_by": "deaf", "watch_seconds": 0.1},
+    ),
     prepare=prepare,
     server=server,
     script=script,

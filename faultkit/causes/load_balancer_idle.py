@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 import socket
 from dataclasses import dataclass
-from typing import Any
 
 import trio
 
@@ -71,15 +70,6 @@ class LoadBalancerIdle(Options):
     def beats(self) -> int:
         """Messages sent to keep it alive."""
         return math.ceil(SPAN * self.timeout_seconds / self.heartbeat_seconds) if self.heartbeat_seconds else 0
-
-
-VARIANTS: tuple[dict[str, Any], ...] = (
-    {"timeout_seconds": 0.3, "protocol": "http"},
-    {"timeout_seconds": 0.3, "expires": "forget"},
-    {"timeout_seconds": 0.3, "expires": "forget", "protocol": "http"},
-    {"timeout_seconds": 0.6, "heartbeat_seconds": 0.15},
-    {"timeout_seconds": 2.0, "tcp_keepalive": True},
-)
 
 
 def _may_vanish(family: int) -> bool:
@@ -309,6 +299,14 @@ CAUSE = Cause(
         "its kernel answers the probes. A message of the application does."
     ),
     options=LoadBalancerIdle,
+    variants=(
+        {},
+        {"timeout_seconds": 0.3, "protocol": "http"},
+        {"timeout_seconds": 0.3, "expires": "forget"},
+        {"timeout_seconds": 0.3, "expires": "forget", "protocol": "http"},
+        {"timeout_seconds": 0.6, "heartbeat_seconds": 0.15},
+        {"timeout_seconds": 2.0, "tcp_keepalive": True},
+    ),
     server=server,
     script=script,
     fault=fault,

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import Any
 
 from faultkit import icmp, sockets
 from faultkit.cause import Cause, LookAlike, Options, option
@@ -44,15 +43,6 @@ class Reject(Options):
                 "--recverr changes nothing here: it is about an ICMP answer on an established connection, so add "
                 "--at established and an --answer other than tcp-reset"
             )
-
-
-VARIANTS: tuple[dict[str, Any], ...] = (
-    *({"answer": answer} for answer in STEPS[1:]),
-    *({"answer": answer, "at": "established"} for answer in STEPS),
-    {"answer": "host-unreachable", "at": "established", "recverr": True},
-    {"answer": "tcp-reset", "tool": "nft"},
-    {"answer": "net-unreachable", "tool": "nft"},
-)
 
 
 async def prepare(play: Play) -> None:
@@ -187,6 +177,14 @@ CAUSE = Cause(
         "the socket (LockDroppedIcmps): a blocking connect(), and any over IPv6, then takes 1 s, until its second SYN."
     ),
     options=Reject,
+    variants=(
+        {},
+        *({"answer": answer} for answer in STEPS[1:]),
+        *({"answer": answer, "at": "established"} for answer in STEPS),
+        {"answer": "host-unreachable", "at": "established", "recverr": True},
+        {"answer": "tcp-reset", "tool": "nft"},
+        {"answer": "net-unreachable", "tool": "nft"},
+    ),
     prepare=prepare,
     server=server,
     script=script,

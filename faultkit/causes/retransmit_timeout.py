@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import trio
 
@@ -23,8 +22,6 @@ from faultkit.witness.calls import Socket
 RETRIES = "client's tcp_retries2 expiry"
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT expiry"
 DELIVERY = "delivery after the outage"
-
-VARIANTS: tuple[dict[str, Any], ...] = ({"ended_by": "user-timeout"}, {"ended_by": "healing"})
 
 
 @dataclass(frozen=True)
@@ -172,6 +169,11 @@ CAUSE = Cause(
         "heals in time nothing is lost; the data only waits for the next retransmission."
     ),
     options=RetransmitTimeout,
+    variants=(
+        {},
+        {"ended_by": "user-timeout"},
+        {"ended_by": "healing"},
+    ),
     prepare=prepare,
     script=script,
     fault=fault,

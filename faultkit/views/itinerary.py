@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from faultkit.tour import Visit
 
 
-def saw(outcome: Outcome, role: str) -> str:
-    """The first bad news that end's program was given: an errno, else EOF, else that it got none."""
-    told = [call for call in outcome.transcript.calls if call.role == role and call.outcome != "cancelled"]
+def saw(outcome: Outcome, roles: list[str]) -> str:
+    """The first bad news that side's programs were given: an errno, else EOF, else that they got none."""
+    told = [call for call in outcome.transcript.calls if call.role in roles and call.outcome != "cancelled"]
     errors = [call.told for call in told if call.outcome.startswith("E") and call.outcome != "EOF"]
     ends = [call.told for call in told if call.outcome == "EOF"]
     return (errors + ends + ["no error"])[0]
@@ -27,7 +27,7 @@ def saw(outcome: Outcome, role: str) -> str:
 
 def row(outcome: Outcome) -> dict[str, Any]:
     """What the table says of one run."""
-    left, right = ladder.sides(outcome.transcript)[:2]
+    left, right = ladder.sides(outcome.transcript)
     resets = attribute(outcome.transcript)
     return {
         "rst_by": list(dict.fromkeys(one.by for one in resets)),

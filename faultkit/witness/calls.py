@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import trio
 
+from faultkit import sockets
 from faultkit.transcript import Address, Call, Transcript
 
 T = TypeVar("T")
@@ -82,7 +83,7 @@ class Calls:
     def __init__(self, transcript: Transcript) -> None:
         self.transcript = transcript
         self.adopted: list[Socket] = []
-        self._numbers: Counter[str] = Counter()
+        self.numbers: Counter[str] = Counter()  # how many sockets each role has had
 
     def open_socket(self, role: str, family: int) -> Socket:
         """A new TCP socket of that address family."""
@@ -90,10 +91,15 @@ class Calls:
 
     def adopt(self, role: str, sock: socket.socket) -> Socket:
         """Record what is done with a socket that exists already."""
-        self._numbers[role] += 1
-        adopted = Socket(self, role, self._numbers[role], sock)
+        self.numbers[role] += 1
+        adopted = Socket(self, role, self.numbers[role], sock)
         self.adopted.append(adopted)
         return adopted
+
+    def admit(self, call: Call) -> None:
+        """Take over a call that another process has recorded."""
+        self.transcript.calls.append(call)
+        self.numbers[call.role] = max(self.numbers[call.role], call.socket)
 
     def discard(self) -> None:
         """Close what the play left open, without recording it: the play is over."""
@@ -259,6 +265,16 @@ class Socket:
         """Would a recv not block now? Nothing is taken and nothing is recorded."""
         return bool(select.select([self.raw], [], [], 0)[0])
 
+    async def over(self) -> None:
+        """Wait until the connection is over in both directions (POLLHUP): a reset has arrived, or a timer has run out.
+
+        Nothing is taken and nothing is recorded. `readable` cannot tell a reset that comes behind a FIN from the FIN.
+        """
+        # An epoll set that asks for nothing is told of errors and hang-ups alone (epoll_ctl(2)), and can be waited for.
+        with select.epoll() as hung_up:
+            hung_up.register(self.raw, 0)
+            await trio.lowlevel.wait_readable(hung_up.fileno())
+
     def shutdown(self, how: int) -> Call:
         names = {socket.SHUT_RD: "SHUT_RD", socket.SHUT_WR: "SHUT_WR", socket.SHUT_RDWR: "SHUT_RDWR"}
         began = time.time_ns()
@@ -267,6 +283,10 @@ class Socket:
         except OSError as error:
             return self._told("shutdown", names[how], errno_name(error), began)
         return self._told("shutdown", names[how], "ok", began)
+
+    def disconnect(self) -> None:
+        """connect(2) to AF_UNSPEC. Told as "disconnect", because "connect" says the opposite."""
+        self._set_up("disconnect", "AF_UNSPEC", lambda: sockets.disconnect(self.raw), lambda _: "ok")
 
     def close(self) -> None:
         """close(2), once; a second close does nothing."""
