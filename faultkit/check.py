@@ -54,9 +54,8 @@ def check_cause(
     checked(chosen, options)
     if times < 1:
         raise Misuse(f"{chosen.name}: {times} runs prove nothing: take 1 or more")
-    played: tuple[Report, int] = _in_child(lambda: _play(chosen, times, ipv6, on, options))
-    report, inode = played
-    left = [*report.left, *_outlived(inode)]
+    report, left = _in_child(lambda: _play(chosen, times, ipv6, on, options))
+    left = [*report.left, *left]
     if report.produced != times or left:
         parts = [f"{chosen.name}: {report.produced} of {times} as promised on {report.stage}"]
         parts += report.differences
@@ -65,12 +64,13 @@ def check_cause(
     return report
 
 
-def _in_child(function: Callable[[], Any]) -> Any:
-    """What the function gives, run in a forked child: it enters a namespace, and there is no way back out of one.
+def _in_child(function: Callable[[], Report]) -> tuple[Report, list[str]]:
+    """What the function gives, run in a forked child, which enters a namespace and never comes back; and what outlives it.
 
     A refusal is raised again here; any other exception comes as `NotProduced` with the child's traceback.
     """
     reader, writer = os.pipe()
+    waiting, leave = os.pipe()
     with warnings.catch_warnings():
         # Python 3.12 warns of forking beside threads. The child runs one thread of its own and no lock of theirs.
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -78,6 +78,8 @@ def _in_child(function: Callable[[], Any]) -> Any:
     if child == 0:
         try:
             os.close(reader)
+            os.close(leave)
+            result: Report | Exception | str
             try:
                 result = function()
             except (Misuse, Unable) as refusal:
@@ -86,22 +88,34 @@ def _in_child(function: Callable[[], Any]) -> Any:
                 result = traceback.format_exc()
             with os.fdopen(writer, "wb") as pipe:
                 pickle.dump(result, pipe)
+            os.read(waiting, 1)  # until our namespace has been looked at
         finally:
             os._exit(0)
     os.close(writer)
+    os.close(waiting)
     with os.fdopen(reader, "rb") as pipe:
         told = pipe.read()
-    os.waitpid(child, 0)
-    result = pickle.loads(told) if told else "the child process ended without a word"
+    if not told:
+        os.waitpid(child, 0)
+        raise NotProduced("the child process ended without a word")
+    # Held open, so that no other namespace is given its number meanwhile.
+    namespace = os.open(f"/proc/{child}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.close(leave)
+        os.waitpid(child, 0)
+        left = _outlived(namespace)
+    finally:
+        os.close(namespace)
+    result = pickle.loads(told)
     if isinstance(result, Misuse | Unable):
         raise result
-    if isinstance(result, str):
+    if not isinstance(result, Report):
         raise NotProduced(result)
-    return result
+    return result, left
 
 
-def _play(cause: Cause, times: int, ipv6: bool, on: Where | None, options: dict[str, Any]) -> tuple[Report, int]:
-    """In the child. Also gives the inode of its namespace, 0 on the host, for those who outlive it."""
+def _play(cause: Cause, times: int, ipv6: bool, on: Where | None, options: dict[str, Any]) -> Report:
+    """In the child."""
     stage = open_stage(on, ipv6=ipv6)
     outcomes: list[Outcome] = []
     before = _state()
@@ -115,7 +129,7 @@ def _play(cause: Cause, times: int, ipv6: bool, on: Where | None, options: dict[
         for number, outcome in enumerate(outcomes, 1)
         for check in outcome.verdict.differences
     ]
-    report = Report(
+    return Report(
         cause.name,
         stage.described,
         times,
@@ -127,7 +141,6 @@ def _play(cause: Cause, times: int, ipv6: bool, on: Where | None, options: dict[
         ),
         dict(outcomes[0].transcript.absent),
     )
-    return report, stage.namespace.inode if stage.namespace else 0
 
 
 def _state() -> dict[str, str]:
@@ -174,12 +187,15 @@ def _rules(own: Namespace) -> str:
     return "; ".join(found)
 
 
-def _outlived(inode: int) -> list[str]:
-    """Processes that are still in the child's namespace after it has ended, and so keep it alive."""
+def _outlived(namespace: int) -> list[str]:
+    """Processes that are still in that network namespace, unless it is the one that we are in: they keep it alive."""
+    wanted = os.fstat(namespace).st_ino
+    if wanted == os.stat("/proc/self/ns/net").st_ino:
+        return []
     left = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if inode and (process / "ns/net").stat().st_ino == inode:
+            if (process / "ns/net").stat().st_ino == wanted:
                 left.append(f"its network namespace, held by process {process.name}")
         except OSError:
             continue  # ended meanwhile, or another user's

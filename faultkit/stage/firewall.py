@@ -73,7 +73,9 @@ class Firewall:
                 await self._run(line)
                 # From the first line on: nft makes its table there.
                 self._applied.add(lines)
-                self._undo += [undo for undo in chosen.undo_of(step, self._tool, everything) if undo not in self._undo]
+                undone = chosen.undo_of(step, self._tool, everything)
+                # The last step is undone first, so that half undone is half applied and nothing else.
+                self._undo[:0] = [line for line in undone if line not in self._undo]
         return "\n".join(lines)
 
     async def lift(self) -> str:
