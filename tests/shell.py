@@ -41,11 +41,15 @@ def line(*arguments: str, user: str = "", denied: bool = False) -> list[str]:
     return command(sys.executable, "-m", "faultkit", *arguments, ordinary=user == "nobody", denied=denied)
 
 
-def faultkit(
-    *arguments: str, user: str = "", denied: bool = False, **options: Any
-) -> subprocess.CompletedProcess[str]:
+def faultkit(*arguments: str, user: str = "", denied: bool = False, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run it to its end."""
-    defaults: dict[str, Any] = {"capture_output": True, "text": True, "timeout": 60, "cwd": CHECKOUT, "env": ENVIRONMENT}
+    defaults: dict[str, Any] = {
+        "capture_output": True,
+        "text": True,
+        "timeout": 60,
+        "cwd": CHECKOUT,
+        "env": ENVIRONMENT,
+    }
     if "stdout" in options or "stderr" in options:
         del defaults["capture_output"]
         defaults |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -54,8 +58,15 @@ def faultkit(
 
 def start(*arguments: str, user: str = "", denied: bool = False, **options: Any) -> subprocess.Popen[str]:
     """Begin it."""
-    defaults = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": CHECKOUT, "env": ENVIRONMENT}
-    return subprocess.Popen(line(*arguments, user=user, denied=denied), **defaults | options)
+    defaults: dict[str, Any] = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "cwd": CHECKOUT,
+        "env": ENVIRONMENT,
+    }
+    running: subprocess.Popen[str] = subprocess.Popen(line(*arguments, user=user, denied=denied), **defaults | options)
+    return running
 
 
 def on_terminal(*arguments: str, columns: int, environment: dict[str, str] | None = None) -> tuple[int, str]:
