@@ -89,7 +89,9 @@ def main() -> None:
     table.add_row("trigger byte to ECONNRESET, median", f"{statistics.median(waited) * 1e6:.0f} µs", "")
     table.add_row("trigger byte to ECONNRESET, p99", f"{p99 * 1e6:.0f} µs", "at most 1000 µs")
     console = Console()
-    console.print(f"Linux {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} processors, uid {os.geteuid()}")
+    console.print(
+        f"Linux {platform.release()}, Python {platform.python_version()}, {os.cpu_count()} processors, uid {os.geteuid()}"
+    )
     console.print(f"medians of {PAIRS} pairs; {RUNS} runs in a series")
     console.print(table)
 

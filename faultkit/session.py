@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -66,7 +67,8 @@ def play(request: Request) -> int:
                 outcomes.append(outcome)
                 each(outcome)
 
-            repeat(cause, request.options, stage, seeing, request.times, keep, watch)
+            with _interruptible():
+                repeat(cause, request.options, stage, seeing, request.times, keep, watch)
         seeing.stop()
         if request.pcap is not None:
             try:
@@ -75,6 +77,19 @@ def play(request: Request) -> int:
                 raise _unwritable(request, error) from error
         _show(request, outcomes)
     return 0 if all(outcome.verdict.produced for outcome in outcomes) else 1
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C is a KeyboardInterrupt in here, though it simply ends the process elsewhere: a run is taken down in order."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _unwritable(request: Request, error: OSError) -> Misuse:

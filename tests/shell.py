@@ -58,8 +58,15 @@ def faultkit(*arguments: str, user: str = "", denied: bool = False, **options: A
 
 def start(*arguments: str, user: str = "", denied: bool = False, **options: Any) -> subprocess.Popen[str]:
     """Begin it."""
-    defaults = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "cwd": CHECKOUT, "env": ENVIRONMENT}
-    return subprocess.Popen(line(*arguments, user=user, denied=denied), **defaults | options)
+    defaults: dict[str, Any] = {
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "cwd": CHECKOUT,
+        "env": ENVIRONMENT,
+    }
+    running: subprocess.Popen[str] = subprocess.Popen(line(*arguments, user=user, denied=denied), **defaults | options)
+    return running
 
 
 def on_terminal(*arguments: str, columns: int, environment: dict[str, str] | None = None) -> tuple[int, str]:

@@ -50,10 +50,11 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     return judged((yield))
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(session: pytest.Session, items: list[pytest.Item]) -> None:
     """A line about a test that there is no longer is an error, where everything was collected."""
-    if session.config.args == session.config.getini("testpaths") and not session.config.getoption("keyword"):
-        known = {item.nodeid.partition("[")[0] for item in session.items}
+    if session.config.args == session.config.getini("testpaths") and not session.config.getoption("lf", False):
+        known = {item.nodeid.partition("[")[0] for item in items}
         for test, _ in listed(LIST.read_text()):
-            if test not in known and "::" in test:
+            if test not in known:
                 raise pytest.UsageError(f".ci/skips: there is no test {test}")

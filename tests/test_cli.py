@@ -14,8 +14,19 @@ from typing import Any
 
 import pytest
 
-from faultkit import causes, recipe
-from tests.shell import USERS, everybodys_directory, fast, faultkit, free_port, line, on_terminal, start
+from faultkit import __version__, causes, recipe
+from tests.shell import (
+    ENVIRONMENT,
+    ROOT,
+    USERS,
+    everybodys_directory,
+    fast,
+    faultkit,
+    free_port,
+    line,
+    on_terminal,
+    start,
+)
 
 every_user = pytest.mark.parametrize("user", USERS)
 
@@ -198,7 +209,7 @@ def test_a_run_that_fails_leaves_an_existing_file_as_it_was() -> None:
         kept.write_bytes(b"as it was")
         port = str(taken.getsockname()[1])
         status, _ = refused("closed-port", "--on", "host", "--port", port, "--pcap", str(kept))
-        assert status == 2
+        assert status == (2 if ROOT else 3)  # an ordinary user learns first that there would be no capture
         assert kept.read_bytes() == b"as it was"
         assert os.listdir(directory) == ["kept"]
 
@@ -251,7 +262,11 @@ def test_a_reader_that_takes_one_line() -> None:
     assert ended.stderr == ""
 
 
-@pytest.mark.parametrize("typed", OUTPUTS)
+# One for each way of printing.
+FEW_OUTPUTS = ["--help", "list", "doctor --json", "linger", "linger --packets"]
+
+
+@pytest.mark.parametrize("typed", FEW_OUTPUTS)
 def test_a_disk_that_is_full(typed: str) -> None:
     with open("/dev/full", "w") as full:
         ended = faultkit(*typed.split(), stdout=full)
@@ -261,7 +276,7 @@ def test_a_disk_that_is_full(typed: str) -> None:
     )
 
 
-@pytest.mark.parametrize("typed", OUTPUTS)
+@pytest.mark.parametrize("typed", FEW_OUTPUTS)
 def test_an_output_that_is_closed(typed: str) -> None:
     ended = faultkit(*typed.split(), preexec_fn=lambda: os.close(1))
     assert (ended.returncode, ended.stderr) == (3, "faultkit: the output cannot be written: Bad file descriptor\n")
@@ -276,14 +291,13 @@ def test_all_streams_closed() -> None:
 
 @pytest.mark.parametrize("cause", causes.names())
 def test_in_a_pipe_there_is_no_escape_code_and_no_line_longer_than_80(cause: str, played: Played) -> None:
-    for user in USERS:
-        ended = played[cause, user, "text"].result()
-        assert ended.returncode == 0, ended.stdout
-        assert ended.stderr == ""
-        assert "\x1b" not in ended.stdout
-        for told in ended.stdout.splitlines():
-            assert len(told) <= 80, told
-            assert told == told.rstrip(), told
+    ended = played[cause, "nobody", "text"].result()
+    assert ended.returncode == 0, ended.stdout
+    assert ended.stderr == ""
+    assert "\x1b" not in ended.stdout
+    for told in ended.stdout.splitlines():
+        assert len(told) <= 80, told
+        assert told == told.rstrip(), told
 
 
 @pytest.mark.parametrize("typed", ["", "list", "doctor", "recipe", "linger --repeat 3"])
@@ -309,8 +323,6 @@ def test_on_a_terminal_there_is_colour(columns: int) -> None:
 
 
 def test_columns_of_the_environment() -> None:
-    from tests.shell import ENVIRONMENT
-
     ended = faultkit("linger", env=ENVIRONMENT | {"COLUMNS": "120"})
     assert 100 < max(map(len, ended.stdout.splitlines())) <= 120
     assert on_terminal("list", columns=80, environment={"NO_COLOR": "1"})[1].count("\x1b[3") == 0
@@ -318,8 +330,6 @@ def test_columns_of_the_environment() -> None:
 
 @pytest.mark.parametrize("language", [{"LANG": "C"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
 def test_a_terminal_without_unicode(language: dict[str, str]) -> None:
-    from tests.shell import ENVIRONMENT
-
     for typed in ("linger", "linger --json", "linger --packets", "list", "doctor", "linger --repeat 2"):
         ended = faultkit(*typed.split(), env=ENVIRONMENT | language)
         assert (ended.returncode, ended.stderr) == (0, ""), typed
@@ -359,7 +369,13 @@ def played(captures: Path) -> Iterator[Played]:
         return faultkit(*arguments, user=user, denied=denied)
 
     waiting = {"keepalive-timeout", "idle-firewall"}
-    everything = [(cause, user, way) for cause in causes.names() for user in USERS for way in ways]
+    everything = [
+        (cause, user, way)
+        for cause in causes.names()
+        for user in USERS
+        for way in ways
+        if user == "nobody" or way not in ("text", "packets")  # these look the same for everybody
+    ]
     with ThreadPoolExecutor(8) as pool:
         yield {key: pool.submit(run, *key) for key in sorted(everything, key=lambda key: key[0] not in waiting)}
 
@@ -368,7 +384,7 @@ def document(ended: subprocess.CompletedProcess[str]) -> dict[str, Any]:
     assert ended.stderr == ""
     told = json.loads(ended.stdout)
     assert isinstance(told, dict)
-    assert ended.returncode == (0 if told.get("repeat", told)["verdict"]["produced"] else 1)
+    assert ended.returncode == (0 if told["verdict"]["produced"] else 1), told["verdict"]
     return told
 
 
@@ -381,7 +397,7 @@ def test_the_json_document(cause: str, user: str, played: Played) -> None:
     assert told["stage"]["where"] == "namespace"
     assert told["transcript"]["calls"]
     assert told["transcript"]["packets"]
-    assert told["verdict"]["produced"] is True
+    assert told["verdict"]["produced"] is True, told["verdict"]
     assert {check["witness"] for check in told["verdict"]["checks"]} >= {"calls", "wire", "kernel"}
     assert told["evidence"]["counters"]
     assert set(told["evidence"]["not_seen"]) == (set() if user == "root" else {"reasons"})
@@ -401,7 +417,7 @@ def test_on_the_host_what_was_not_seen_is_said_and_never_counted(
     assert bool(told["stage"]["refused"]) == (way == "denied")
     absent = told["evidence"]["not_seen"]
     checks = {(check["witness"], check["name"]) for check in told["verdict"]["checks"]}
-    assert told["verdict"]["produced"] is True
+    assert told["verdict"]["produced"] is True, told["verdict"]
     assert ("calls", "client") in checks
     assert told["evidence"]["counters_are_ours_alone"] is False
     if user == "nobody":
@@ -437,23 +453,24 @@ def test_tshark_reads_the_capture(cause: str, user: str, played: Played, capture
     packets = told["transcript"]["packets"]
     expected = [f"{p['source'].rpartition(':')[2]}\t{int('RST' in p['flags'])}" for p in packets]
     assert [given.replace("True", "1").replace("False", "0") for given in lines] == expected
-    assert any(given.endswith("\t1") or given.endswith("\tTrue") for given in lines)
+    assert any(given.endswith(("\t1", "\tTrue")) for given in lines)
 
 
-@every_user
 @pytest.mark.parametrize("cause", causes.names())
-def test_the_table_of_packets_is_tsharks(cause: str, user: str, played: Played, captures: Path) -> None:
-    ended = played[cause, user, "packets"].result()
+def test_the_table_of_packets_is_tsharks(cause: str, played: Played, captures: Path) -> None:
+    ended = played[cause, "nobody", "packets"].result()
     assert (ended.returncode, ended.stderr) == (0, "")
-    columns = "No. Time Source Destination Protocol Length Info".split()
+    columns = ["No.", "Time", "Source", "Destination", "Protocol", "Length", "Info"]
     told = ended.stdout.splitlines()
     first = next(number for number, row in enumerate(told) if row.split() == columns)
     table = told[first + 1 : told.index("", first)]
-    expected = tshark(captures / f"{cause}-{user}-packets.pcap")
-    # tshark draws an arrow between source and destination and cuts the time to microseconds where it is told nothing.
-    assert [row.split() for row in table] == [
-        re.sub(r"^( *\d+ +\S+ \S+) → ", r"\1 ", given).split() for given in expected
-    ]
+    ports = re.search(r" (\d+) → (\d+) ", table[0])
+    assert ports
+    # The payload is nobody's protocol, not even HTTP: tshark is asked about TCP.
+    asked = [word for port in ports.groups() for word in ("-d", f"tcp.port=={port},data")]
+    asked += ["-T", "fields", *(word for column in columns for word in ("-e", f"_ws.col.{column}"))]
+    expected = tshark(captures / f"{cause}-nobody-packets.pcap", *asked)
+    assert [row.split() for row in table] == [row.split() for row in expected]
     assert table
 
 
@@ -542,7 +559,7 @@ def test_the_list_for_machines() -> None:
 def test_every_recipe_is_listed_and_printed() -> None:
     listed = faultkit("recipe").stdout
     for name in recipe.names():
-        assert f"{name}: " in listed
+        assert re.search(rf"^{name} +\S", listed, re.MULTILINE)
         for tool in recipe.TOOLS:
             ended = faultkit("recipe", name, "--as", tool, "--port", "4321", "--ipv6")
             assert (ended.returncode, ended.stderr) == (0, "")
@@ -550,9 +567,7 @@ def test_every_recipe_is_listed_and_printed() -> None:
 
 
 def test_version() -> None:
-    import faultkit as package
-
-    assert faultkit("--version").stdout == f"faultkit {package.__version__}\n"
+    assert faultkit("--version").stdout == f"faultkit {__version__}\n"
 
 
 def test_a_long_run_into_a_closed_pipe() -> None:

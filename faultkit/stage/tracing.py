@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 from faultkit.errors import Unable
@@ -46,14 +48,31 @@ def _keep(instance: Path, lifeline: int, report: int) -> None:
     os.closerange(2, os.sysconf("SC_OPEN_MAX"))
     try:
         _make(instance)
-        os.write(1, b"ready")
+        told = b"ready"
     except OSError as error:
-        os.write(1, str(error).encode())
+        told = str(error).encode()
+    with contextlib.suppress(BrokenPipeError):  # we were killed meanwhile
+        os.write(1, told)
     os.close(1)
     while os.read(0, 1):
         pass
-    with contextlib.suppress(FileNotFoundError):
-        instance.rmdir()
+    _remove(instance)
+
+
+def _remove(instance: Path) -> None:
+    """Remove it; a process that is being killed may hold it open for a moment longer than the lifeline."""
+    deadline = time.monotonic() + 5  # arbitrary: it takes milliseconds
+    while time.monotonic() < deadline:
+        try:
+            instance.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 class Instance:

@@ -1,0 +1,122 @@
+"""Options: how they are written, which values they take, and the sentences that refuse the others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pytest
+
+from faultkit import causes
+from faultkit.cause import Cause, Options, checked, flag, option, spec, written
+from faultkit.errors import Misuse
+from faultkit.verdict import Promise
+
+
+@dataclass(frozen=True)
+class Given(Options):
+    wait_seconds: float = option(2.0, "how long", unit="ms", least=1000, most=5000, multiple=1000)
+    tries: int = option(1, "how often", least=1, most=3)
+    limit: int | None = option(None, "if any", least=1)
+    way: str = option("up", "whither", choices=("up", "down"))
+    loudly: bool = option(False, "a flag")
+
+    def check(self) -> None:
+        if self.loudly and self.way == "down":
+            raise Misuse("--loudly goes up only: leave --way down out")
+
+
+async def nothing(*_: Any) -> None:
+    raise NotImplementedError
+
+
+CAUSE = Cause(
+    name="given",
+    family="protocol",
+    summary="",
+    doing=lambda options: "",
+    story="",
+    promise=lambda options, play: Promise(calls={}),
+    script=nothing,
+    fault=nothing,
+    options=Given,
+)
+
+
+def test_a_field_on_the_command_line() -> None:
+    wait, tries, limit, way, loudly = fields(Given)
+    assert [flag(one) for one in (wait, tries, limit, way, loudly)] == [
+        "--wait",
+        "--tries",
+        "--limit",
+        "--way",
+        "--loudly",
+    ]
+    assert written(wait, 2.0) == 2000
+    assert written(wait, None) is None
+    assert written(tries, 3) == 3
+    assert spec(way).choices == ("up", "down")
+
+
+def test_values_within_their_ranges() -> None:
+    assert checked(CAUSE, {}) == Given()
+    assert checked(CAUSE, {"wait_seconds": 5.0, "tries": 3, "limit": 7, "way": "down"}) == Given(5.0, 3, 7, "down")
+    assert checked(CAUSE, {"limit": None}) == Given()
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"tries": 0}, "given: --tries 0 is out of range: it takes 1 to 3"),
+        ({"tries": 4}, "given: --tries 4 is out of range: it takes 1 to 3"),
+        ({"wait_seconds": 6.0}, "given: --wait 6000 is out of range: it takes 1000 to 5000 ms"),
+        ({"wait_seconds": 0.0}, "given: --wait 0 is out of range: it takes 1000 to 5000 ms"),
+        (
+            {"wait_seconds": 1.5},
+            "given: --wait 1500 is not a multiple of 1000 ms, because the kernel counts whole seconds: "
+            "take 1000 or 2000",
+        ),
+        (
+            {"wait_seconds": 0.5},
+            "given: --wait 500 is not a multiple of 1000 ms, because the kernel counts whole seconds: take 1000",
+        ),
+        ({"way": "left"}, "given: --way left is unknown: it takes up, down"),
+        ({"tires": 1}, "given: it has no option 'tires': it takes wait_seconds, tries, limit, way, loudly"),
+        ({"loudly": True, "way": "down"}, "given: --loudly goes up only: leave --way down out"),
+    ],
+)
+def test_values_that_are_refused(values: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(Misuse) as refused:
+        checked(CAUSE, values)
+    assert str(refused.value) == sentence
+
+
+def test_a_cause_without_options() -> None:
+    with pytest.raises(Misuse, match="unread: it has no option 'port': it takes none"):
+        checked(causes.load("unread"), {"port": 1})
+
+
+@pytest.mark.parametrize("name", causes.names())
+def test_every_option_of_the_catalogue(name: str) -> None:
+    """Its default passes, its bounds pass, and one beyond each is refused."""
+    cause = causes.load(name)
+    assert checked(cause, {}) == cause.options()
+    for one in fields(cause.options):
+        rule = spec(one)
+        assert rule.help
+        scale = 1000 if rule.unit == "ms" else 1
+        for bound, beyond in ((rule.least, -rule.multiple), (rule.most, rule.multiple)):
+            if bound is None:
+                continue
+            alone = dict.fromkeys([one.name], (bound + beyond) / scale if scale > 1 else bound + beyond)
+            with pytest.raises(Misuse, match=f"^{name}: {flag(one)} .* is out of range"):
+                checked(cause, alone)
+
+
+def test_the_nearest_cause_is_named() -> None:
+    with pytest.raises(Misuse, match=r"there is no cause 'unraed': did you mean unread\?"):
+        causes.load("unraed")
+    with pytest.raises(Misuse, match=r"did you mean doctor\?"):
+        causes.load("docotr", beside=("doctor",))
+    with pytest.raises(Misuse, match="faultkit list names them all"):
+        causes.load("xyzzy")

@@ -1,0 +1,165 @@
+"""The verbs on plain sockets, held against what the other end is told."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from faultkit import sockets
+
+LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
+
+
+@pytest.fixture(params=LOOPBACK, ids=["ipv4", "ipv6"])
+def ends(request: pytest.FixtureRequest) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """A client and a server, connected; nothing here may hang."""
+    with pair(request.param) as connected:
+        yield connected
+
+
+@contextlib.contextmanager
+def pair(family: socket.AddressFamily) -> Iterator[tuple[socket.socket, socket.socket]]:
+    with socket.create_server((LOOPBACK[family], 0), family=family) as listener, socket.socket(family) as client:
+        client.settimeout(20)
+        client.connect(listener.getsockname()[:2])
+        server, _ = listener.accept()
+        server.settimeout(20)
+        with server:
+            yield client, server
+
+
+def told(sock: socket.socket) -> str:
+    """What recv gives: the errno's name or the bytes."""
+    try:
+        return repr(sock.recv(100))
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+
+
+def until(sock: socket.socket, state: str) -> None:
+    deadline = time.monotonic() + 10
+    while sockets.state(sock) != state:
+        assert time.monotonic() < deadline, sockets.state(sock)
+
+
+Ends = tuple[socket.socket, socket.socket]
+
+
+def test_abort(ends: Ends) -> None:
+    client, server = ends
+    server.sendall(b"queued, and lost or not: it was sent")
+    assert told(client) == repr(b"queued, and lost or not: it was sent")
+    sockets.abort(server)
+    assert server.fileno() == -1
+    assert [told(client), told(client)] == ["ECONNRESET", "b''"]
+    with pytest.raises(BrokenPipeError):
+        client.send(b"x")
+
+
+def test_black_hole_and_heal(ends: Ends) -> None:
+    client, server = ends
+    sockets.black_hole(server)
+    client.sendall(b"lost at first")
+    server.setblocking(False)
+    assert told(server) == "EAGAIN"
+    assert sockets.clock(client).unacknowledged == 1
+    server.settimeout(20)
+    sockets.heal(server)
+    assert told(server) == repr(b"lost at first")  # the retransmission
+    server.sendall(b"and back")
+    assert told(client) == repr(b"and back")
+
+
+def test_only_the_stack_is_heard(ends: Ends) -> None:
+    """The FIN of one who whispers is not heard; the RST that a forgotten connection answers with is."""
+    client, server = ends
+    sockets.hear_only_stack(client)
+    sockets.whisper(server)
+    server.close()
+    client.setblocking(False)
+    assert told(client) == "EAGAIN"
+    assert sockets.state(client) == "ESTABLISHED"
+    client.settimeout(20)
+    client.sendall(b"x")
+    assert told(client) == "ECONNRESET"
+
+
+def test_a_whisper_is_heard_by_everybody_else(ends: Ends) -> None:
+    client, server = ends
+    sockets.whisper(server)
+    server.sendall(b"hello")
+    assert told(client) == repr(b"hello")
+
+
+def test_keepalive(ends: Ends) -> None:
+    client, server = ends
+    sockets.keepalive(client, idle_seconds=1, interval_seconds=1, count=1)
+    sockets.black_hole(server)
+    began = time.monotonic()
+    assert told(client) == "ETIMEDOUT"
+    assert 1.9 <= time.monotonic() - began <= 2.6
+
+
+def test_keepalive_leaves_the_rest_to_the_kernel(ends: Ends) -> None:
+    client, _ = ends
+    before = [client.getsockopt(socket.IPPROTO_TCP, name) for name in (socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)]
+    sockets.keepalive(client, idle_seconds=7)
+    assert client.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 7
+    assert client.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+    after = [client.getsockopt(socket.IPPROTO_TCP, name) for name in (socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)]
+    assert before == after
+
+
+def test_user_timeout(ends: Ends) -> None:
+    client, server = ends
+    sockets.user_timeout(client, seconds=0.3)
+    assert client.getsockopt(socket.IPPROTO_TCP, sockets.TCP_USER_TIMEOUT) == 300
+    sockets.black_hole(server)
+    client.sendall(b"x")
+    assert told(client) == "ETIMEDOUT"
+
+
+def test_states(ends: Ends) -> None:
+    client, server = ends
+    assert [sockets.state(client), sockets.state(server)] == ["ESTABLISHED", "ESTABLISHED"]
+    server.shutdown(socket.SHUT_WR)
+    until(client, "CLOSE-WAIT")
+    until(server, "FIN-WAIT-2")
+    client.close()
+    until(server, "CLOSED")  # its TIME-WAIT is another, smaller socket
+    with socket.socket(server.family) as fresh:
+        assert sockets.state(fresh) == "CLOSED"
+        fresh.listen()
+        assert sockets.state(fresh) == "LISTEN"
+
+
+def test_the_clock_of_a_connection(ends: Ends) -> None:
+    client, server = ends
+    assert sockets.clock(client) == sockets.Clock(0, 0, 0, 0)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+    client.send(bytes(100))
+    assert sockets.clock(client).unsent == 100
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+    assert told(server) == repr(bytes(100))
+    sockets.black_hole(server)
+    client.send(b"x")
+    deadline = time.monotonic() + 10
+    while sockets.clock(client).retransmits == 0:
+        assert time.monotonic() < deadline
+    assert sockets.clock(client).unacknowledged == 1
+
+
+def test_the_numbers_are_the_headers() -> None:
+    """Those that Python does not name, by reading back what was set."""
+    with socket.socket() as four, socket.socket(socket.AF_INET6) as six:
+        sockets.black_hole(four)
+        sockets.black_hole(six)
+        assert four.getsockopt(socket.IPPROTO_IP, sockets.IP_MINTTL) == sockets.DEAF
+        assert six.getsockopt(socket.IPPROTO_IPV6, sockets.IPV6_MINHOPCOUNT) == sockets.DEAF
+        assert struct.unpack("B", four.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)) == (7,)
