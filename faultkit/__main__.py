@@ -1,5 +1,21 @@
-"""`python -m faultkit`."""
+"""`faultkit`, and `python -m faultkit`."""
 
-from faultkit.cli import main
+import signal
+from typing import NoReturn
 
-main()
+
+def main() -> NoReturn:
+    """Run the command line.
+
+    Ctrl-C while Python imports would be a traceback, or lost: KeyboardInterrupt is ignored in some of its callbacks. So
+    until the run begins, and when it is over, it simply ends us (128 + SIGINT in the shell's words).
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from faultkit.cli import main
+
+    main()
+
+
+if __name__ == "__main__":
+    main()

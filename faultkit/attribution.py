@@ -110,7 +110,9 @@ def _told(transcript: Transcript) -> list[Attribution]:
     found: list[Attribution] = []
     sockets: set[tuple[str, int]] = set()
     roles = list(dict.fromkeys(transcript.roles.values()))
-    moved = [name for name, reason in REASONS.items() if reason.counter and transcript.counters.get(reason.counter)]
+    # Counters that others move too tell nothing.
+    counters = transcript.counters if transcript.alone else {}
+    moved = [name for name, reason in REASONS.items() if reason.counter and counters.get(reason.counter)]
     clues = " or ".join(REASONS[name].meaning for name in moved)
     why = f"{REASONS[moved[0]].counter} moved: {clues}." if moved else "No counter tells why."
     for call in transcript.calls:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import Field, fields
@@ -276,10 +275,6 @@ def _open_closed_streams() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The `faultkit` command. Exit status: 0 produced, 1 seen otherwise, 2 bad usage, 3 this machine cannot, 130 Ctrl-C."""
     _open_closed_streams()
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        # Ctrl-C while Python imports would be a traceback, or lost: KeyboardInterrupt is ignored in some of its callbacks.
-        # So until the run begins, and when it is over, it simply ends us (128 + SIGINT in the shell's words).
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # an arrow on a terminal without Unicode is no reason to fail

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 import trio
@@ -103,6 +104,8 @@ def repeat(
 ) -> None:
     """Play it `times` times on one stage in one event loop, handing each outcome over as it comes."""
     try:
-        trio.run(_series, cause, options, stage, seeing, times, each, watch)
+        # Ctrl-C comes where something waits, never between a firewall rule and the note that it is in.
+        run = partial(_series, cause, options, stage, seeing, times, each, watch)
+        trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseExceptionGroup as group:
         _raise_first(group)

@@ -164,7 +164,7 @@ async def script(play: Play) -> None:
             client, idle_seconds=int(options.keepalive_seconds), interval_seconds=int(interval), count=count
         )
     await client.connect(await play.serving())
-    heard = await client.recv(65536)
+    await client.recv(65536)
     wall = _Wall(play, client)
     await wall.drop(1)
     await trio.sleep(options.gap_seconds)
@@ -172,12 +172,20 @@ async def script(play: Play) -> None:
     probes = tuple(options.keepalive_seconds + interval * n for n in range(count))
     play.expect(tick="keepalive probe", end="ETIMEDOUT at the client", ticks=probes, ends=options.expiry)
     while (told := await client.recv(65536)).data:
-        heard = told
-    play.measure(EXPIRY, predicted=options.expiry, measured=(told.ended_ns - heard.ended_ns) / 1e9)
+        pass  # what was on its way before the first rule
+    play.measure(EXPIRY, predicted=options.expiry, measured=(told.ended_ns - _last_heard_ns(play)) / 1e9)
     _note_clocks(play, client)
     if not options.no_heal:
         await wall.heal()
     play.cue("expired").set()
+
+
+def _last_heard_ns(play: Play) -> int:
+    """When the server began the last send that reached the client: a program on a busy machine looks later than its kernel."""
+    told = [call for call in play.transcript.calls if call.outcome.isdecimal()]
+    received = sum(int(call.outcome) for call in told if (call.role, call.name) == ("client", "recv"))
+    sends = [call for call in told if (call.role, call.name) == ("server", "send")]
+    return sends[received // len(TICK) - 1].began_ns
 
 
 def _note_clocks(play: Play, client: Socket) -> None:

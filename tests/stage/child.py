@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import pwd
@@ -11,16 +10,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-PR_SET_DUMPABLE = 4  # prctl.h
-
-
-def _become(user: str) -> None:
-    entry = pwd.getpwnam(user)
-    os.setgroups([])
-    os.setgid(entry.pw_gid)
-    os.setuid(entry.pw_uid)
-    # setuid() made /proc/self root's own, and uid_map unwritable (proc(5)); a process started by that user has it so.
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
+from tests.ordinary import become
 
 
 def in_child(function: Callable[[], Any], user: str = "") -> Any:
@@ -34,7 +24,7 @@ def in_child(function: Callable[[], Any], user: str = "") -> Any:
         try:
             os.close(reader)
             if user and user != pwd.getpwuid(os.geteuid()).pw_name:
-                _become(user)
+                become(user)
             report = {"gave": function()}
         except BaseException:
             report = {"raised": traceback.format_exc()}
