@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit import sockets
+from faultkit import sockets, timers
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
 from faultkit.stage import sysctl
@@ -77,15 +77,9 @@ class IdleFirewall(Options):
 
 
 def exhaustion(options: IdleFirewall, play: Play) -> float:
-    """Seconds after the first lost send until tcp_retries2 is exhausted.
-
-    The timeouts start at TCP_RTO_MIN, 0.2 s, and double up to TCP_RTO_MAX, 120 s. The persist timer gives up at the try
-    after `retries2` unanswered ones (tcp_probe_timer()). The retransmission timer counts from the first retransmission
-    (retransmits_timed_out()), so it takes one timeout more, and a tail loss probe of 0.2 s goes before (RFC 8985).
-    """
+    """Seconds after the first lost send until tcp_retries2 is exhausted: which timer counts them depends on what drops."""
     retries = options.retries2 or int(sysctl.read("ipv4.tcp_retries2"))
-    timeouts = [min(0.2 * 2.0**n, 120.0) for n in range(retries + 2)]
-    return sum(timeouts[:-1]) if play.tool else 0.2 + sum(timeouts)
+    return timers.persist_expiry(retries) if play.tool else timers.data_expiry(retries)
 
 
 def _check_order(options: IdleFirewall, play: Play) -> None:

@@ -1,0 +1,66 @@
+"""The kernel's retransmission clocks as arithmetic: how long until it gives a connection up. Pure, seconds.
+
+Lower bounds: the kernel fires late by up to an eighth of each timeout (`transcript.Measurement` knows).
+"""
+
+from __future__ import annotations
+
+# include/net/tcp.h: TCP_RTO_MIN, TCP_RTO_MAX (net.ipv4.tcp_rto_min_us, tcp_rto_max_ms) and TCP_TIMEOUT_INIT. On loopback
+# the round trip adds nothing to them.
+RTO_MIN = 0.2
+RTO_MAX = 120.0
+RTO_SYN = 1.0
+TAIL_LOSS_PROBE = RTO_MIN  # RFC 8985 section 7.2: one segment in flight, and the peer may delay its acknowledgement
+
+
+def doubling(first: float, count: int) -> list[float]:
+    """That many timeouts, each twice the one before (RFC 6298 section 5.5)."""
+    return [min(first * 2.0**n, RTO_MAX) for n in range(count)]
+
+
+def tries(count: int) -> list[float]:
+    """When a lost segment is sent again after its first send: the tail loss probe, then the retransmissions."""
+    at, times = TAIL_LOSS_PROBE, [TAIL_LOSS_PROBE]
+    for timeout in doubling(RTO_MIN, count - 1):
+        times.append(at := at + timeout)
+    return times
+
+
+def data_expiry(retries2: int) -> float:
+    """From the first send of an unacknowledged segment until tcp_retries2 is exhausted.
+
+    The kernel counts from the first retransmission (retransmits_timed_out()), so it takes one timeout more than the
+    number says, and the tail loss probe goes before.
+    """
+    return TAIL_LOSS_PROBE + sum(doubling(RTO_MIN, retries2 + 2))
+
+
+def persist_expiry(retries2: int) -> float:
+    """From the send of a segment that could not leave at all until the persist timer gives up (tcp_probe_timer())."""
+    return sum(doubling(RTO_MIN, retries2 + 1))
+
+
+def user_expiry(user_timeout: float) -> float:
+    """From the first send of an unacknowledged segment until TCP_USER_TIMEOUT ends it: counted like tcp_retries2."""
+    return TAIL_LOSS_PROBE + RTO_MIN + user_timeout
+
+
+def syn_expiry(retries: int, linear: int) -> float:
+    """From the first SYN until connect() gives ETIMEDOUT, by tcp_syn_retries and tcp_syn_linear_timeouts."""
+    return syns(retries, linear)[-1]
+
+
+def syns(retries: int, linear: int) -> list[float]:
+    """When SYNs are sent again, and at last when the kernel gives up instead.
+
+    The first `linear` repeats come each second, then the timeout doubles (tcp_retransmit_timer()). It ends when that many
+    repeats were sent, `linear` beside, or when the time has passed that doubling alone would have taken
+    (tcp_write_timeout()): with 6 and 4 that is 131 s, with 1 and 4 it is 3 s.
+    """
+    patience = sum(doubling(RTO_SYN, retries + 1))
+    times, timeout = [RTO_SYN], RTO_SYN
+    while times[-1] < patience and len(times) <= retries + linear:
+        if len(times) > linear:
+            timeout = min(timeout * 2, RTO_MAX)
+        times.append(times[-1] + timeout)
+    return times
