@@ -1,0 +1,228 @@
+# One end of a connection is gone without FIN or RST, and the other does not know: half-open (RFC 9293 section 3.5.1,
+# which draws these cases). Nothing happens until somebody sends:
+#   write       the next write is accepted, and answered with RST: reason NO_SOCKET. recv ECONNRESET once, then EPIPE, EOF
+#   restarted   the same, but the server runs again: the segment meets a LISTEN socket, reason TCP_FLAGS
+#   reconnect   the client is the one that vanished, and connects again from the same port. The server's old socket answers
+#               the SYN with a challenge ACK (RFC 5961 section 4.2), the client's kernel answers that with RST, reason
+#               TCP_INVALID_ACK_SEQUENCE, and sends its SYN again at once (tcp_rcv_synsent_state_process())
+#   nobody      nobody sends and there is no keepalive: ESTABLISHED for ever, here for --watch
+# Without a privilege an end vanishes like this: the other goes deaf (IP_MINTTL), the one aborts, its RST is lost, the
+# other hears again. Then that abort is seen too: a lost RST on the wire, reason TCP_STATE, counter TCPAbortOnData.
+# Not linger: there the RST arrives by itself, and is a socket's. Measured on Linux 6.18.
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from faultkit import sockets
+from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.errors import Unable
+from faultkit.play import Play
+from faultkit.verdict import Promise, Rst
+from faultkit.witness.calls import Socket
+
+VARIANTS: tuple[dict[str, Any], ...] = (
+    {"found_by": "restarted"},
+    {"found_by": "reconnect"},
+    {"found_by": "nobody", "watch_seconds": 0.1},
+    {"vanish_by": "deaf"},
+    {"found_by": "restarted", "vanish_by": "deaf"},
+    {"found_by": "reconnect", "vanish_by": "deaf"},
+    {"found_by": "nobody", "vanish_by": "deaf", "watch_seconds": 0.1},
+)
+
+
+@dataclass(frozen=True)
+class HalfOpen(Options):
+    found_by: str = option("write", "what brings it to light", choices=("write", "restarted", "reconnect", "nobody"))
+    vanish_by: str = option(
+        "auto",
+        "how the end vanishes: auto takes TCP_REPAIR in a namespace, else an abort that the other end cannot hear",
+        choices=("auto", "repair", "deaf"),
+    )
+    watch_seconds: float = option(
+        1.0, "with --found-by nobody: how long to watch that nothing arrives", unit="ms", least=1, most=86400000
+    )
+
+
+def repairs(options: HalfOpen, play: Play) -> bool:
+    """Does the end vanish by TCP_REPAIR?"""
+    return options.vanish_by == "repair" or (options.vanish_by == "auto" and play.stage.namespace is not None)
+
+
+async def prepare(play: Play) -> None:
+    if repairs(play.options, play) and play.stage.namespace is None:
+        raise Unable(
+            "half-open: TCP_REPAIR needs CAP_NET_ADMIN, which faultkit uses inside a private namespace only: leave "
+            "--on host out, or take --vanish-by deaf"
+        )
+
+
+async def server(play: Play) -> None:
+    listener = play.listen()
+    connection = await listener.accept()
+    assert connection is not None
+    play.accepted.append(connection)
+    if play.options.found_by == "reconnect":
+        await connection.recv(1)
+        play.cue("read").set()
+        await connection.recv(65536)
+        await connection.send(b"x")
+        await listener.accept()
+        return
+    listener.close()
+    port = connection.address.port
+    await fault(connection, play)
+    if play.options.found_by == "restarted":
+        play.listen(port)
+        play.step("server", f"runs again and listens on port {port}")
+    play.cue("gone").set()
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    """Read one byte, and be gone. Without TCP_REPAIR the client must be deaf meanwhile."""
+    await connection.recv(1)
+    if repairs(play.options, play):
+        sockets.vanish(connection)
+    else:
+        play.cue("read").set()
+        await play.cue("deaf").wait()
+        sockets.abort(connection)
+    play.step("server", "its end is gone without a word, as in a power failure")
+
+
+async def script(play: Play) -> None:
+    address = await play.serving()
+    client = play.socket("client")
+    await client.connect(address)
+    await client.send(b"x")
+    if play.options.found_by == "reconnect":
+        await play.cue("read").wait()
+        ours = client.address
+        _vanish(client, play)
+        client = play.socket("client")
+        client.bind(ours)
+        await client.connect(address)
+        return
+    if not repairs(play.options, play):
+        await play.cue("read").wait()
+        sockets.black_hole(client)
+        play.cue("deaf").set()
+    await play.cue("gone").wait()
+    if not repairs(play.options, play):
+        sockets.heal(client)
+    play.step("client", f"knows nothing: its socket is {sockets.state(client.raw)}")
+    if play.options.found_by == "nobody":
+        await _watch(client, play)
+        return
+    await client.send(b"request")
+    await client.recv(65536)
+    await client.send(b"request")
+    await client.recv(65536)
+
+
+def _vanish(client: Socket, play: Play) -> None:
+    if repairs(play.options, play):
+        sockets.vanish(client)
+    else:
+        sockets.black_hole(play.accepted[0])
+        sockets.abort(client)
+        sockets.heal(play.accepted[0])
+    play.step("client", "its end is gone without a word, and comes back on the same port")
+
+
+async def _watch(client: Socket, play: Play) -> None:
+    seconds = play.options.watch_seconds
+    play.expect(tick="", end="the end of the watch", ticks=(), ends=seconds)
+    with trio.move_on_after(seconds):
+        await client.recv(65536)
+    play.step("client", f"heard nothing for {seconds:g} s, its socket is still {sockets.state(client.raw)}")
+
+
+def promise(options: HalfOpen, play: Play) -> Promise:
+    client: tuple[str, ...] = ("connect ok", "send 1")
+    server: tuple[str, ...] = ("accept ok",)
+    packets = ["client SYN", "server SYN,ACK", "client PSH,ACK 1"]
+    resets: list[Rst] = []
+    counters = {"TcpEstabResets": 1}  # the vanished end's
+    if not repairs(options, play):
+        vanished = "client" if options.found_by == "reconnect" else "server"
+        packets.append(f"{vanished} RST,ACK")
+        resets.append(Rst(vanished, "TCP_STATE"))
+        counters["TcpExtTCPAbortOnData"] = 1
+    if options.found_by == "reconnect":
+        client += ("close ok", "connect ok")
+        server += ("recv 1", "recv ECONNRESET", "send EPIPE", "accept ok")
+        # The SYN that connects is the first one again.
+        packets += ["client SYN", "client RST", "server SYN,ACK"]
+        resets.append(Rst("client", "TCP_INVALID_ACK_SEQUENCE"))
+        counters |= {"TcpExtTCPChallengeACK": 1, "TcpExtTCPSYNChallenge": 1}
+    else:
+        server += ("close ok", "recv 1", "close ok")
+    if options.found_by == "nobody":
+        client += ("recv cancelled",)
+    elif options.found_by != "reconnect":
+        client += ("send 7", "recv ECONNRESET", "send EPIPE", "recv EOF")
+        packets += ["client PSH,ACK 7", "server RST"]
+        resets.append(Rst("server", "TCP_FLAGS" if options.found_by == "restarted" else "NO_SOCKET"))
+    if options.found_by != "nobody":
+        counters["TcpEstabResets"] = 2
+    return Promise(
+        calls={"client": client, "server": server},
+        packets=packets,
+        resets=resets,
+        counters=counters | {"TcpOutRsts": len(resets)},
+        seconds=options.watch_seconds,
+    )
+
+
+def doing(options: HalfOpen) -> str:
+    return {
+        "write": "The server's end vanishes without FIN or RST, and the client writes.",
+        "restarted": "The server's end vanishes without FIN or RST, the server runs again, and the client writes.",
+        "reconnect": "The client's end vanishes without FIN or RST, and the client connects again from the same port.",
+        "nobody": f"The server's end vanishes without FIN or RST, and nobody writes for {options.watch_seconds:g} s.",
+    }[options.found_by]
+
+
+CAUSE = Cause(
+    name="half-open",
+    family="absent",
+    summary="the peer vanished without a word: the next write is reset",
+    doing=doing,
+    story=(
+        "A host that loses power sends neither FIN nor RST, so the other end stays ESTABLISHED (RFC 9293 section 3.5.1). "
+        "Its next write succeeds, because send() only fills a buffer; the segment then meets a kernel that knows nothing "
+        "of the connection and answers RST. While nobody writes nothing happens at all: TCP without keepalive does not "
+        "look. A client that vanished and connects again from the same port meets its own old connection: the server "
+        "answers the SYN with a challenge ACK (RFC 5961 section 4.2), the client's kernel resets that (RFC 9293 section "
+        "3.10.7.3), and its repeated SYN connects."
+    ),
+    options=HalfOpen,
+    prepare=prepare,
+    server=server,
+    script=script,
+    fault=fault,
+    promise=promise,
+    lookalikes=(
+        LookAlike("linger", "the RST comes by itself, before any write, with a window and options: a socket's abort"),
+        LookAlike("keepalive-race", "the server closed: there is a FIN before the RST"),
+        LookAlike("keepalive-timeout", "the peer stays away: ETIMEDOUT by the probes, no RST from it"),
+        LookAlike(
+            "firewall-reset", "the same bare RST, but the server's OutRsts stands still and it knows the connection"
+        ),
+    ),
+    met=(
+        "a server that lost power, was rebooted hard or whose virtual machine was replaced under the same address",
+        "a failover of a virtual IP to a host that never had the connection",
+        "pooled database connections after the database host crashed: the first query fails, not the connect",
+        "thousands of ESTABLISHED sockets on a server whose clients are long gone",
+    ),
+    remedy=(
+        "keepalive on both ends, or a heartbeat in the protocol: nothing else finds a peer that vanished while idle",
+        "a pool tests a connection before it lends it out, or retries once what failed on its first use",
+        "an accepted write proves nothing: wait for the peer's answer",
+    ),
+)
