@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import trio
@@ -159,9 +159,10 @@ class Play:
         """Write down what was done to the stage."""
         self.transcript.steps.append(Step(time.time_ns(), actor, text))
 
-    def measure(self, name: str, *, predicted: float, measured: float) -> None:
-        """Write down a predicted and a measured duration, in seconds."""
-        self.transcript.measurements.append(Measurement(name, predicted, measured))
+    def measure(self, name: str, *, predicted: float, measured: float, slack: float = 0.0) -> None:
+        """Write down a predicted and a measured duration, in seconds; `slack` is beside that for the machine."""
+        measurement = Measurement(name, predicted, measured)
+        self.transcript.measurements.append(replace(measurement, slack=measurement.slack + slack))
 
     def tally(self, label: str, outcome: str) -> None:
         """Write down one attempt of a search."""

@@ -76,16 +76,18 @@ class IdleFirewall(Options):
         return float(self.keepalive_seconds + interval * count)
 
 
-def exhaustion(options: IdleFirewall, play: Play) -> float:
-    """Seconds after the first lost send until tcp_retries2 is exhausted: which timer counts them depends on what drops."""
+def exhaustion(options: IdleFirewall, play: Play) -> timers.Expiry:
+    """From the first lost send until tcp_retries2 is exhausted: which timer counts depends on what drops."""
     retries = options.retries2 or int(sysctl.read("ipv4.tcp_retries2"))
-    return timers.persist_expiry(retries) if play.tool else timers.data_expiry(retries)
+    if play.tool:
+        return timers.Expiry(timers.persist_expiry(retries), timers.persist_expiry(retries))
+    return timers.data_expiry(retries)
 
 
 def _check_order(options: IdleFirewall, play: Play) -> None:
-    if options.no_heal and not play.tool and exhaustion(options, play) < options.expiry:
+    if options.no_heal and not play.tool and exhaustion(options, play).earliest < options.expiry:
         raise Misuse(
-            f"idle-firewall: the server would end after {exhaustion(options, play):g} s, before the client's keepalive "
+            f"idle-firewall: the server would end after {exhaustion(options, play).earliest:g} s, before the client's keepalive "
             f"({options.expiry:g} s), and without a firewall its host would then answer the probes: take a higher "
             "--retries2, a shorter --keepalive, or --drop-with iptables"
         )
@@ -140,7 +142,8 @@ async def fault(connection: Socket, play: Play) -> None:
     if play.options.no_heal:
         cut_ns = next(step.time_ns for step in play.transcript.steps if step.actor in ("firewall", "black hole"))
         lost = next(c for c in play.transcript.calls if (c.role, c.name) == ("server", "send") and c.began_ns > cut_ns)
-        play.measure(RETRIES, predicted=exhaustion(play.options, play), measured=(told.ended_ns - lost.ended_ns) / 1e9)
+        due, seconds = exhaustion(play.options, play), (told.ended_ns - lost.ended_ns) / 1e9
+        play.measure(RETRIES, predicted=due.earliest, measured=seconds, slack=due.slack)
 
 
 async def _send_regularly(connection: Socket, play: Play) -> None:
@@ -202,7 +205,7 @@ def promise(options: IdleFirewall, play: Play) -> Promise:
         ended = () if play.tool else ("client RST *",)
         resets = (Rst("client", "TCP_KEEPALIVE_TIMEOUT"), *(() if play.tool else (Rst("client", "NO_SOCKET", " *"),)))
         measured: tuple[str, ...] = (EXPIRY, RETRIES)
-        seconds = max(options.expiry, exhaustion(options, play))
+        seconds = max(options.expiry, exhaustion(options, play).latest)
     else:
         last = "recv ECONNRESET"
         # What OUTPUT dropped was never captured, so the first try that gets through is new to the wire.
