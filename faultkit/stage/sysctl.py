@@ -12,9 +12,13 @@ def _path(name: str) -> Path:
     return Path("/proc/sys/net", *name.split("."))
 
 
-def read(name: str) -> str:
-    """The value of a sysctl under net. ("ipv4.tcp_retries2") in the namespace that this process is in."""
-    return _path(name).read_text().strip()
+def read(name: str, otherwise: str | None = None) -> str:
+    """The value of a sysctl under net. ("ipv4.tcp_retries2") in the namespace that this process is in.
+
+    `otherwise` is what it comes to on a kernel that is too old to have it.
+    """
+    path = _path(name)
+    return path.read_text().strip() if otherwise is None or path.exists() else otherwise
 
 
 class Sysctls:
