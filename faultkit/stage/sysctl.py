@@ -21,6 +21,11 @@ def read(name: str, otherwise: str | None = None) -> str:
     return path.read_text().strip() if otherwise is None or path.exists() else otherwise
 
 
+def syn_linear_timeouts() -> int:
+    """How many SYNs are repeated each second before the timeout doubles: none before Linux 6.5."""
+    return int(read("ipv4.tcp_syn_linear_timeouts", otherwise="0"))
+
+
 class Sysctls:
     """Sets sysctls in a namespace that faultkit made, and nowhere else."""
 
