@@ -1,0 +1,196 @@
+# Data is sent and never acknowledged. The kernel sends it again after 0.2 s (a tail loss probe, RFC 8985), then with
+# doubling timeouts (RFC 6298), until tcp_retries2 is exhausted (default 15: some 15 minutes) or TCP_USER_TIMEOUT is over
+# (RFC 5482): ETIMEDOUT (tcp_write_timeout()). It sends no RST, so the other end learns at its own next write: NO_SOCKET.
+# Both clocks start at the first retransmission, 0.4 s after the send, and are looked at only when a timer fires: see
+# faultkit.timers. Keepalive is silent all the while. Counter TCPAbortOnTimeout, measured on Linux 6.18.
+# A network that heals in time loses nothing, but the data waits for the next try, up to as long again as the outage took.
+# Not keepalive-timeout: there nothing is in flight, and the kernel that gives up says so with a RST.
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from faultkit import sockets, timers
+from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.errors import Unable
+from faultkit.play import Play
+from faultkit.stage import sysctl
+from faultkit.verdict import AtLeast, Promise, Rst
+from faultkit.witness.calls import Socket
+
+RETRIES = "client's tcp_retries2 expiry"
+USER_TIMEOUT = "client's TCP_USER_TIMEOUT expiry"
+DELIVERY = "delivery after the outage"
+
+VARIANTS: tuple[dict[str, Any], ...] = ({"ended_by": "user-timeout"}, {"ended_by": "healing"})
+
+
+@dataclass(frozen=True)
+class RetransmitTimeout(Options):
+    ended_by: str = option(
+        "retries",
+        "which comes first: the kernel's retries, TCP_USER_TIMEOUT, or the network's healing",
+        choices=("retries", "user-timeout", "healing"),
+    )
+    retries2: int = option(
+        1,
+        "net.ipv4.tcp_retries2 of the namespace, with --ended-by retries; the kernel's default is 15",
+        least=1,
+        most=15,
+    )
+    user_timeout_seconds: float = option(
+        1.0, "TCP_USER_TIMEOUT of the client, with --ended-by user-timeout", unit="ms", least=1, most=2147483647
+    )
+    outage_seconds: float = option(
+        0.5, "how long the network is cut, with --ended-by healing", unit="ms", least=1, most=600000
+    )
+
+    @property
+    def expected(self) -> tuple[str, timers.Expiry]:
+        """What is measured, and how many seconds after the send it is due."""
+        if self.ended_by == "retries":
+            return RETRIES, timers.data_expiry(self.retries2)
+        if self.ended_by == "user-timeout":
+            due = timers.user_expiry(self.user_timeout_seconds)
+            return USER_TIMEOUT, timers.Expiry(due, due)
+        # A try may be late by an eighth and still meet the cut, or be on time and just meet the healing.
+        soonest = next(at for at in timers.tries(20) if at * 1.125 >= self.outage_seconds)
+        latest = next(at for at in timers.tries(20) if at >= self.outage_seconds + 0.1)
+        return DELIVERY, timers.Expiry(max(soonest, self.outage_seconds), latest)
+
+
+async def prepare(play: Play) -> None:
+    """On the host its own tcp_retries2 stands, whatever it is."""
+    options: RetransmitTimeout = play.options
+    there = int(sysctl.read("ipv4.tcp_retries2"))
+    if options.ended_by == "retries" and play.stage.namespace is None and there != options.retries2:
+        raise Unable(
+            f"retransmit-timeout: net.ipv4.tcp_retries2 is {there} on this host and is set to {options.retries2} inside a "
+            f"private namespace only: leave --on host out, or take --ended-by user-timeout, or --retries2 {there} and "
+            f"{timers.data_expiry(there).earliest:.0f} s of patience"
+        )
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    """Read one byte, then be out of reach until the client has given up, or for the outage."""
+    await connection.recv(1)
+    sockets.black_hole(connection)
+    play.step("network", "nothing that the client sends arrives from here on")
+    play.cue("cut").set()
+    if play.options.ended_by == "healing":
+        await trio.sleep(play.options.outage_seconds)
+    else:
+        await play.cue("expired").wait()
+    sockets.heal(connection)
+    play.step("network", f"heals; the server's socket is {sockets.state(connection.raw)}")
+    if play.options.ended_by == "healing":
+        await connection.recv(65536)
+        await connection.send(b"answer")
+    else:
+        await connection.send(b"news")
+    await connection.recv(65536)
+
+
+async def script(play: Play) -> None:
+    options: RetransmitTimeout = play.options
+    client = play.socket("client")
+    if options.ended_by == "user-timeout":
+        sockets.user_timeout(client, seconds=options.user_timeout_seconds)
+    if options.ended_by == "retries" and play.stage.namespace:
+        play.sysctl("ipv4.tcp_retries2", options.retries2)
+    await client.connect(await play.serving())
+    await client.send(b"x")
+    await play.cue("cut").wait()
+    sent = await client.send(b"request")
+    name, due = options.expected
+    ticks = tuple(at for at in timers.tries(20) if at < due.earliest)
+    play.expect(tick="retransmission", end=name, ticks=ticks, ends=due.earliest)
+    told = await client.recv(65536)
+    if options.ended_by == "healing":
+        told = next(call for call in play.transcript.calls if call.data == b"request")
+        client.close()
+    else:
+        await client.send(b"request")
+        play.cue("expired").set()
+    play.measure(name, predicted=due.earliest, measured=(told.ended_ns - sent.ended_ns) / 1e9, slack=due.slack)
+
+
+def promise(options: RetransmitTimeout, play: Play) -> Promise:
+    packets = ["client SYN", "server SYN,ACK", "client PSH,ACK 1", "client PSH,ACK 7"]
+    name, due = options.expected
+    if options.ended_by == "healing":
+        return Promise(
+            calls={
+                "client": ("connect ok", "send 1", "send 7", "recv 6", "close ok"),
+                "server": ("accept ok", "recv 1", "recv 7", "send 6", "recv EOF"),
+            },
+            packets=(*packets, "server PSH,ACK 6", "client FIN,ACK"),
+            resets=(),
+            counters={"TcpRetransSegs": AtLeast(1)},
+            measurements=(name,),
+            seconds=due.latest,
+        )
+    return Promise(
+        calls={
+            "client": ("connect ok", "send 1", "send 7", "recv ETIMEDOUT", "send EPIPE"),
+            "server": ("accept ok", "recv 1", "send 4", "recv ECONNRESET"),
+        },
+        packets=(*packets, "server PSH,ACK 4", "client RST"),
+        resets=(Rst("client", "NO_SOCKET"),),
+        counters={
+            "TcpExtTCPAbortOnTimeout": 1,
+            "TcpRetransSegs": AtLeast(1),
+            "TcpEstabResets": 2,
+            "TcpOutRsts": 1,
+        },
+        measurements=(name,),
+        seconds=due.latest,
+    )
+
+
+def doing(options: RetransmitTimeout) -> str:
+    ends = {
+        "retries": f"until tcp_retries2 = {options.retries2} is exhausted",
+        "user-timeout": f"until TCP_USER_TIMEOUT = {options.user_timeout_seconds * 1000:g} ms is over",
+        "healing": f"and the network heals after {options.outage_seconds * 1000:g} ms",
+    }
+    return f"The client's data is lost, retransmission after retransmission, {ends[options.ended_by]}."
+
+
+CAUSE = Cause(
+    name="retransmit-timeout",
+    family="timer",
+    summary="sent data is never acknowledged: ETIMEDOUT in the end",
+    doing=doing,
+    story=(
+        "send() succeeded, but no acknowledgement comes. The kernel sends the data again, waiting twice as long each time "
+        "(RFC 6298 section 5.5), until tcp_retries2 is exhausted: ETIMEDOUT, by default after about 15 minutes "
+        "(tcp_write_timeout(); RFC 9293 section 3.8.3). TCP_USER_TIMEOUT ends it sooner (RFC 5482). Neither sends a RST: "
+        "the other end, if it lives, still believes in the connection, and is reset at its next write. When the network "
+        "heals in time nothing is lost; the data only waits for the next retransmission."
+    ),
+    options=RetransmitTimeout,
+    prepare=prepare,
+    script=script,
+    fault=fault,
+    promise=promise,
+    lookalikes=(
+        LookAlike("keepalive-timeout", "nothing was in flight: TCPKeepAlive moves, and a RST goes out"),
+        LookAlike("zero-window", "every probe is answered, with window 0: the peer is alive and does not read"),
+        LookAlike("idle-firewall", "the same clock at the sender, after an idle time: only the middle is broken"),
+        LookAlike("connect-timeout", "connect() itself gives ETIMEDOUT: there was no connection yet"),
+        LookAlike("half-open", "the peer's host is up again and answers: ECONNRESET at once"),
+    ),
+    met=(
+        "a request to a host that has just lost power or its route: clients hang for 15 minutes",
+        "Kubernetes or a cloud takes a node away without a FIN: pooled connections to it hang, new ones work",
+        "a failover of a database: writers hang on the old primary until TCP_USER_TIMEOUT or the driver's own timeout",
+    ),
+    remedy=(
+        "TCP_USER_TIMEOUT on every connection that sends (libpq tcp_user_timeout, gRPC sets it beside its keepalive)",
+        "a read timeout of the program: it covers a peer that is alive and does not answer, too",
+        "where no program can be changed, lower net.ipv4.tcp_retries2: 8 is about 100 s, RFC 1122's least (4.2.3.5)",
+    ),
+)
