@@ -70,11 +70,8 @@ def _captured(packet: Packet, rsts: Sequence[Packet], sent: Sequence[Reset], tra
         who = f"The {by}'s socket sent it: {flags} with window {packet.window}, the form of a socket that aborts."
     else:
         who = f"The {by}'s stack sent it, not a socket: {flags} with window 0 and no options, the form of an answer."
-    events = [reset for reset in sent if (reset.source, reset.destination) == (packet.source, packet.destination)]
-    if events:
-        # The n-th RST of a direction is its n-th event.
-        same = [p for p in rsts if (p.source, p.destination) == (packet.source, packet.destination)]
-        event = events[min(same.index(packet), len(events) - 1)]
+    event = _event(packet, rsts, sent)
+    if event:
         return Attribution(by, event.reason, False, f"{who} {_said(event)}")
     if transcript.alone and not transcript.counters.get("TcpOutRsts"):
         return Attribution(
@@ -84,6 +81,25 @@ def _captured(packet: Packet, rsts: Sequence[Packet], sent: Sequence[Reset], tra
     if not reason:
         return Attribution(by, "", True, f"{who} Which reason the kernel had cannot be told from here.")
     return Attribution(by, reason, True, f"{who} Inferred from {clue}: {REASONS[reason].meaning} ({reason}).")
+
+
+def _event(packet: Packet, rsts: Sequence[Packet], sent: Sequence[Reset]) -> Reset | None:
+    """The kernel's event for that RST. One that a listening socket's answer has caused names no peer (port 0)."""
+    for one in ((packet.source, packet.destination), (packet.source, None)):
+        events = [r for r in sent if (r.source, r.destination if r.destination.port else None) == one]
+        if events:
+            # The n-th RST of a direction is its n-th event.
+            same = [p for p in rsts if (p.source, p.destination if one[1] else None) == one]
+            return events[min(same.index(packet), len(events) - 1)]
+    return None
+
+
+def _listens(packet: Packet, transcript: Transcript) -> bool:
+    """Did a socket of this run listen on the address that the packet came from?"""
+    before = [call for call in transcript.calls if call.ended_ns < packet.time_ns and call.outcome == "ok"]
+    bound = {(c.role, c.socket) for c in before if c.name == "bind" and c.argument == str(packet.source)}
+    listening = {(c.role, c.socket) for c in before if c.name == "listen"}
+    return bool(bound & listening - {(c.role, c.socket) for c in before if c.name == "close"})
 
 
 def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
@@ -102,4 +118,12 @@ def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
     before = transcript.packets[: transcript.packets.index(packet)]
     if any("FIN" in p.flags and (p.source, p.destination) == (packet.source, packet.destination) for p in before):
         return "TCP_TIMEWAIT_SOCKET", "its own FIN before it"
+    if _listens(packet, transcript):
+        if transcript.counters.get("TcpExtEmbryonicRsts"):
+            return "INVALID_SYN", "TcpExtEmbryonicRsts and its listening on that port"
+        return "TCP_FLAGS", "its listening on that port, and there being no FIN before it"
+    if transcript.counters.get("TcpExtTCPSYNChallenge") and any(
+        p.flags == ("SYN",) and (p.source, p.destination) == (packet.source, packet.destination) for p in before[1:]
+    ):
+        return "TCP_INVALID_ACK_SEQUENCE", "TcpExtTCPSYNChallenge and its own SYN before it"
     return "NO_SOCKET", "there being no FIN before it"

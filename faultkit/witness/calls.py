@@ -167,7 +167,14 @@ class Socket:
             raise
 
     def bind(self, address: Address) -> None:
-        self._set_up("bind", str(address), lambda: self.raw.bind(address), lambda _: "ok")
+        """bind(2), written down with the port that it got, where any was asked for."""
+        began = time.time_ns()
+        try:
+            self.raw.bind(address)
+        except OSError as error:
+            self._told("bind", str(address), errno_name(error), began)
+            raise
+        self._told("bind", str(self.address), "ok", began)
         self._note_address()
 
     def listen(self, backlog: int = 128) -> None:
