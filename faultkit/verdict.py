@@ -64,7 +64,8 @@ class Promise:
 
     `calls` gives each role's telling calls in order, and `packets` the segments in order without those that carry
     nothing (pure acknowledgements) or nothing new (retransmissions, keep-alives): "client SYN", "server PSH,ACK 5".
-    An n for the size stands for any size; an item that ends in " *" for any number of itself, in " +" for one or more.
+    An n for the size stands for any size, "this | that" for either; an item that ends in " *" stands for any number of
+    itself, in " +" for one or more.
     None promises nothing of that kind.
     """
 
@@ -108,8 +109,11 @@ class Verdict:
 def _pattern(item: str) -> str:
     """One item of a promise as a regular expression over lines."""
     many = item[-1] if item.endswith((" *", " +")) else ""
-    words = item.removesuffix(" " + many).split(" ")
-    return f"(?:{' '.join('[0-9]+' if word == 'n' else re.escape(word) for word in words)}\n){many}"
+    either = "|".join(
+        " ".join("[0-9]+" if word == "n" else re.escape(word) for word in words.split(" "))
+        for words in item.removesuffix(" " + many).split(" | ")
+    )
+    return f"(?:(?:{either})\n){many}"
 
 
 def _matches(expected: Sequence[str], seen: Sequence[str]) -> bool:
