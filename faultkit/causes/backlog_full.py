@@ -14,7 +14,6 @@ from __future__ import annotations
 import socket
 import struct
 from dataclasses import dataclass
-from typing import Any
 
 import trio
 
@@ -28,8 +27,6 @@ from faultkit.witness.calls import Socket
 
 RETRIES = "client's SYN retries"
 EXPIRY = "the server's half of the handshake expires"
-
-VARIANTS: tuple[dict[str, Any], ...] = ({"ended_by": "abort"}, {"ended_by": "accept"}, {"ended_by": "expiry"})
 
 
 @dataclass(frozen=True)
@@ -225,6 +222,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    variants=({}, {"ended_by": "abort"}, {"ended_by": "accept"}, {"ended_by": "expiry"}),
     lookalikes=(
         LookAlike("connect-timeout", "the SYN never arrives: the server's ListenOverflows and ListenDrops stand still"),
         LookAlike("closed-port", "connect() fails at once with ECONNREFUSED: nobody listens"),

@@ -12,7 +12,6 @@ from __future__ import annotations
 import socket
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import trio
 
@@ -28,12 +27,6 @@ from faultkit.witness.kernel import tcp_state
 RETRIES = "client's SYN retries"
 PATIENCE = "client's own connect timeout"
 LATE = "the late answer"
-
-VARIANTS: tuple[dict[str, Any], ...] = (
-    {"ended_by": "own-timeout"},
-    {"ended_by": "late-answer"},
-    {"drop_with": "socket"},
-)
 
 
 @dataclass(frozen=True)
@@ -178,6 +171,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    variants=({}, {"ended_by": "own-timeout"}, {"ended_by": "late-answer"}, {"drop_with": "socket"}),
     lookalikes=(
         LookAlike("closed-port", "connect() fails at once with ECONNREFUSED: somebody answers"),
         LookAlike("backlog-full", "the server's ListenOverflows and ListenDrops move: the SYN arrived and was refused"),

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import Any
 
 import trio
 
@@ -24,16 +23,6 @@ from faultkit.play import Play
 from faultkit.transcript import Address
 from faultkit.verdict import Promise, Rst
 from faultkit.witness.calls import Socket
-
-VARIANTS: tuple[dict[str, Any], ...] = (
-    {"found_by": "restarted"},
-    {"found_by": "reconnect"},
-    {"found_by": "nobody", "watch_seconds": 0.1},
-    {"vanish_by": "deaf"},
-    {"found_by": "restarted", "vanish_by": "deaf"},
-    {"found_by": "reconnect", "vanish_by": "deaf"},
-    {"found_by": "nobody", "vanish_by": "deaf", "watch_seconds": 0.1},
-)
 
 
 @dataclass(frozen=True)
@@ -221,6 +210,16 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    variants=(
+        {},
+        {"found_by": "restarted"},
+        {"found_by": "reconnect"},
+        {"found_by": "nobody", "watch_seconds": 0.1},
+        {"vanish_by": "deaf"},
+        {"found_by": "restarted", "vanish_by": "deaf"},
+        {"found_by": "reconnect", "vanish_by": "deaf"},
+        {"found_by": "nobody", "vanish_by": "deaf", "watch_seconds": 0.1},
+    ),
     lookalikes=(
         LookAlike("linger", "the RST comes by itself, before any write, with a window and options: a socket's abort"),
         LookAlike("keepalive-race", "the server closed: there is a FIN before the RST"),

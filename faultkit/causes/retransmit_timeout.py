@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import trio
 
@@ -23,8 +22,6 @@ from faultkit.witness.calls import Socket
 RETRIES = "client's tcp_retries2 expiry"
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT expiry"
 DELIVERY = "delivery after the outage"
-
-VARIANTS: tuple[dict[str, Any], ...] = ({"ended_by": "user-timeout"}, {"ended_by": "healing"})
 
 
 @dataclass(frozen=True)
@@ -176,6 +173,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    variants=({}, {"ended_by": "user-timeout"}, {"ended_by": "healing"}),
     lookalikes=(
         LookAlike("keepalive-timeout", "nothing was in flight: TCPKeepAlive moves, and a RST goes out"),
         LookAlike("zero-window", "every probe is answered, with window 0: the peer is alive and does not read"),

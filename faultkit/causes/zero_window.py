@@ -11,7 +11,6 @@ from __future__ import annotations
 import socket
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import trio
 
@@ -23,8 +22,6 @@ from faultkit.witness.calls import Socket
 
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT expiry"
 STALL = "client's send, until the server reads again"
-
-VARIANTS: tuple[dict[str, Any], ...] = ({"ended_by": "reading", "stall_seconds": 0.6},)
 
 
 @dataclass(frozen=True)
@@ -177,6 +174,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    variants=({}, {"ended_by": "reading", "stall_seconds": 0.6}),
     lookalikes=(
         LookAlike(
             "retransmit-timeout",
