@@ -40,7 +40,11 @@ class BacklogFull(Options):
     backlog: int = option(2, "the backlog given to listen(): one more connection fits", least=2, most=4096)
     # The bound is the kernel's MAX_TCP_SYNCNT.
     syn_retries: int = option(
-        1, "TCP_SYNCNT: of the client with syn-retries (6 by default), of the server with expiry (5)", least=1, most=127
+        1,
+        "TCP_SYNCNT: of the client with syn-retries (the kernel's default is 6), of the server with expiry (5)",
+        least=1,
+        most=127,
+        only_with=("ended_by", "syn-retries", "expiry"),
     )
 
 

@@ -38,10 +38,19 @@ class ConnectTimeout(Options):
     )
     # The bound is the kernel's MAX_TCP_SYNCNT.
     syn_retries: int = option(
-        1, "TCP_SYNCNT of the client, with --ended-by syn-retries; the kernel's own default is 6", least=1, most=127
+        1,
+        "TCP_SYNCNT of the client, with --ended-by syn-retries; the kernel's own default is 6",
+        least=1,
+        most=127,
+        only_with=("ended_by", "syn-retries"),
     )
     own_timeout_seconds: float = option(
-        0.5, "the program's connect timeout, with the other two", unit="ms", least=1, most=3600000
+        0.5,
+        "the program's connect timeout, with the other two",
+        unit="ms",
+        least=1,
+        most=3600000,
+        only_with=("ended_by", "own-timeout", "late-answer"),
     )
     drop_with: str = option(
         "auto",

@@ -34,7 +34,12 @@ class HalfOpen(Options):
         choices=("auto", "repair", "deaf"),
     )
     watch_seconds: float = option(
-        1.0, "with --found-by nobody: how long to watch that nothing arrives", unit="ms", least=1, most=86400000
+        1.0,
+        "how long to watch that nothing arrives, with --found-by nobody",
+        unit="ms",
+        least=1,
+        most=86400000,
+        only_with=("found_by", "nobody"),
     )
 
 

@@ -32,10 +32,20 @@ class ZeroWindow(Options):
         choices=("user-timeout", "reading"),
     )
     user_timeout_seconds: float = option(
-        1.0, "TCP_USER_TIMEOUT of the client, with --ended-by user-timeout", unit="ms", least=1, most=2147483647
+        1.0,
+        "TCP_USER_TIMEOUT of the client, with --ended-by user-timeout",
+        unit="ms",
+        least=1,
+        most=2147483647,
+        only_with=("ended_by", "user-timeout"),
     )
     stall_seconds: float = option(
-        2.0, "how long the server does not read, with --ended-by reading", unit="ms", least=1, most=86400000
+        2.0,
+        "how long the server does not read, with --ended-by reading",
+        unit="ms",
+        least=1,
+        most=86400000,
+        only_with=("ended_by", "reading"),
     )
     # Arbitrary, but small: the kernel doubles both, and grows neither once it was set (socket(7)).
     receive_buffer: int = option(8192, "SO_RCVBUF of the server", unit="bytes", least=4096, most=1048576)
