@@ -154,6 +154,14 @@ def _sent(packet: Packet, event: Reset | None, transcript: Transcript) -> Attrib
     return Attribution(by, reason, True, f"{who} Inferred from {clue}: {REASONS[reason].meaning} ({reason}).")
 
 
+def _listens(packet: Packet, transcript: Transcript) -> bool:
+    """Did a socket of this run listen on the address that the packet came from?"""
+    before = [call for call in transcript.calls if call.ended_ns < packet.time_ns and call.outcome == "ok"]
+    bound = {(c.role, c.socket) for c in before if c.name == "bind" and c.argument == str(packet.source)}
+    listening = {(c.role, c.socket) for c in before if c.name == "listen"}
+    return bool(bound & listening - {(c.role, c.socket) for c in before if c.name == "close"})
+
+
 def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
     """The reason and the clue that gives it away; "" where several fit or none."""
     if form(packet) == "stack" and "ACK" in packet.flags:
@@ -200,11 +208,3 @@ def _of_handshake(packet: Packet, syn: Packet) -> tuple[str, str]:
     if off:
         return "TCP_ACK_UNSENT_DATA", "its own SYN,ACK before it, and a number beyond"
     return "", ""
-
-
-def _listens(packet: Packet, transcript: Transcript) -> bool:
-    """Did a program of that end listen when the RST was sent? Ends that listen do so on the port that they serve."""
-    role = transcript.role(packet.source)
-    calls = [call for call in transcript.calls if call.role == role and call.ended_ns <= packet.time_ns]
-    closed = {call.socket for call in calls if call.name == "close"}
-    return any(call.name == "listen" and call.socket not in closed for call in calls)

@@ -44,6 +44,7 @@ class Spec:
     multiple: int = 1  # of its unit
     choices: tuple[str, ...] = ()
     metavar: str = ""
+    only_with: tuple[str, ...] = ()  # another option's name and the values of it with which this one decides anything
 
 
 def option(default: Any, help: str, **spec: Any) -> Any:
@@ -76,11 +77,25 @@ def checked(cause: Cause, values: dict[str, Any]) -> Options:
             raise Misuse(f"{cause.name}: it has no option {name!r}: it takes {', '.join(known) or 'none'}")
         _check_range(cause, known[name], value)
     options = cause.options(**values)
+    for name in values:
+        _check_decides(cause, known, known[name], options)
     try:
         options.check()
     except Misuse as error:
         raise Misuse(f"{cause.name}: {error}") from None
     return options
+
+
+def _check_decides(cause: Cause, known: dict[str, Field[Any]], option: Field[Any], options: Options) -> None:
+    """An option that was given and decides nothing was meant for something else."""
+    if not spec(option).only_with:
+        return
+    other, *values = spec(option).only_with
+    if getattr(options, other) not in values:
+        raise Misuse(
+            f"{cause.name}: {flag(option)} decides nothing with {flag(known[other])} {getattr(options, other)}: "
+            f"add {flag(known[other])} {' or '.join(values)}"
+        )
 
 
 def _check_range(cause: Cause, option: Field[Any], value: Any) -> None:

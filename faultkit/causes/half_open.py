@@ -11,6 +11,7 @@
 # Not linger: there the RST arrives by itself, and is a socket's. Measured on Linux 6.18.
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 
 import trio
@@ -19,6 +20,7 @@ from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Unable
 from faultkit.play import Play
+from faultkit.transcript import Address
 from faultkit.verdict import Promise, Rst
 from faultkit.witness.calls import Socket
 
@@ -32,7 +34,12 @@ class HalfOpen(Options):
         choices=("auto", "repair", "deaf"),
     )
     watch_seconds: float = option(
-        1.0, "with --found-by nobody: how long to watch that nothing arrives", unit="ms", least=1, most=86400000
+        1.0,
+        "how long to watch that nothing arrives, with --found-by nobody",
+        unit="ms",
+        least=1,
+        most=86400000,
+        only_with=("found_by", "nobody"),
     )
 
 
@@ -62,11 +69,14 @@ async def server(play: Play) -> None:
         await listener.accept()
         return
     listener.close()
-    port = connection.address.port
+    # Its port stays bound, so that nobody else gets it, and nobody listens on it.
+    restarted = play.socket("server")
+    restarted.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    restarted.bind(connection.address)
     await fault(connection, play)
     if play.options.found_by == "restarted":
-        play.listen(port)
-        play.step("server", f"runs again and listens on port {port}")
+        restarted.listen()
+        play.step("server", f"runs again and listens on port {restarted.address.port}")
     play.cue("gone").set()
 
 
@@ -84,17 +94,12 @@ async def fault(connection: Socket, play: Play) -> None:
 
 async def script(play: Play) -> None:
     address = await play.serving()
+    if play.options.found_by == "reconnect":
+        await _reconnect(address, play)
+        return
     client = play.socket("client")
     await client.connect(address)
     await client.send(b"x")
-    if play.options.found_by == "reconnect":
-        await play.cue("read").wait()
-        ours = client.address
-        _vanish(client, play)
-        client = play.socket("client")
-        client.bind(ours)
-        await client.connect(address)
-        return
     if not repairs(play.options, play):
         await play.cue("read").wait()
         sockets.black_hole(client)
@@ -110,6 +115,21 @@ async def script(play: Play) -> None:
     await client.recv(65536)
     await client.send(b"request")
     await client.recv(65536)
+
+
+async def _reconnect(address: Address, play: Play) -> None:
+    """Connect, vanish, connect again. Both sockets are bound before, so that nobody else gets the port in between."""
+    client, again = play.socket("client"), play.socket("client")
+    ours = Address(play.stage.host, 0)
+    for sock in (client, again):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(ours)
+        ours = sock.address
+    await client.connect(address)
+    await client.send(b"x")
+    await play.cue("read").wait()
+    _vanish(client, play)
+    await again.connect(address)
 
 
 def _vanish(client: Socket, play: Play) -> None:
@@ -190,6 +210,11 @@ CAUSE = Cause(
         "3.10.7.3), and its repeated SYN connects."
     ),
     options=HalfOpen,
+    prepare=prepare,
+    server=server,
+    script=script,
+    fault=fault,
+    promise=promise,
     variants=(
         {},
         {"found_by": "restarted"},
@@ -200,11 +225,6 @@ CAUSE = Cause(
         {"found_by": "reconnect", "vanish_by": "deaf"},
         {"found_by": "nobody", "vanish_by": "deaf", "watch_seconds": 0.1},
     ),
-    prepare=prepare,
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
     lookalikes=(
         LookAlike("linger", "the RST comes by itself, before any write, with a window and options: a socket's abort"),
         LookAlike("keepalive-race", "the server closed: there is a FIN before the RST"),

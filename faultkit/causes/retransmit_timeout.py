@@ -36,12 +36,23 @@ class RetransmitTimeout(Options):
         "net.ipv4.tcp_retries2 of the namespace, with --ended-by retries; the kernel's default is 15",
         least=1,
         most=15,
+        only_with=("ended_by", "retries"),
     )
     user_timeout_seconds: float = option(
-        1.0, "TCP_USER_TIMEOUT of the client, with --ended-by user-timeout", unit="ms", least=1, most=2147483647
+        1.0,
+        "TCP_USER_TIMEOUT of the client, with --ended-by user-timeout",
+        unit="ms",
+        least=1,
+        most=2147483647,
+        only_with=("ended_by", "user-timeout"),
     )
     outage_seconds: float = option(
-        0.5, "how long the network is cut, with --ended-by healing", unit="ms", least=1, most=600000
+        0.5,
+        "how long the network is cut, with --ended-by healing",
+        unit="ms",
+        least=1,
+        most=600000,
+        only_with=("ended_by", "healing"),
     )
 
     @property
@@ -169,15 +180,11 @@ CAUSE = Cause(
         "heals in time nothing is lost; the data only waits for the next retransmission."
     ),
     options=RetransmitTimeout,
-    variants=(
-        {},
-        {"ended_by": "user-timeout"},
-        {"ended_by": "healing"},
-    ),
     prepare=prepare,
     script=script,
     fault=fault,
     promise=promise,
+    variants=({}, {"ended_by": "user-timeout"}, {"ended_by": "healing"}),
     lookalikes=(
         LookAlike("keepalive-timeout", "nothing was in flight: TCPKeepAlive moves, and a RST goes out"),
         LookAlike("zero-window", "every probe is answered, with window 0: the peer is alive and does not read"),

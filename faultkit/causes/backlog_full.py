@@ -1,0 +1,247 @@
+# The kernel finishes handshakes by itself and queues the connections for accept(): backlog + 1 of them (listen(2);
+# sk_acceptq_is_full()). A server that does not accept fast enough fills the queue, and then:
+#   syn-retries  a SYN is dropped (tcp_conn_request()); the client repeats it until connect() gives ETIMEDOUT
+#   expiry       the SYN still found a place, the last ACK does not: it is dropped too (tcp_check_req()). The client is
+#                connected, the server is not. What the client sends is dropped, until the server's kernel forgets its half
+#                (tcp_synack_retries, 63 s by default): then the next retransmission meets LISTEN, RST, reason TCP_FLAGS
+#   accept       the same, and the server accepts in time: the next retransmission gets in, nothing dies
+#   abort        the same with tcp_abort_on_overflow: RST at once, reason INVALID_SYN
+# ListenOverflows and ListenDrops move each time. Between SYN and last ACK a connection must take the last place; that is a
+# race in life (blocking connect() gives 0 or ECONNRESET by chance), and made an event here: TCP_DEFER_ACCEPT lets the
+# server's kernel wait for the ACK that carries data. Measured on Linux 6.18.
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass
+
+import trio
+
+from faultkit import sockets, timers
+from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.errors import Misuse, Unable
+from faultkit.play import Play
+from faultkit.stage import sysctl
+from faultkit.verdict import AtLeast, Promise, Rst
+from faultkit.witness.calls import Socket
+
+RETRIES = "client's SYN retries"
+EXPIRY = "the server's half of the handshake expires"
+
+
+@dataclass(frozen=True)
+class BacklogFull(Options):
+    ended_by: str = option(
+        "syn-retries",
+        "what the connection for which there is no place ends by",
+        choices=("syn-retries", "expiry", "accept", "abort"),
+    )
+    # From 2 on, because the kernel answers with SYN cookies where as many handshakes are unfinished as the backlog says.
+    backlog: int = option(2, "the backlog given to listen(): one more connection fits", least=2, most=4096)
+    # The bound is the kernel's MAX_TCP_SYNCNT.
+    syn_retries: int = option(
+        1,
+        "TCP_SYNCNT: of the client with syn-retries (the kernel's default is 6), of the server with expiry (5)",
+        least=1,
+        most=127,
+        only_with=("ended_by", "syn-retries", "expiry"),
+    )
+
+
+def expected(options: BacklogFull) -> tuple[str, timers.Expiry]:
+    """What is measured, and how many seconds after the connection began it is due."""
+    if options.ended_by == "syn-retries":
+        due = timers.syn_expiry(options.syn_retries, sysctl.syn_linear_timeouts())
+        return RETRIES, timers.Expiry(due, due)
+    # What was forgotten is noticed at the next retransmission of the request, which was sent when the handshake was done.
+    forgotten = timers.syn_expiry(options.syn_retries, 0)
+    soonest = next(at for at in timers.tries(30) if at >= forgotten)
+    return EXPIRY, timers.Expiry(soonest, next(at for at in timers.tries(30) if at >= forgotten * 1.125))
+
+
+async def prepare(play: Play) -> None:
+    limit = int(sysctl.read("core.somaxconn"))
+    if play.options.backlog > limit:
+        raise Misuse(
+            f"backlog-full: --backlog {play.options.backlog} is cut to {limit} by net.core.somaxconn: take less"
+        )
+    if play.options.ended_by == "abort":
+        if play.stage.namespace is None:
+            raise Unable(
+                "backlog-full: net.ipv4.tcp_abort_on_overflow is set inside a private namespace only: leave --on host out"
+            )
+        play.sysctl("ipv4.tcp_abort_on_overflow", 1)
+
+
+def held(options: BacklogFull) -> bool:
+    """Is the handshake held open until the queue is full?"""
+    return options.ended_by != "syn-retries"
+
+
+async def server(play: Play) -> None:
+    options: BacklogFull = play.options
+    listener = play.listen(backlog=options.backlog)
+    if held(options):
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+    if options.ended_by == "expiry":
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, options.syn_retries)
+    await play.cue("filled").wait()
+    # The kernel has an event for the first connection in the queue, none for the last.
+    while queued(listener) <= options.backlog:  # noqa: ASYNC110
+        await trio.sleep(0.001)
+    play.step("server", f"accept queue full: {queued(listener)} connections, backlog {options.backlog} (ss -ltn)")
+    play.cue("full").set()
+    if options.ended_by == "accept":
+        await play.cue("dropped").wait()
+        play.step("server", "accepts at last")
+        for _ in range(options.backlog + 1):
+            await listener.accept()
+        last = await listener.accept()
+        assert last is not None
+        await fault(last, play)
+
+
+def queued(listener: Socket) -> int:
+    """Connections in the accept queue: tcp_get_info() gives a listener's in tcpi_unacked."""
+    info = listener.raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
+    return int(struct.unpack_from("=I", info, 24)[0])
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    """The connection that got in late is a connection like any other."""
+    await connection.recv(65536)
+    await connection.send(b"answer")
+
+
+async def _fill(play: Play) -> None:
+    """Other clients take every place in the queue."""
+    address = await play.serving()
+    for _ in range(play.options.backlog + 1):
+        other = play.socket("client")
+        await other.connect(address)
+        if held(play.options):
+            await other.send(b"x")
+    play.cue("filled").set()
+    await play.cue("full").wait()
+
+
+async def script(play: Play) -> None:
+    options: BacklogFull = play.options
+    address = await play.serving()
+    client = play.socket("client")
+    name, due = expected(options)
+    if not held(options):
+        await _fill(play)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, options.syn_retries)
+        repeats = tuple(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts())[:-1])
+        play.expect(tick="repeated SYN", end="ETIMEDOUT", ticks=repeats, ends=due.earliest)
+        told = await client.connect(address)
+        play.measure(name, predicted=due.earliest, measured=(told.ended_ns - told.began_ns) / 1e9)
+        return
+    began = await client.connect(address)
+    await _fill(play)
+    play.step("client", f"its socket is {sockets.state(client.raw)}; the server has none for it")
+    await client.send(b"request")
+    play.cue("dropped").set()
+    if options.ended_by == "expiry":
+        repeats = tuple(at for at in timers.tries(30) if at < due.earliest)
+        play.expect(tick="retransmission", end="RST", ticks=repeats, ends=due.earliest)
+    told = await client.recv(65536)
+    if options.ended_by == "expiry":
+        seconds = (told.ended_ns - began.ended_ns) / 1e9
+        play.measure(name, predicted=due.earliest, measured=seconds, slack=due.slack)
+    if options.ended_by != "accept":
+        await client.send(b"request")
+
+
+def promise(options: BacklogFull, play: Play) -> Promise:
+    others = options.backlog + 1
+    handshake = ("client SYN", "server SYN,ACK")
+    name, due = expected(options)
+    if not held(options):
+        syns = len(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts()))
+        return Promise(
+            calls={"client": ("connect ok",) * others + ("connect ETIMEDOUT",), "server": ()},
+            packets=handshake * others + ("client SYN",),
+            resets=(),
+            counters={
+                "TcpExtListenOverflows": syns,
+                "TcpExtListenDrops": syns,
+                "TcpExtTCPSynRetrans": syns - 1,
+                "TcpExtTCPAbortOnTimeout": 1,
+                "TcpAttemptFails": 1,
+            },
+            measurements=(name,),
+            seconds=due.latest,
+        )
+    calls = ("connect ok", *("connect ok", "send 1") * others, "send 7")
+    packets = (*handshake, *(*handshake, "client PSH,ACK 1") * others, "client PSH,ACK 7")
+    overflows: dict[str, int | AtLeast] = {"TcpExtListenOverflows": AtLeast(1), "TcpExtListenDrops": AtLeast(1)}
+    if options.ended_by == "accept":
+        return Promise(
+            calls={
+                "client": (*calls, "recv 6"),
+                "server": ("accept ok",) * (others + 1) + ("recv 7", "send 6"),
+            },
+            packets=(*packets, "server PSH,ACK 6"),
+            resets=(),
+            counters=overflows,
+        )
+    expired = options.ended_by == "expiry"
+    return Promise(
+        calls={"client": (*calls, "recv ECONNRESET", "send EPIPE"), "server": ()},
+        packets=(*packets, "server RST"),
+        resets=(Rst("server", "TCP_FLAGS" if expired else "INVALID_SYN"),),
+        counters={**overflows, "TcpExtEmbryonicRsts": 0 if expired else 1, "TcpEstabResets": 1, "TcpOutRsts": 1},
+        measurements=(name,) if expired else (),
+        seconds=due.latest if expired else 5.0,
+    )
+
+
+def doing(options: BacklogFull) -> str:
+    full = f"The server does not accept, its queue of {options.backlog} + 1 is full"
+    return {
+        "syn-retries": f"{full}, and a client connects: its SYNs are dropped.",
+        "expiry": f"{full}, and the client that it has no place for believes itself connected, until the server forgets.",
+        "accept": f"{full}, and the client that it has no place for believes itself connected; then the server accepts.",
+        "abort": f"{full}, tcp_abort_on_overflow is 1, and the client that it has no place for is reset.",
+    }[options.ended_by]
+
+
+CAUSE = Cause(
+    name="backlog-full",
+    family="absent",
+    summary="the accept queue is full: connect() hangs, or lies",
+    doing=doing,
+    story=(
+        "The kernel finishes handshakes before the program calls accept(), and queues them: backlog + 1 connections "
+        "(listen(2)). With the queue full it drops SYNs (tcp_conn_request()), so connect() hangs and ends in ETIMEDOUT. "
+        "A handshake that began before is worse: its last ACK is dropped as well (tcp_check_req()), so the client is "
+        "ESTABLISHED and the server is not. The client's request is retransmitted in vain until the server accepts, or "
+        "until its kernel forgets (tcp_synack_retries) and answers RST. tcp_abort_on_overflow makes that RST immediate."
+    ),
+    options=BacklogFull,
+    prepare=prepare,
+    server=server,
+    script=script,
+    fault=fault,
+    promise=promise,
+    variants=({}, {"ended_by": "abort"}, {"ended_by": "accept"}, {"ended_by": "expiry"}),
+    lookalikes=(
+        LookAlike("connect-timeout", "the SYN never arrives: the server's ListenOverflows and ListenDrops stand still"),
+        LookAlike("closed-port", "connect() fails at once with ECONNREFUSED: nobody listens"),
+        LookAlike("retransmit-timeout", "the server's kernel knows the connection (ss -tn there), or its host is gone"),
+        LookAlike("half-open", "the server had accepted the connection and answered on it before"),
+    ),
+    met=(
+        "an event loop that is blocked or a worker pool that is busy: nobody calls accept() for seconds",
+        "net.core.somaxconn = 128 before Linux 5.4, or a small backlog given by the program, under a burst of connects",
+        "connects that take just over 1 s, 3 s or 7 s: the first SYN was dropped, a later one got in",
+        "nginx or HAProxy: `upstream timed out (110) while connecting` at load, with the upstream's CPU idle",
+    ),
+    remedy=(
+        "nstat -az TcpExtListenOverflows on the server; ss -ltn: Recv-Q is the queue, Send-Q the backlog",
+        "accept faster (more workers, no blocking call in the accepting thread); then a larger backlog and net.core.somaxconn",
+        "leave tcp_abort_on_overflow at 0 unless clients retry: a burst that passes is healed by the next SYN",
+    ),
+)

@@ -1,0 +1,201 @@
+# A SYN that nobody answers is sent again by the client's kernel: each second at first (tcp_syn_linear_timeouts = 4 since
+# Linux 6.5), then with doubling timeouts, until tcp_syn_retries (6) or the socket's own TCP_SYNCNT is exhausted:
+# ETIMEDOUT after 131 s by default (tcp_write_timeout(); faultkit.timers has the arithmetic). Most programs have a connect
+# timeout of their own that comes first: then close() in SYN-SENT, and nothing is sent at all.
+# late-answer: the server's SYN,ACK is on its way while the client gives up. It arrives where no socket wants it, and the
+# client's kernel answers RST, reason NO_SOCKET (RFC 9293 section 3.10.7.1). The server's program never hears of it: its
+# accept() waits on, only EmbryonicRsts and AttemptFails move. The answer is held back by a deaf client (IP_MINTTL), so it
+# is the server's retransmission of it, a second later, that meets no socket.
+# Not closed-port: there somebody answers. Not backlog-full: the same from the client, but the server's ListenDrops move.
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+
+import trio
+
+from faultkit import sockets, timers
+from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.errors import Misuse
+from faultkit.play import Play
+from faultkit.stage import sysctl
+from faultkit.verdict import AtLeast, Promise, Rst
+from faultkit.witness.calls import Socket
+from faultkit.witness.kernel import tcp_state
+
+RETRIES = "client's SYN retries"
+PATIENCE = "client's own connect timeout"
+LATE = "the late answer"
+
+
+@dataclass(frozen=True)
+class ConnectTimeout(Options):
+    ended_by: str = option(
+        "syn-retries",
+        "which comes first: the kernel's retries, the program's own timeout, or that and then an answer after all",
+        choices=("syn-retries", "own-timeout", "late-answer"),
+    )
+    # The bound is the kernel's MAX_TCP_SYNCNT.
+    syn_retries: int = option(
+        1,
+        "TCP_SYNCNT of the client, with --ended-by syn-retries; the kernel's own default is 6",
+        least=1,
+        most=127,
+        only_with=("ended_by", "syn-retries"),
+    )
+    own_timeout_seconds: float = option(
+        0.5,
+        "the program's connect timeout, with the other two",
+        unit="ms",
+        least=1,
+        most=3600000,
+        only_with=("ended_by", "own-timeout", "late-answer"),
+    )
+    drop_with: str = option(
+        "auto",
+        "what drops the SYN: auto takes the first that this machine has",
+        choices=("auto", "iptables", "nft", "socket"),
+    )
+
+    def check(self) -> None:
+        if self.ended_by == "late-answer" and self.drop_with in ("iptables", "nft"):
+            raise Misuse("--drop-with is for a SYN that is lost, and with late-answer the server gets it: leave it out")
+        if self.ended_by == "late-answer" and self.own_timeout_seconds > 0.9:
+            raise Misuse(
+                "--own-timeout is too long for late-answer: the server's kernel repeats its answer after 1 s and the client "
+                "must have given up by then: take 900 or less"
+            )
+
+    @property
+    def lost(self) -> bool:
+        """Is it the SYN that is lost, and not the answer?"""
+        return self.ended_by != "late-answer"
+
+    def due(self) -> tuple[str, float]:
+        """What is measured, and how many seconds after the first SYN it is due."""
+        if self.ended_by == "own-timeout":
+            return PATIENCE, self.own_timeout_seconds
+        if self.ended_by == "syn-retries":
+            return RETRIES, timers.syn_expiry(self.syn_retries, sysctl.syn_linear_timeouts())
+        return LATE, timers.RTO_SYN  # the server's kernel repeats its SYN,ACK (reqsk_timer_handler())
+
+
+async def prepare(play: Play) -> None:
+    if play.options.lost:
+        await play.choose_tool(play.options.drop_with)
+
+
+async def server(play: Play) -> None:
+    """Listen, and never hear a SYN; or hear it, and be answered by nobody."""
+    listener = play.listen()
+    if play.options.lost and play.tool:
+        await play.apply("syn-drop", 1, port=listener.address.port)
+    elif play.options.lost:
+        sockets.black_hole(listener)
+        play.step("black hole", "the listening socket drops every segment that arrives")
+    play.cue("silent").set()
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    raise AssertionError("nothing is ever accepted where no handshake ends")
+
+
+async def script(play: Play) -> None:
+    options: ConnectTimeout = play.options
+    address = await play.serving()
+    await play.cue("silent").wait()
+    client = play.socket("client")
+    name, due = options.due()
+    if options.ended_by == "syn-retries":
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, options.syn_retries)
+        ticks = tuple(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts())[:-1])
+        play.expect(tick="repeated SYN", end="ETIMEDOUT", ticks=ticks, ends=due)
+        told = await client.connect(address)
+        play.measure(name, predicted=due, measured=(told.ended_ns - told.began_ns) / 1e9)
+        return
+    if not options.lost:
+        sockets.black_hole(client)
+        play.step("network", "holds the server's answer back")
+    play.expect(tick="", end=name, ticks=(), ends=due)
+    with trio.move_on_after(options.own_timeout_seconds):
+        await client.connect(address)
+    ours = client.address
+    told = play.transcript.calls[-1]
+    client.close()
+    if options.lost:
+        play.measure(name, predicted=due, measured=(told.ended_ns - told.began_ns) / 1e9)
+        return
+    play.step("client", "gave up; its kernel has forgotten the connection, the server's has not")
+    # A program has no event for a handshake that the kernel gives up.
+    while tcp_state(address, ours) == "SYN-RECEIVED":  # noqa: ASYNC110
+        await trio.sleep(0.005)
+    play.measure(name, predicted=due, measured=(time.time_ns() - told.began_ns) / 1e9)
+
+
+def promise(options: ConnectTimeout, play: Play) -> Promise:
+    name, due = options.due()
+    calls: dict[str, tuple[str, ...]] = {"client": ("connect cancelled", "close ok"), "server": ()}
+    packets: tuple[str, ...] = ("client SYN",)
+    resets: tuple[Rst, ...] = ()
+    counters: dict[str, int | AtLeast] = {}
+    if options.ended_by == "syn-retries":
+        calls["client"] = ("connect ETIMEDOUT",)
+        counters = {
+            "TcpAttemptFails": 1,
+            "TcpExtTCPSynRetrans": len(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts())) - 1,
+            "TcpExtTCPAbortOnTimeout": 1,
+        }
+    elif options.ended_by == "late-answer":
+        packets += ("server SYN,ACK", "client RST")
+        resets = (Rst("client", "NO_SOCKET"),)
+        counters = {"TcpAttemptFails": 1, "TcpExtEmbryonicRsts": 1, "TcpOutRsts": 1}
+    return Promise(calls=calls, packets=packets, resets=resets, counters=counters, measurements=(name,), seconds=due)
+
+
+def doing(options: ConnectTimeout) -> str:
+    wait = f"{options.own_timeout_seconds * 1000:g} ms"
+    return {
+        "syn-retries": f"The client's SYN goes unanswered, and is repeated by TCP_SYNCNT = {options.syn_retries}.",
+        "own-timeout": f"The client's SYN goes unanswered, and the program gives up after {wait}.",
+        "late-answer": f"The client gives up after {wait}, and then the server's SYN,ACK arrives.",
+    }[options.ended_by]
+
+
+CAUSE = Cause(
+    name="connect-timeout",
+    family="absent",
+    summary="nobody answers the SYN: connect() hangs, then ETIMEDOUT",
+    doing=doing,
+    story=(
+        "The SYN, or its answer, is lost. The client's kernel repeats it until tcp_syn_retries is exhausted, 131 s by "
+        "default, then connect() fails with ETIMEDOUT (tcp(7); tcp_write_timeout()). A program's own connect timeout "
+        "mostly comes first: it closes a socket in SYN-SENT, which sends nothing. If the server's SYN,ACK arrives after "
+        "that, the client's kernel answers it with RST (RFC 9293 section 3.10.7.1), and the server's kernel drops its "
+        "half of the handshake; the server's program is never told."
+    ),
+    options=ConnectTimeout,
+    prepare=prepare,
+    server=server,
+    script=script,
+    fault=fault,
+    promise=promise,
+    variants=({}, {"ended_by": "own-timeout"}, {"ended_by": "late-answer"}, {"drop_with": "socket"}),
+    lookalikes=(
+        LookAlike("closed-port", "connect() fails at once with ECONNREFUSED: somebody answers"),
+        LookAlike("backlog-full", "the server's ListenOverflows and ListenDrops move: the SYN arrived and was refused"),
+        LookAlike("reject", "EHOSTUNREACH, ENETUNREACH or ECONNREFUSED: a firewall says so by ICMP or RST"),
+        LookAlike("retransmit-timeout", "connect() had succeeded: send() or recv() gives the ETIMEDOUT"),
+    ),
+    met=(
+        "a security group or firewall that drops what it does not allow; a wrong address; a host that is down",
+        "a route back that is missing: the SYN arrives, its answer does not (ss -tn state syn-recv on the server)",
+        "many RSTs from clients to fresh SYN,ACKs: their connect timeout is shorter than the way there and back",
+    ),
+    remedy=(
+        "a connect timeout in the program, longer than 1 s and better than 3 s: a lost SYN is repeated after 1 s only",
+        "try every address of the name (RFC 8305), each with a timeout of its own",
+        "firewalls: reject instead of drop for what comes from within, so that clients learn at once",
+        "TCP_SYNCNT or net.ipv4.tcp_syn_retries where the program cannot be changed",
+    ),
+)

@@ -1,0 +1,206 @@
+# A receiver that stops reading fills its buffer and advertises window 0. The sender's kernel keeps the rest and probes the
+# window, with doubling pauses (tcp_probe_timer()). As long as probes are answered the connection must stay (RFC 9293
+# section 3.8.6.1): neither keepalive nor tcp_retries2 ends it, and nothing does by default. TCP_USER_TIMEOUT is the
+# application's own word (RFC 6429): it counts from the first probe, 0.2 s after the window closed, answers or not:
+# ETIMEDOUT, counter TCPAbortOnTimeout, no RST. The receiver's next read opens the window, and that segment is reset:
+# NO_SOCKET. Linux answers out-of-window segments at most every 0.5 s (tcp_invalid_ratelimit), so the second probe goes
+# unanswered. Measured on 6.18.
+# Not retransmit-timeout: there nothing is acknowledged, here everything that was sent is.
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+
+import trio
+
+from faultkit import sockets, timers
+from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.play import Play
+from faultkit.verdict import AtLeast, Promise, Rst
+from faultkit.witness.calls import Socket
+
+USER_TIMEOUT = "client's TCP_USER_TIMEOUT expiry"
+STALL = "client's send, until the server reads again"
+
+
+@dataclass(frozen=True)
+class ZeroWindow(Options):
+    ended_by: str = option(
+        "user-timeout",
+        "what ends the wait: the client's TCP_USER_TIMEOUT, or the server, which reads again",
+        choices=("user-timeout", "reading"),
+    )
+    user_timeout_seconds: float = option(
+        1.0,
+        "TCP_USER_TIMEOUT of the client, with --ended-by user-timeout",
+        unit="ms",
+        least=1,
+        most=2147483647,
+        only_with=("ended_by", "user-timeout"),
+    )
+    stall_seconds: float = option(
+        2.0,
+        "how long the server does not read, with --ended-by reading",
+        unit="ms",
+        least=1,
+        most=86400000,
+        only_with=("ended_by", "reading"),
+    )
+    # Arbitrary, but small: the kernel doubles both, and grows neither once it was set (socket(7)).
+    receive_buffer: int = option(8192, "SO_RCVBUF of the server", unit="bytes", least=4096, most=1048576)
+
+    @property
+    def total(self) -> int:
+        """Bytes that the client wants to send: more than both buffers hold."""
+        return self.receive_buffer * 16
+
+    @property
+    def due(self) -> tuple[str, float]:
+        """What is measured, and its length in seconds."""
+        if self.ended_by == "reading":
+            return STALL, self.stall_seconds
+        return USER_TIMEOUT, timers.RTO_MIN + self.user_timeout_seconds
+
+
+async def server(play: Play) -> None:
+    listener = play.listen()
+    # Before the handshake, which advertises the first window.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, play.options.receive_buffer)
+    connection = await listener.accept()
+    assert connection is not None
+    await fault(connection, play)
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    """Read one byte, then nothing for as long as it takes."""
+    await connection.recv(1)
+    play.cue("idle").set()
+    if play.options.ended_by == "reading":
+        play.step("server", f"does not read for {play.options.stall_seconds:g} s")
+        await trio.sleep(play.options.stall_seconds)
+        play.step("server", f"reads again; {connection.unread()} bytes are waiting")
+        left = play.options.total
+        while left > 0 and (told := await connection.recv(65536)).data:
+            left -= len(told.data)
+        await connection.send(b"answer")
+        await connection.recv(65536)
+        return
+    play.step("server", "does not read")
+    await play.cue("expired").wait()
+    play.step("server", f"reads again; {connection.unread()} bytes are waiting")
+    while (await connection.recv(65536)).data:
+        pass
+
+
+async def script(play: Play) -> None:
+    options: ZeroWindow = play.options
+    client = play.socket("client")
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.receive_buffer)
+    if options.ended_by == "user-timeout":
+        sockets.user_timeout(client, seconds=options.user_timeout_seconds)
+    await client.connect(await play.serving())
+    await client.send(b"x")
+    await play.cue("idle").wait()
+    began = time.time_ns()
+    name, due = options.due
+    play.expect(tick="", end=name, ticks=(), ends=due)
+    left = options.total
+    while left:
+        told = await client.send(bytes(left))
+        if not told.outcome.isdecimal():
+            break
+        left -= int(told.outcome)
+    if options.ended_by == "user-timeout":
+        play.measure(name, predicted=due, measured=(told.ended_ns - began) / 1e9)
+        await client.recv(65536)
+        await client.send(b"x")
+        play.cue("expired").set()
+    else:
+        await client.recv(65536)
+        calls = play.transcript.calls
+        stopped = next(call for call in calls if call.told == "recv 1")
+        waited = max((call for call in calls if call.name == "send"), key=lambda call: call.ended_ns - call.began_ns)
+        play.measure(name, predicted=due, measured=(waited.ended_ns - stopped.ended_ns) / 1e9)
+        client.close()
+
+
+def promise(options: ZeroWindow, play: Play) -> Promise:
+    packets = ("client SYN", "server SYN,ACK", "client PSH,ACK 1", "client ACK n | client PSH,ACK n +")
+    name, due = options.due
+    if options.ended_by == "reading":
+        return Promise(
+            calls={
+                "client": ("connect ok", "send 1", "send n +", "recv 6", "close ok"),
+                "server": ("accept ok", "recv 1", "recv n +", "send 6", "recv EOF"),
+            },
+            packets=(*packets, "server PSH,ACK 6", "client FIN,ACK"),
+            resets=(),
+            counters={"TcpExtTCPWinProbe": AtLeast(1 if due > 0.5 else 0)},
+            measurements=(name,),
+            seconds=due,
+        )
+    return Promise(
+        calls={
+            "client": ("connect ok", "send 1", "send n +", "send ETIMEDOUT", "recv EOF", "send EPIPE"),
+            "server": ("accept ok", "recv 1", "recv n +", "recv ECONNRESET"),
+        },
+        packets=(*packets, "client RST"),
+        resets=(Rst("client", "NO_SOCKET"),),
+        counters={
+            "TcpExtTCPWinProbe": AtLeast(1),
+            "TcpExtTCPAbortOnTimeout": 1,
+            "TcpEstabResets": 2,
+            "TcpOutRsts": 1,
+        },
+        measurements=(name,),
+        seconds=due,
+    )
+
+
+def doing(options: ZeroWindow) -> str:
+    if options.ended_by == "reading":
+        return f"The server does not read for {options.stall_seconds:g} s, the client's send waits, and nothing dies."
+    return (
+        "The server does not read, the client's send waits, and TCP_USER_TIMEOUT = "
+        f"{options.user_timeout_seconds * 1000:g} ms ends it."
+    )
+
+
+CAUSE = Cause(
+    name="zero-window",
+    family="timer",
+    summary="the peer does not read: send() waits, if need be for ever",
+    doing=doing,
+    story=(
+        "The receiver's buffer is full, and its kernel advertises window 0. The sender may not send, so it probes the "
+        "window with doubling pauses (RFC 9293 section 3.8.6.1; tcp_probe_timer()). The peer's kernel answers, so the "
+        "connection is not dead, and by default the wait never ends: no keepalive and no retry limit applies. "
+        "TCP_USER_TIMEOUT ends it although the probes are answered: ETIMEDOUT, and no RST. The receiver learns when it "
+        "reads at last: the window that it then offers is answered with RST, behind the data that it already has."
+    ),
+    options=ZeroWindow,
+    server=server,
+    script=script,
+    fault=fault,
+    promise=promise,
+    variants=({}, {"ended_by": "reading", "stall_seconds": 0.6}),
+    lookalikes=(
+        LookAlike(
+            "retransmit-timeout",
+            "nothing comes back at all: ss -to shows timer:(on,...) instead of timer:(persist,...)",
+        ),
+        LookAlike("keepalive-timeout", "the sender was idle: nothing was waiting to be sent (ss: Send-Q 0)"),
+        LookAlike("idle-firewall", "the peer reads, but nothing gets there"),
+    ),
+    met=(
+        "a consumer that is stuck in a lock, a debugger, SIGSTOP or a long garbage collection while a producer writes",
+        "a client that pauses a download: the server's worker hangs in send() for hours",
+        "two programs that both write before they read: both windows close, a deadlock",
+    ),
+    remedy=(
+        "ss -tmo on the sender: Send-Q full, timer:(persist,...); on the receiver Recv-Q full: look at that program",
+        "TCP_USER_TIMEOUT, or a write timeout of the program (nginx send_timeout), on whoever serves slow readers",
+        "read and write at the same time, or bound what is sent before an answer is read",
+    ),
+)
