@@ -20,6 +20,8 @@ from faultkit.witness.calls import Calls, Socket
 if TYPE_CHECKING:
     from faultkit.cause import Cause
     from faultkit.stage.firewall import Firewall
+    from faultkit.stage.forge import Forger, Forgery
+    from faultkit.witness.tap import Tap
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Play:
         self._serving: Address | None = None
         self._firewall: Firewall | None = None
         self._sysctls: Sysctls | None = None
+        self._tap: Tap | None = None
+        self._forger: Forger | None = None
 
     def socket(self, role: str) -> Socket:
         """A new recorded TCP socket, not yet bound or connected."""
@@ -146,6 +150,29 @@ class Play:
         self._sysctls.set(name, value)
         self.step("sysctl", f"net.{name} = {value}")
 
+    def tap(self) -> Tap:
+        """What passes between the ends from now on, for an actor that stands in between. In our own namespace only."""
+        if self.stage.namespace is None:
+            raise Unable(
+                f"{self.cause.name}: segments are overheard and forged inside a private namespace only: leave --on host out"
+            )
+        if self._tap is None:
+            from faultkit.witness.tap import Tap
+
+            self._tap = Tap()
+        return self._tap
+
+    def forge(self, forgery: Forgery, text: str) -> None:
+        """Put a forged segment on the wire of our own namespace; `text` says in the transcript what it is."""
+        if self.stage.namespace is None:
+            raise Unable(f"{self.cause.name}: segments are forged inside a private namespace only: leave --on host out")
+        if self._forger is None:
+            from faultkit.stage.forge import Forger
+
+            self._forger = Forger(self.stage.namespace, self.stage.family)
+        self.step("forged", text)
+        self._forger.send(forgery)
+
     async def strike(self) -> None:
         """Leave the stage as it was: rules out, sysctls back, sockets closed."""
         try:
@@ -153,6 +180,9 @@ class Play:
         finally:
             if self._sysctls is not None:
                 self._sysctls.restore()
+            for opened in (self._tap, self._forger):
+                if opened is not None:
+                    opened.close()
             self.calls.discard()
 
     def step(self, actor: str, text: str) -> None:
