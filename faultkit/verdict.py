@@ -36,7 +36,10 @@ NOTHING_NEW = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Rst:
-    """One promised reset: whose end it comes from, and the kernel's reason (`enum sk_rst_reason`, without SK_RST_REASON_)."""
+    """One promised reset: whose end it comes from, and the kernel's reason (`enum sk_rst_reason`, without SK_RST_REASON_).
+
+    No reason ("") promises a RST in that end's name that its kernel never sent: a middlebox or a firewall made it.
+    """
 
     by: str
     reason: str
@@ -45,7 +48,7 @@ class Rst:
     @property
     def form(self) -> Form:
         """How it looks on the wire."""
-        return REASONS[self.reason].form
+        return REASONS[self.reason].form if self.reason else "stack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +161,8 @@ def judge(promise: Promise, transcript: Transcript) -> Verdict:
         checks += _counted(promise.counters, transcript)
     if promise.resets is not None and "reasons" not in transcript.absent:
         seen = [f"{transcript.role(r.source)} {r.reason}" for r in transcript.resets if r.direction == "sent"]
-        checks.append(
-            _sequence("kernel", "reset reasons", [f"{rst.by} {rst.reason}{rst.times}" for rst in promise.resets], seen)
-        )
+        expected = [f"{rst.by} {rst.reason}{rst.times}" for rst in promise.resets if rst.reason]
+        checks.append(_sequence("kernel", "reset reasons", expected, seen))
     return Verdict(tuple(checks))
 
 
