@@ -28,7 +28,71 @@ def attribute(transcript: Transcript) -> list[Attribution]:
             [_traced(reset, transcript) for reset in sent] if "reasons" not in transcript.absent else _told(transcript)
         )
     rsts = [packet for packet in transcript.packets if "RST" in packet.flags]
-    return [_captured(packet, rsts, sent, transcript) for packet in rsts]
+    strange = [_strangeness(packet, transcript) for packet in rsts]
+    if "reasons" not in transcript.absent:
+        events = _paired(rsts, strange, sent)
+        forged = {number for number in range(len(rsts)) if number not in events}
+        proof = "its kernel has no event of sending it"
+    else:
+        events = {}
+        forged = _uncounted(strange, transcript)
+        counted = transcript.counters.get("TcpOutRsts", 0)
+        proof = f"{len(rsts)} RST passed and the kernel counted {counted} as its own (TcpOutRsts)"
+    return [
+        _forged(packet, strange[number], proof, transcript)
+        if number in forged
+        else _captured(packet, events.get(number), transcript)
+        for number, packet in enumerate(rsts)
+    ]
+
+
+def _paired(rsts: Sequence[Packet], strange: Sequence[str], sent: Sequence[Reset]) -> dict[int, Reset]:
+    """Which of the captured RSTs each event is. The kernel traces a reset just before it sends it, so of those in its
+    direction it is the nearest in time that is like the sender's other packets; a listener's event names no peer."""
+    found: dict[int, Reset] = {}
+    for event in sent:
+        fitting = [
+            number
+            for number, packet in enumerate(rsts)
+            if number not in found
+            and packet.source == event.source
+            and (packet.destination == event.destination or event.destination.port == 0)
+        ]
+        if fitting:
+            nearest = min(fitting, key=lambda n: (bool(strange[n]), abs(rsts[n].time_ns - event.time_ns)))
+            found[nearest] = event
+    return found
+
+
+def _strangeness(packet: Packet, transcript: Transcript) -> str:
+    """How a RST differs from what its sender's kernel sends; "" where it does not."""
+    others = {p.ttl for p in transcript.packets if p.source == packet.source and "RST" not in p.flags}
+    odd = []
+    if others and packet.ttl not in others:
+        odd.append(f"its TTL is {packet.ttl}, that of the same sender's other packets {min(others)}")
+    # ip_send_unicast_reply() sends an answer of the stack unfragmentable and unnumbered.
+    if form(packet) == "stack" and packet.ip_id:
+        odd.append(f"its IP ID is {packet.ip_id}, and Linux answers with 0")
+    return "; ".join(odd)
+
+
+def _uncounted(strange: Sequence[str], transcript: Transcript) -> set[int]:
+    """Which RSTs the kernel did not send, by its counter alone; none where that does not tell."""
+    missing = len(strange) - transcript.counters.get("TcpOutRsts", 0)
+    odd = {number for number, sign in enumerate(strange) if sign}
+    if not transcript.alone or missing <= 0:
+        return set()
+    if missing == len(strange):
+        return set(range(len(strange)))
+    return odd if len(odd) == missing else set()
+
+
+def _forged(packet: Packet, strange: str, proof: str, transcript: Transcript) -> Attribution:
+    name = transcript.role(packet.source)
+    signs = f" {strange[0].upper()}{strange[1:]}." if strange else ""
+    return Attribution(
+        "middlebox", "", True, f"The {name} did not send it: {proof}. Something in between did, in its name.{signs}"
+    )
 
 
 def _told(transcript: Transcript) -> list[Attribution]:
@@ -63,23 +127,15 @@ def _said(reset: Reset) -> str:
     return f"The kernel's own reason is {reset.reason}{where}: {meaning}."
 
 
-def _captured(packet: Packet, rsts: Sequence[Packet], sent: Sequence[Reset], transcript: Transcript) -> Attribution:
+def _captured(packet: Packet, event: Reset | None, transcript: Transcript) -> Attribution:
     by = transcript.role(packet.source)
     flags = ",".join(packet.flags)
     if form(packet) == "active":
         who = f"The {by}'s socket sent it: {flags} with window {packet.window}, the form of a socket that aborts."
     else:
         who = f"The {by}'s stack sent it, not a socket: {flags} with window 0 and no options, the form of an answer."
-    events = [reset for reset in sent if (reset.source, reset.destination) == (packet.source, packet.destination)]
-    if events:
-        # The n-th RST of a direction is its n-th event.
-        same = [p for p in rsts if (p.source, p.destination) == (packet.source, packet.destination)]
-        event = events[min(same.index(packet), len(events) - 1)]
+    if event:
         return Attribution(by, event.reason, False, f"{who} {_said(event)}")
-    if transcript.alone and not transcript.counters.get("TcpOutRsts"):
-        return Attribution(
-            by, "", True, f"{who} No kernel counted a reset (TcpOutRsts stands still), so a firewall made it."
-        )
     reason, clue = _inferred(packet, transcript)
     if not reason:
         return Attribution(by, "", True, f"{who} Which reason the kernel had cannot be told from here.")

@@ -126,7 +126,7 @@ def _seen(transcript: Transcript) -> Iterator[tuple[str, str]]:
         yield "clock", f"{one.name}: predicted {one.predicted:.3f} s, measured {one.measured:.3f} s"
 
 
-_FORMS = {"active": "a socket's own abort", "stack": "an answer of the stack"}
+_FORMS = {"active": "formed as a socket's own abort", "stack": "formed as an answer of the stack"}
 
 
 def _tells(name: str) -> bool:
