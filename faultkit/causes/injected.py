@@ -1,0 +1,183 @@
+# Anybody on the path can forge a RST; whether it kills is a matter of its sequence number (RFC 5961 section 3,
+# tcp_validate_incoming()):
+#   exact          RCV.NXT itself: the connection dies, ECONNRESET, and queued data can still be read
+#   in-window      any other number of the window: challenge ACK (counter TCPChallengeACK), the connection lives
+#   out-of-window  ignored: nothing is sent and nothing is counted
+# What gives a forged RST away, on Linux 6.18: the end in whose name it came did not send it (OutRsts stands still, no
+# tcp_send_reset event), and its TTL and IP ID are those of another machine. The kernel's own answers carry IP ID 0.
+# An end that was not told is half-open: its next write meets no socket and brings a real RST, NO_SOCKET from the client's
+# port, TCP_FLAGS from the server's, where something still listens.
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.play import Play
+from faultkit.stage.forge import Forgery
+from faultkit.transcript import Address
+from faultkit.verdict import Promise, Rst
+from faultkit.witness.calls import Socket
+
+# How far the forged number is from RCV.NXT. The windows of loopback are about 64 KiB and never scaled beyond 6 MB
+# (net.ipv4.tcp_rmem), so 2^30 below is outside whatever the window is.
+OFFSETS = {"exact": 0, "in-window": 1, "out-of-window": -(1 << 30)}
+
+VARIANTS = (
+    {"to": "server"},
+    {"to": "both"},
+    {"number": "in-window"},
+    {"number": "in-window", "to": "both"},
+    {"number": "out-of-window"},
+    {"number": "out-of-window", "to": "server"},
+)
+
+
+@dataclass(frozen=True)
+class Injected(Options):
+    number: str = option("exact", "the sequence number of the forged RST", choices=tuple(OFFSETS))
+    to: str = option("client", "who gets it, in the other's name", choices=("client", "server", "both"))
+    ttl: int = option(47, "TTL or hop limit with which it arrives; the ends send 64", least=1, most=255)
+    ip_id: int = option(4660, "its IP ID; IPv4 only", least=1, most=65535)
+
+    @property
+    def struck(self) -> tuple[str, ...]:
+        return ("client", "server") if self.to == "both" else (self.to,)
+
+
+async def prepare(play: Play) -> None:
+    play.tap()
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    """The server's half: an echo, then what the middlebox leaves of it."""
+    await connection.recv(65536)
+    await connection.send(b"hello")
+    await play.cue("forged").wait()
+    if play.options.number != "exact":
+        await connection.recv(65536)
+        await connection.send(b"again")
+        await connection.recv(65536)
+        connection.close()
+        return
+    if "server" not in play.options.struck:
+        await play.cue("client knows").wait()
+        await connection.send(b"x")
+    await connection.recv(65536)
+    await connection.recv(65536)
+    play.cue("server knows").set()
+
+
+async def script(play: Play) -> None:
+    options = play.options
+    address = await play.serving()
+    client = play.socket("client")
+    await client.connect(address)
+    await client.send(b"hello")
+    await client.recv(65536)
+    ends = {"client": client.address, "server": address}
+    for victim in options.struck:
+        other = "server" if victim == "client" else "client"
+        await forge(play, ends[other], ends[victim], f"RST to the {victim} in the {other}'s name")
+    play.cue("forged").set()
+    if options.number != "exact":
+        await client.send(b"alive")
+        await client.recv(65536)
+        client.close()
+        return
+    if "client" not in options.struck:
+        await play.cue("server knows").wait()
+        await client.send(b"x")
+    await client.recv(65536)
+    await client.recv(65536)
+    play.cue("client knows").set()
+
+
+async def forge(play: Play, source: Address, destination: Address, text: str) -> None:
+    """Both ends have read all that was sent, so what the tap heard last tells RCV.NXT."""
+    options, tap = play.options, play.tap()
+    seq = tap.next_seq(source, destination) + OFFSETS[options.number]
+    passed = len(tap.listen())
+    play.forge(
+        Forgery(source, destination, ("RST",), seq, window=0, ttl=options.ttl, ip_id=options.ip_id),
+        f"{text}, sequence number {options.number}, TTL {options.ttl}",
+    )
+    if options.number == "in-window":
+        await tap.hear(lambda p: (p.source, p.destination) == (destination, source), since=passed)
+
+
+def promise(options: Injected, play: Play) -> Promise:
+    hello = ("client SYN", "server SYN,ACK", "client PSH,ACK 5", "server PSH,ACK 5")
+    names = {"client": "server", "server": "client"}
+    forged = [names[victim] for victim in options.struck]
+    start = {"client": ("connect ok", "send 5", "recv 5"), "server": ("accept ok", "recv 5", "send 5")}
+    if options.number != "exact":
+        return Promise(
+            calls={
+                "client": (*start["client"], "send 5", "recv 5", "close ok"),
+                "server": (*start["server"], "recv 5", "send 5", "recv EOF", "close ok"),
+            },
+            packets=(
+                *hello,
+                *(f"{by} RST" for by in forged),
+                *("client PSH,ACK 5", "server PSH,ACK 5", "client FIN,ACK", "server FIN,ACK"),
+            ),
+            resets=tuple(Rst(by, "") for by in forged),
+            counters={"TcpExtTCPChallengeACK": len(forged) if options.number == "in-window" else 0},
+        )
+    told = ("recv ECONNRESET", "recv EOF")
+    late = "" if options.to == "both" else names[options.to]  # who learns of it by its own next write
+    # The server still listens on its port, so there the write meets the listener.
+    reason = "NO_SOCKET" if options.to == "client" else "TCP_FLAGS"
+    return Promise(
+        calls={role: (*start[role], *(("send 1",) if role == late else ()), *told) for role in start},
+        packets=(
+            *hello,
+            *(f"{by} RST" for by in forged),
+            *((f"{late} PSH,ACK 1", f"{options.to} RST") if late else ()),
+        ),
+        resets=(*(Rst(by, "") for by in forged), *((Rst(options.to, reason),) if late else ())),
+        counters={"TcpEstabResets": 2, "TcpOutRsts": 1 if late else 0, "TcpExtTCPChallengeACK": 0},
+    )
+
+
+def doing(options: Injected) -> str:
+    whom = {"both": "both ends, each in the other's name"}.get(options.to) or (
+        f"the {options.to} in the {'server' if options.to == 'client' else 'client'}'s name"
+    )
+    number = {"exact": "the exact", "in-window": "an inexact", "out-of-window": "an impossible"}[options.number]
+    return f"Something in between sends a RST with {number} sequence number to {whom}."
+
+
+CAUSE = Cause(
+    name="injected",
+    family="middlebox",
+    summary="a forged RST from in between, in the other end's name",
+    doing=doing,
+    story=(
+        "A RST is believed by its sequence number alone. Exactly RCV.NXT ends the connection; any other number of the "
+        "receive window is answered with a challenge ACK, which a true sender would answer with an exact RST and a forger "
+        "never sees; beyond the window it is ignored (RFC 5961 section 3; tcp_validate_incoming()). Who merely guesses "
+        "fails, who reads along does not. The end in whose name it came sent nothing: its OutRsts stands still, and TTL "
+        "and IP ID are another machine's."
+    ),
+    options=Injected,
+    prepare=prepare,
+    script=script,
+    fault=fault,
+    promise=promise,
+    lookalikes=(
+        LookAlike("linger", "a real RST: RST,ACK with a window, the sender's own TTL, and its OutRsts moves"),
+        LookAlike("reject", "also nobody's OutRsts, but only in answer to a segment, and with the TTL of the firewall"),
+        LookAlike("load-balancer-idle", "a reset to both ends too, but after an idle time that is the same every time"),
+    ),
+    met=(
+        "national and campus filters that watch for names (TLS SNI, HTTP Host) and reset both ends at once",
+        "intrusion prevention and parental control in the path; Comcast's resets of BitTorrent uploads (2007)",
+        "tcpkill and tcp_killer-like tools on a router; ISP boxes that end idle or unwanted flows",
+    ),
+    remedy=(
+        "capture at both ends at once: a RST that one end received and the other never sent was made in between",
+        "compare the RST's TTL and IP ID with the same sender's other packets",
+        "encrypt what it decides by (ECH, a VPN), or carry the session over QUIC, where a reset is authenticated",
+    ),
+)
