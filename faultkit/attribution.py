@@ -145,6 +145,8 @@ def _captured(packet: Packet, event: Reset | None, transcript: Transcript) -> At
 def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
     """The reason and the clue that gives it away; "" where several fit or none."""
     if form(packet) == "stack" and "ACK" in packet.flags:
+        if transcript.counters.get("TcpExtEmbryonicRsts"):
+            return "INVALID_SYN", "TcpExtEmbryonicRsts"
         return "NO_SOCKET", "its answering a SYN"
     fitting = [
         name
@@ -156,6 +158,39 @@ def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
     if fitting or form(packet) == "active":
         return "", ""
     before = transcript.packets[: transcript.packets.index(packet)]
-    if any("FIN" in p.flags and (p.source, p.destination) == (packet.source, packet.destination) for p in before):
+    own = [
+        p for p in before if (p.source, p.destination) == (packet.source, packet.destination) and "RST" not in p.flags
+    ]
+    if own and "SYN" in own[-1].flags and not _acknowledged(own[-1], before):
+        return _of_handshake(packet, own[-1])
+    if any("FIN" in p.flags for p in own):
         return "TCP_TIMEWAIT_SOCKET", "its own FIN before it"
+    if _listens(packet, transcript):
+        return "TCP_FLAGS", "something listening on its port"
     return "NO_SOCKET", "there being no FIN before it"
+
+
+def _acknowledged(syn: Packet, packets: Sequence[Packet]) -> bool:
+    after = (syn.seq + 1) & 0xFFFFFFFF
+    return any("ACK" in p.flags and p.ack == after and p.source == syn.destination for p in packets)
+
+
+def _of_handshake(packet: Packet, syn: Packet) -> tuple[str, str]:
+    """An answer of an end whose SYN is not acknowledged yet: it takes its number from the acknowledgement that it refuses
+    (RFC 9293 section 3.10.7.3), and that should have been the one after the SYN."""
+    off = (packet.seq - syn.seq - 1) & 0xFFFFFFFF
+    if "ACK" not in syn.flags:
+        return "TCP_INVALID_ACK_SEQUENCE", "its own SYN before it, and a number that is not the next"
+    if off >= 0x80000000:
+        return "TCP_TOO_OLD_ACK", "its own SYN,ACK before it, and a number below"
+    if off:
+        return "TCP_ACK_UNSENT_DATA", "its own SYN,ACK before it, and a number beyond"
+    return "", ""
+
+
+def _listens(packet: Packet, transcript: Transcript) -> bool:
+    """Did a program of that end listen when the RST was sent? Ends that listen do so on the port that they serve."""
+    role = transcript.role(packet.source)
+    calls = [call for call in transcript.calls if call.role == role and call.ended_ns <= packet.time_ns]
+    closed = {call.socket for call in calls if call.name == "close"}
+    return any(call.name == "listen" and call.socket not in closed for call in calls)

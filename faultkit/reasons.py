@@ -25,7 +25,7 @@ class Reason:
 REASONS: dict[str, Reason] = {
     "NO_SOCKET": Reason("no socket knows that connection or listens on that port", "stack"),
     "TCP_INVALID_ACK_SEQUENCE": Reason("the segment acknowledges what cannot be in that state", "stack"),
-    "TCP_RFC7323_PAWS": Reason("the timestamp echo of a SYN,ACK is impossible", "stack"),
+    "TCP_RFC7323_PAWS": Reason("the timestamp echo of a SYN,ACK is impossible", "stack", "TcpExtPAWSActive"),
     "TCP_TOO_OLD_ACK": Reason("the acknowledgement is too old", "stack"),
     "TCP_ACK_UNSENT_DATA": Reason("data was acknowledged that was never sent", "stack"),
     "TCP_FLAGS": Reason("the flags make no sense for that state, such as an ACK to a listening socket", "stack"),
@@ -37,7 +37,9 @@ REASONS: dict[str, Reason] = {
         "a segment arrived for what is left of a closed connection (TIME-WAIT or FIN-WAIT-2)", "stack"
     ),
     "INVALID_SYN": Reason(
-        "a SYN arrived that does not fit the connection being made, or the accept queue is full", "stack"
+        "a SYN arrived that does not fit the connection being made, or the accept queue is full",
+        "stack",
+        "TcpExtEmbryonicRsts",
     ),
     "TCP_ABORT_ON_CLOSE": Reason("close() found received data that nobody had read", "active", "TcpExtTCPAbortOnClose"),
     "TCP_ABORT_ON_LINGER": Reason(

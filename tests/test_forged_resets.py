@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from faultkit.attribution import attribute
-from faultkit.transcript import Address, Packet, Reset, Transcript
+from faultkit.transcript import Address, Call, Packet, Reset, Transcript
 
 CLIENT, SERVER = Address("127.0.0.1", 40001), Address("127.0.0.1", 7654)
 
 
 def packet(at: int, source: Address, *flags: str, ttl: int = 64, ip_id: int = 0, window: int = 0) -> Packet:
     destination = CLIENT if source == SERVER else SERVER
-    return Packet(at, source, destination, flags, 1, 1, window, 0, (), ttl, ip_id, b"")
+    return Packet(at, source, destination, flags, 1, 2, window, 0, (), ttl, ip_id, b"")
 
 
 def event(at: int, source: Address, reason: str, destination: Address | None = None) -> Reset:
@@ -19,7 +19,8 @@ def event(at: int, source: Address, reason: str, destination: Address | None = N
 
 def seen(*packets: Packet, resets: tuple[Reset, ...] | None = (), out: int = 0, alone: bool = True) -> Transcript:
     transcript = Transcript(0, roles={CLIENT: "client", SERVER: "server"}, alone=alone)
-    transcript.packets = [packet(0, CLIENT, "SYN", window=100), packet(1, SERVER, "SYN", "ACK", window=100), *packets]
+    opening = [packet(0, CLIENT, "SYN", window=9), packet(1, SERVER, "SYN", "ACK", window=9)]
+    transcript.packets = [*opening, packet(2, CLIENT, "ACK", window=9), *packets]
     transcript.counters = {"TcpOutRsts": out} if out else {}
     if resets is None:
         transcript.absent["reasons"] = "not root"
@@ -67,3 +68,25 @@ def test_the_signs_are_said() -> None:
         "The server did not send it: its kernel has no event of sending it. Something in between did, in its name. "
         "Its TTL is 47, that of the same sender's other packets 64; its IP ID is 4660, and Linux answers with 0."
     )
+
+
+def handshake(own: tuple[str, ...], seq: int) -> Transcript:
+    """An end that has sent only these flags at number 100, and then a bare RST."""
+    transcript = seen(resets=None, out=1)
+    reset = Packet(20, CLIENT, SERVER, ("RST",), seq, 0, 0, 0, (), 64, 0, b"")
+    transcript.packets = [Packet(0, CLIENT, SERVER, own, 100, 0, 100, 0, (), 64, 0, b""), reset]
+    return transcript
+
+
+def test_in_a_handshake_the_number_tells_what_was_refused() -> None:
+    assert who(handshake(("SYN",), 7)) == [("client", "TCP_INVALID_ACK_SEQUENCE", True)]
+    assert who(handshake(("SYN", "ACK"), 7)) == [("client", "TCP_TOO_OLD_ACK", True)]
+    assert who(handshake(("SYN", "ACK"), 201)) == [("client", "TCP_ACK_UNSENT_DATA", True)]
+
+
+def test_a_listener_is_remembered() -> None:
+    told = seen(packet(5, SERVER, "PSH", "ACK"), REAL, resets=None, out=1)
+    told.calls = [Call("server", 1, "listen", "128", "ok", 0, 0)]
+    assert who(told) == [("server", "TCP_FLAGS", True)]
+    told.calls.append(Call("server", 1, "close", "", "ok", 3, 3))
+    assert who(told) == [("server", "NO_SOCKET", True)]
