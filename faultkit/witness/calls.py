@@ -36,6 +36,7 @@ _OPTIONS: dict[tuple[int, int], str] = {
     (socket.IPPROTO_IP, 21): "IP_MINTTL",
     (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS): "IPV6_UNICAST_HOPS",
     (socket.IPPROTO_IPV6, 73): "IPV6_MINHOPCOUNT",
+    (socket.IPPROTO_TCP, 19): "TCP_REPAIR",
 } | {
     (socket.IPPROTO_TCP, int(getattr(socket, name))): name
     for name in [
