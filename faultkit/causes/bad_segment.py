@@ -113,8 +113,6 @@ SEGMENTS: dict[str, Bad] = {
     "no-flags": Bad("ESTABLISHED", "data without a single flag", (), "ignored", counters={"TcpExtTCPChallengeACK": 0}),
 }
 
-VARIANTS = tuple({"segment": name} for name in SEGMENTS if name != "ack-to-listener")
-
 
 @dataclass(frozen=True)
 class BadSegment(Options):
@@ -316,6 +314,7 @@ CAUSE = Cause(
         "nothing at all. The bytes in such a segment reach nobody."
     ),
     options=BadSegment,
+    variants=tuple({"segment": name} for name in SEGMENTS),
     prepare=prepare,
     server=server,
     script=script,

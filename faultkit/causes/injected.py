@@ -15,21 +15,12 @@ from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.play import Play
 from faultkit.stage.forge import Forgery
 from faultkit.transcript import Address
-from faultkit.verdict import Promise, Rst
+from faultkit.verdict import FORGED, Promise, Rst
 from faultkit.witness.calls import Socket
 
 # How far the forged number is from RCV.NXT. The windows of loopback are about 64 KiB and never scaled beyond 6 MB
 # (net.ipv4.tcp_rmem), so 2^30 below is outside whatever the window is.
 OFFSETS = {"exact": 0, "in-window": 1, "out-of-window": -(1 << 30)}
-
-VARIANTS = (
-    {"to": "server"},
-    {"to": "both"},
-    {"number": "in-window"},
-    {"number": "in-window", "to": "both"},
-    {"number": "out-of-window"},
-    {"number": "out-of-window", "to": "server"},
-)
 
 
 @dataclass(frozen=True)
@@ -121,7 +112,7 @@ def promise(options: Injected, play: Play) -> Promise:
                 *(f"{by} RST" for by in forged),
                 *("client PSH,ACK 5", "server PSH,ACK 5", "client FIN,ACK", "server FIN,ACK"),
             ),
-            resets=tuple(Rst(by, "") for by in forged),
+            resets=tuple(Rst(by, FORGED) for by in forged),
             counters={"TcpExtTCPChallengeACK": len(forged) if options.number == "in-window" else 0},
         )
     told = ("recv ECONNRESET", "recv EOF")
@@ -135,7 +126,7 @@ def promise(options: Injected, play: Play) -> Promise:
             *(f"{by} RST" for by in forged),
             *((f"{late} PSH,ACK 1", f"{options.to} RST") if late else ()),
         ),
-        resets=(*(Rst(by, "") for by in forged), *((Rst(options.to, reason),) if late else ())),
+        resets=(*(Rst(by, FORGED) for by in forged), *((Rst(options.to, reason),) if late else ())),
         counters={"TcpEstabResets": 2, "TcpOutRsts": 1 if late else 0, "TcpExtTCPChallengeACK": 0},
     )
 
@@ -161,6 +152,15 @@ CAUSE = Cause(
         "and IP ID are another machine's."
     ),
     options=Injected,
+    variants=(
+        {},
+        {"to": "server"},
+        {"to": "both"},
+        {"number": "in-window"},
+        {"number": "in-window", "to": "both"},
+        {"number": "out-of-window"},
+        {"number": "out-of-window", "to": "server"},
+    ),
     prepare=prepare,
     script=script,
     fault=fault,
