@@ -37,6 +37,9 @@ _OPTIONS: dict[tuple[int, int], str] = {
     (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS): "IPV6_UNICAST_HOPS",
     (socket.IPPROTO_IPV6, 73): "IPV6_MINHOPCOUNT",
     (socket.IPPROTO_TCP, 19): "TCP_REPAIR",
+    (socket.IPPROTO_TCP, 20): "TCP_REPAIR_QUEUE",
+    (socket.IPPROTO_TCP, 21): "TCP_QUEUE_SEQ",
+    (socket.IPPROTO_TCP, 24): "TCP_TIMESTAMP",
 } | {
     (socket.IPPROTO_TCP, int(getattr(socket, name))): name
     for name in [
