@@ -84,8 +84,8 @@ async def server(play: Play) -> None:
     for _ in range(play.options.later):
         connection = await listener.accept()
         assert connection is not None
-        while (told := await connection.recv(65536)).data:
-            await connection.send(told.data)
+        told = await connection.recv(65536)
+        await connection.send(told.data)
         connection.close()
 
 
@@ -134,9 +134,10 @@ async def in_state(wanted: str, local: Address, remote: Address) -> None:
 
 
 async def served(client: Socket, server: Address) -> None:
-    """One connection, from connect() to close()."""
+    """One connection, from connect() to close(); the server closes first, so that no TIME-WAIT holds the client's port."""
     if (await client.connect(server)).outcome == "ok":
         await client.send(b"again")
+        await client.recv(65536)
         await client.recv(65536)
     client.close()
 
@@ -172,9 +173,9 @@ async def assassinate(play: Play, client: Address, server: Address) -> None:
 
 def promise(options: TimeWait, play: Play) -> Promise:
     first = ("connect ok", "send 5", "recv EOF")
-    ok = ("connect ok", "send 5", "recv 5", "close ok")
+    ok = ("connect ok", "send 5", "recv 5", "recv EOF", "close ok")
     opening = ("client SYN", "server SYN,ACK", "client PSH,ACK 5", "server FIN,ACK")
-    whole = (*opening[:3], "server PSH,ACK 5", "client FIN,ACK", "server FIN,ACK")
+    whole = (*opening[:3], "server PSH,ACK 5", "server FIN,ACK", "client FIN,ACK")
     counters: dict[str, int | AtLeast] = {}
     resets: tuple[Rst, ...] = (Rst("server", "TCP_TIMEWAIT_SOCKET"),)
     client: tuple[str, ...]
@@ -205,7 +206,7 @@ def promise(options: TimeWait, play: Play) -> Promise:
             counters |= {"TcpAttemptFails": 1, "TcpExtTCPAbortOnTimeout": 1}
     if resets:
         counters["TcpOutRsts"] = AtLeast(len(resets)) if options.rfc1337 else len(resets)
-    later = ("accept ok", "recv 5", "send 5", "recv EOF", "close ok") * options.later
+    later = ("accept ok", "recv 5", "send 5", "close ok") * options.later
     return Promise(
         calls={"client": client, "server": ("accept ok", "recv 5", "close ok", *later)},
         packets=wire,
