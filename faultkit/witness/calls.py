@@ -85,9 +85,9 @@ class Calls:
         self.adopted: list[Socket] = []
         self._numbers: Counter[str] = Counter()
 
-    def open_socket(self, role: str, family: int) -> Socket:
-        """A new TCP socket of that address family."""
-        return self.adopt(role, socket.socket(family, socket.SOCK_STREAM))
+    def open_socket(self, role: str, family: int, protocol: int = 0) -> Socket:
+        """A new stream socket of that address family: TCP, unless another protocol is asked for (IPPROTO_MPTCP)."""
+        return self.adopt(role, socket.socket(family, socket.SOCK_STREAM, protocol))
 
     def adopt(self, role: str, sock: socket.socket) -> Socket:
         """Record what is done with a socket that exists already."""
