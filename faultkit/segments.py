@@ -132,7 +132,10 @@ def form(packet: Packet) -> Literal["active", "stack"]:
     """
     if "RST" not in packet.flags:
         raise ValueError(f"form: {packet.source} sent [{', '.join(packet.flags)}], which is no RST")
-    return "active" if packet.window or packet.options else "stack"
+    told = [
+        name for name, _ in packet.options if name != "opt30"
+    ]  # MPTCP puts its own reason there (RFC 8684 section 3.6)
+    return "active" if packet.window or told else "stack"
 
 
 def _segment(number: int, packet: Packet, connections: dict[frozenset[Address], _Connection]) -> Segment:
