@@ -7,6 +7,8 @@
 #   other-port     a join at a port that was never announced    RST,ACK  MPTCP_RST_EPROHIBIT
 #   no-mapping     joined, then data whose options are gone     RST,ACK  MPTCP_RST_EMIDDLEBOX (subflow_check_data_avail())
 #   changed-data   joined, then data with a wrong checksum      RST,ACK  MPTCP_RST_EMIDDLEBOX (validate_data_csum())
+#   stripped       joined, then the ACK of the join without options  RST,ACK  MPTCP_RST_EUNSPEC, by the one who joins
+#                                                               (check_fully_established())
 # The second path is forged, with the keys that the handshake of the first shows to everybody on it.
 from __future__ import annotations
 
@@ -17,11 +19,15 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import trio
+
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Unable
 from faultkit.play import Play
+from faultkit.stage.addresses import ip
 from faultkit.stage.forge import Forgery
+from faultkit.stage.namespace import Namespace
 from faultkit.transcript import Address, Packet
 from faultkit.verdict import Promise, Rst
 from faultkit.witness.calls import Socket
@@ -30,6 +36,7 @@ IPPROTO_MPTCP = 262  # linux/in.h; Python names it only where its own headers di
 # Subtypes of TCP option 30 (RFC 8684 section 8.2), in the upper half of a byte.
 MP_CAPABLE, MP_JOIN, DSS = 0x00, 0x10, 0x20
 ISN, NONCE = 1000, b"\1\2\3\4"  # of the forged path; arbitrary
+SECOND = {int(socket.AF_INET): "127.0.0.2", int(socket.AF_INET6): "::2"}  # another address of the loopback
 SENT = b"again"
 
 
@@ -42,6 +49,7 @@ class Refusal:
     joined: bool  # the subflow was there before it was reset
     answer: str  # the flags of the reset
     counters: Mapping[str, int] = field(default_factory=dict)
+    by: str = "server"
 
 
 PATHS: dict[str, Refusal] = {
@@ -83,6 +91,14 @@ PATHS: dict[str, Refusal] = {
         "RST,ACK",
         {"MPTcpExtDataCsumErr": 1, "MPTcpExtMPFailTx": 1, "MPTcpExtMPRstTx": 1},
     ),
+    "stripped": Refusal(
+        "has joined, and a middlebox strips the options of the answer",
+        "MPTCP_RST_EUNSPEC",
+        True,
+        "RST,ACK",
+        {"MPTcpExtMPJoinSynAckRx": 1, "MPTcpExtMPRstTx": 1},
+        by="path",
+    ),
 }
 
 
@@ -108,7 +124,22 @@ async def server(play: Play) -> None:
     listener = play.listen(protocol=IPPROTO_MPTCP)
     connection = await listener.accept()
     assert connection is not None
+    if play.options.path == "stripped":
+        # No kernel is to answer the join: a deaf listener takes the place of the one that would.
+        address = listener.address
+        listener.close()
+        listen_deaf(play, "server", address)
+    play.cue("accepted").set()
     await fault(connection, play)
+
+
+def listen_deaf(play: Play, role: str, address: Address) -> None:
+    """Let nobody answer at that address, not even with a RST."""
+    deaf = play.socket(role)
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    deaf.bind(address)
+    sockets.black_hole(deaf)
+    deaf.listen()
 
 
 async def fault(connection: Socket, play: Play) -> None:
@@ -121,9 +152,22 @@ async def fault(connection: Socket, play: Play) -> None:
 async def script(play: Play) -> None:
     client = play.socket("client", protocol=IPPROTO_MPTCP)
     address = await play.serving()
+    if play.options.path == "stripped":
+        # Both ends are in one namespace, so the server's kernel would join towards the client's port just the same.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.bind(Address(address.host, 0))
+        listen_deaf(play, "client", client.address)
     await client.connect(address)
+    await play.cue("accepted").wait()
     await echoed(client)
-    await second_path(play, client.address, address)
+    if play.options.path == "stripped":
+        try:
+            await stripped(play, client.address, address)
+        finally:
+            with trio.CancelScope(shield=True):
+                await ip(own(play), "mptcp endpoint flush")
+    else:
+        await second_path(play, client.address, address)
     await echoed(client)
     client.shutdown(socket.SHUT_WR)
     await client.recv(65536)
@@ -148,9 +192,7 @@ async def second_path(play: Play, first: Address, server: Address) -> None:
         other.bind(Address(server.host, 0))
         other.listen()
         target = other.address
-    # Both keys cross in the open: the server's in its SYN,ACK, the client's in its first ACK (RFC 8684 section 3.1).
-    theirs = mptcp(await tap.hear(lambda p: p.source == server and "SYN" in p.flags))[0][2:10]
-    mine = mptcp(await tap.hear(lambda p: p.source == first and "SYN" not in p.flags))[0][2:10]
+    mine, theirs = await keys(play, first, server)
     token = bytes(4) if wanted == "unknown-token" else hashlib.sha256(theirs).digest()[:4]
 
     def forge(what: str, flags: tuple[str, ...], seq: int, ack: int, options: bytes, payload: bytes = b"") -> int:
@@ -181,6 +223,45 @@ async def second_path(play: Play, first: Address, server: Address) -> None:
     await tap.hear(lambda p: from_server(p) and "RST" in p.flags, since=passed)
 
 
+async def keys(play: Play, client: Address, server: Address) -> tuple[bytes, bytes]:
+    """Both cross in the open: the server's in its SYN,ACK, the client's in its first ACK (RFC 8684 section 3.1)."""
+    tap = play.tap()
+    theirs = mptcp(await tap.hear(lambda p: p.source == server and "SYN" in p.flags))[0][2:10]
+    mine = mptcp(await tap.hear(lambda p: p.source == client and "SYN" not in p.flags))[0][2:10]
+    return mine, theirs
+
+
+def own(play: Play) -> Namespace:
+    assert play.stage.namespace is not None, "prepare() has refused every other stage"
+    return play.stage.namespace
+
+
+async def stripped(play: Play, first: Address, server: Address) -> None:
+    """Answer the join of the client's kernel in the server's name, and let the options of the last ACK get lost."""
+    tap, second = play.tap(), SECOND[play.stage.family]
+    if play.stage.family == socket.AF_INET6:
+        await ip(own(play), f"-6 addr replace {second}/128 dev lo nodad")
+    await ip(own(play), f"mptcp endpoint add {second} subflow")
+    play.step("client", f"its kernel may join from {second}")
+    mine, theirs = await keys(play, first, server)
+    syn = await tap.hear(lambda p: p.destination == server and p.source != first and p.flags == ("SYN",))
+    path = syn.source
+    play.transcript.roles[path] = "path"
+    proof = hmac.digest(theirs + mine, NONCE + mptcp(syn)[0][-4:], "sha256")[:8]
+    passed = len(tap.listen())
+    play.forge(
+        Forgery(
+            server, path, ("SYN", "ACK"), ISN, syn.seq + 1, options=(("opt30", bytes((MP_JOIN, 0)) + proof + NONCE),)
+        ),
+        "the server's answer to the join",
+    )
+    await tap.hear(lambda p: p.source == path and p.flags == ("ACK",), since=passed)
+    play.forge(
+        Forgery(server, path, ("ACK",), ISN + 1, syn.seq + 1), "the server's last ACK of the join, without options"
+    )
+    await tap.hear(lambda p: p.source == path and "RST" in p.flags, since=passed)
+
+
 def mptcp(packet: Packet) -> list[bytes]:
     """The bodies of the packet's MPTCP options, from its frame: Ethernet, IP, TCP."""
     start = 14 + ((packet.frame[14] & 0x0F) * 4 if ":" not in packet.source.host else 40)
@@ -199,17 +280,23 @@ def promise(options: Mptcp, play: Play) -> Promise:
     echo = ("client PSH,ACK 5", "server PSH,ACK 5")
     join = ("path SYN",) if refusal.answer == "RST,ACK" and not refusal.joined else ("path SYN", "server SYN,ACK")
     # The path's deaf socket lets its SYN,ACK be sent again where a run is slow; that is nothing new.
-    data = ("path PSH,ACK 5",) if refusal.joined else ()
+    data = ("path PSH,ACK 5",) if refusal.joined and refusal.by == "server" else ()
     return Promise(
         calls={
             "client": ("connect ok", *("send 5", "recv 5") * 2, "shutdown ok", "recv EOF", "close ok"),
-            "server": ("accept ok", *("recv 5", "send 5") * 2, "recv EOF", "close ok"),
+            "server": (
+                "accept ok",
+                *(("close ok",) if options.path == "stripped" else ()),
+                *("recv 5", "send 5") * 2,
+                "recv EOF",
+                "close ok",
+            ),
         },
         packets=(
-            *("client SYN", "server SYN,ACK", *echo, *join, *data, f"server {refusal.answer}", *echo),
+            *("client SYN", "server SYN,ACK", *echo, *join, *data, f"{refusal.by} {refusal.answer}", *echo),
             *("client FIN,ACK *", "server FIN,ACK *", "client FIN,ACK *"),
         ),
-        resets=(Rst("server", refusal.reason),),
+        resets=(Rst(refusal.by, refusal.reason),),
         counters={**refusal.counters, "TcpOutRsts": 1, **({"TcpEstabResets": 1} if refusal.joined else {})},
     )
 
