@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from faultkit.reasons import REASONS
-from faultkit.segments import form
+from faultkit.segments import form, mptcp_options
 from faultkit.transcript import Packet, Reset, Transcript
 
 
@@ -144,6 +144,8 @@ def _captured(packet: Packet, event: Reset | None, transcript: Transcript) -> At
 
 def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
     """The reason and the clue that gives it away; "" where several fit or none."""
+    if any(name == "opt30" for name, _ in packet.options):
+        return _of_mptcp(packet)
     if form(packet) == "stack" and "ACK" in packet.flags:
         if transcript.counters.get("TcpExtEmbryonicRsts"):
             return "INVALID_SYN", "TcpExtEmbryonicRsts"
@@ -168,6 +170,16 @@ def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
     if _listens(packet, transcript):
         return "TCP_FLAGS", "something listening on its port"
     return "NO_SOCKET", "there being no FIN before it"
+
+
+def _of_mptcp(packet: Packet) -> tuple[str, str]:
+    """MPTCP says why in the RST itself: option MP_TCPRST, subtype 8, whose second byte is the reason (RFC 8684 section 3.6).
+
+    include/net/rstreason.h lists them in that order, from MPTCP_RST_EUNSPEC on.
+    """
+    names = [name for name in REASONS if name.startswith("MPTCP_")]
+    codes = [body[1] for body in mptcp_options(packet) if body[0] >> 4 == 8 and body[1] < len(names)]
+    return (names[codes[0]], "its own MP_TCPRST option") if codes else ("", "")
 
 
 def _acknowledged(syn: Packet, packets: Sequence[Packet]) -> bool:

@@ -138,6 +138,19 @@ def form(packet: Packet) -> Literal["active", "stack"]:
     return "active" if packet.window or told else "stack"
 
 
+def mptcp_options(packet: Packet) -> list[bytes]:
+    """The bodies of the packet's MPTCP options (RFC 8684 section 3), from its frame: Ethernet, IP, TCP."""
+    start = 14 + (40 if ":" in packet.source.host else (packet.frame[14] & 0x0F) * 4)
+    options = packet.frame[start + 20 : start + (packet.frame[start + 12] >> 4) * 4]
+    found = []
+    while options and options[0]:
+        size = 1 if options[0] == 1 else options[1]
+        if options[0] == 30:
+            found.append(options[2:size])
+        options = options[size:]
+    return found
+
+
 def _segment(number: int, packet: Packet, connections: dict[frozenset[Address], _Connection]) -> Segment:
     connection, reused = _connection(packet, connections)
     forward, back = connection.flows[packet.source], connection.flows[packet.destination]

@@ -90,3 +90,13 @@ def test_a_listener_is_remembered() -> None:
     assert who(told) == [("server", "TCP_FLAGS", True)]
     told.calls.append(Call("server", 1, "close", "", "ok", 3, 3))
     assert who(told) == [("server", "NO_SOCKET", True)]
+
+
+def test_mptcp_says_why_in_the_reset_itself() -> None:
+    """Ethernet, IPv4, TCP with NOP, NOP and MP_TCPRST (RFC 8684 section 3.6): kind 30, length 4, subtype 8, reason 3."""
+    frame = (
+        bytes(14) + b"\x45" + bytes(19) + bytes(12) + b"\x70" + bytes(7) + b"\1\1" + bytes((30, 4, 0x80, 3)) + b"\0\0"
+    )
+    told = seen(resets=None, out=1)
+    told.packets.append(Packet(20, SERVER, CLIENT, ("RST", "ACK"), 0, 2, 0, 0, (("opt30", None),), 64, 0, frame))
+    assert who(told) == [("server", "MPTCP_RST_EPROHIBIT", True)]
