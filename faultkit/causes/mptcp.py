@@ -25,6 +25,7 @@ from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Unable
 from faultkit.play import Play
+from faultkit.segments import mptcp_options
 from faultkit.stage.addresses import ip
 from faultkit.stage.forge import Forgery
 from faultkit.stage.namespace import Namespace
@@ -210,7 +211,7 @@ async def second_path(play: Play, first: Address, server: Address) -> None:
     answer = await tap.hear(from_server, since=passed)
     if "RST" in answer.flags:
         return
-    proof = hmac.digest(mine + theirs, NONCE + mptcp(answer)[0][-4:], "sha256")[:20]
+    proof = hmac.digest(mine + theirs, NONCE + mptcp_options(answer)[0][-4:], "sha256")[:20]
     proof = {"wrong-proof": bytes(20), "no-proof": b""}.get(wanted, proof)
     passed = forge("last ACK", ("ACK",), ISN + 1, answer.seq + 1, bytes((MP_JOIN, 0)) + proof if proof else b"")
     if "RST" in (await tap.hear(from_server, since=passed)).flags:
@@ -226,8 +227,8 @@ async def second_path(play: Play, first: Address, server: Address) -> None:
 async def keys(play: Play, client: Address, server: Address) -> tuple[bytes, bytes]:
     """Both cross in the open: the server's in its SYN,ACK, the client's in its first ACK (RFC 8684 section 3.1)."""
     tap = play.tap()
-    theirs = mptcp(await tap.hear(lambda p: p.source == server and "SYN" in p.flags))[0][2:10]
-    mine = mptcp(await tap.hear(lambda p: p.source == client and "SYN" not in p.flags))[0][2:10]
+    theirs = mptcp_options(await tap.hear(lambda p: p.source == server and "SYN" in p.flags))[0][2:10]
+    mine = mptcp_options(await tap.hear(lambda p: p.source == client and "SYN" not in p.flags))[0][2:10]
     return mine, theirs
 
 
@@ -239,15 +240,15 @@ def own(play: Play) -> Namespace:
 async def stripped(play: Play, first: Address, server: Address) -> None:
     """Answer the join of the client's kernel in the server's name, and let the options of the last ACK get lost."""
     tap, second = play.tap(), SECOND[play.stage.family]
+    play.step("client", f"its kernel may join from {second}")
     if play.stage.family == socket.AF_INET6:
         await ip(own(play), f"-6 addr replace {second}/128 dev lo nodad")
     await ip(own(play), f"mptcp endpoint add {second} subflow")
-    play.step("client", f"its kernel may join from {second}")
     mine, theirs = await keys(play, first, server)
     syn = await tap.hear(lambda p: p.destination == server and p.source != first and p.flags == ("SYN",))
     path = syn.source
     play.transcript.roles[path] = "path"
-    proof = hmac.digest(theirs + mine, NONCE + mptcp(syn)[0][-4:], "sha256")[:8]
+    proof = hmac.digest(theirs + mine, NONCE + mptcp_options(syn)[0][-4:], "sha256")[:8]
     passed = len(tap.listen())
     play.forge(
         Forgery(
@@ -260,19 +261,6 @@ async def stripped(play: Play, first: Address, server: Address) -> None:
         Forgery(server, path, ("ACK",), ISN + 1, syn.seq + 1), "the server's last ACK of the join, without options"
     )
     await tap.hear(lambda p: p.source == path and "RST" in p.flags, since=passed)
-
-
-def mptcp(packet: Packet) -> list[bytes]:
-    """The bodies of the packet's MPTCP options, from its frame: Ethernet, IP, TCP."""
-    start = 14 + ((packet.frame[14] & 0x0F) * 4 if ":" not in packet.source.host else 40)
-    options = packet.frame[start + 20 : start + (packet.frame[start + 12] >> 4) * 4]
-    found = []
-    while options and options[0]:
-        size = 1 if options[0] == 1 else options[1]
-        if options[0] == 30:
-            found.append(options[2:size])
-        options = options[size:]
-    return found
 
 
 def promise(options: Mptcp, play: Play) -> Promise:
