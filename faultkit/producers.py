@@ -168,7 +168,8 @@ def _show(
     console.print(f"Why a kernel sends a RST: {source}.", style="bold", markup=False, soft_wrap=True)
     for reason, number in numbers.items():
         proof, meaning = proofs.get(reason), REASONS[reason].meaning if reason in REASONS else ""
-        sign = "" if proof is None else "[bold green]✔ [/]" if proof.by else "[bold red]✘ [/]"
+        blank = "  " if proofs else ""
+        sign = blank if proof is None else "[bold green]✔ [/]" if proof.by else "[bold red]✘ [/]"
         console.print(f"\n{sign}{number:>2} [cyan]{reason}[/]")
         lines = [meaning] if meaning else []
         if reason not in promised:
