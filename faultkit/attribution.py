@@ -91,7 +91,10 @@ def _forged(packet: Packet, strange: str, proof: str, transcript: Transcript) ->
     name = transcript.role(packet.source)
     signs = f" {strange[0].upper()}{strange[1:]}." if strange else ""
     return Attribution(
-        "middlebox", "", True, f"The {name} did not send it: {proof}. Something in between did, in its name.{signs}"
+        "middlebox",
+        "",
+        True,
+        f"The {name} did not send it: {proof}. A middlebox or a firewall made it, in its name.{signs}",
     )
 
 

@@ -65,7 +65,7 @@ def test_a_counter_that_others_move_too_proves_nothing() -> None:
 def test_the_signs_are_said() -> None:
     (one,) = attribute(seen(FORGED, resets=()))
     assert one.sentences == (
-        "The server did not send it: its kernel has no event of sending it. Something in between did, in its name. "
+        "The server did not send it: its kernel has no event of sending it. A middlebox or a firewall made it, in its name. "
         "Its TTL is 47, that of the same sender's other packets 64; its IP ID is 4660, and Linux answers with 0."
     )
 
