@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from faultkit.reasons import REASONS
-from faultkit.segments import form
+from faultkit.segments import form, mptcp_options
 from faultkit.transcript import Packet, Reset, Transcript
 
 
@@ -101,7 +101,10 @@ def _forged(packet: Packet, strange: str, proof: str, transcript: Transcript) ->
     name = transcript.role(packet.source)
     signs = f" {strange[0].upper()}{strange[1:]}." if strange else ""
     return Attribution(
-        "middlebox", "", True, f"The {name} did not send it: {proof}. Something in between did, in its name.{signs}"
+        "middlebox",
+        "",
+        True,
+        f"The {name} did not send it: {proof}. A middlebox or a firewall made it, in its name.{signs}",
     )
 
 
@@ -164,6 +167,8 @@ def _listens(packet: Packet, transcript: Transcript) -> bool:
 
 def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
     """The reason and the clue that gives it away; "" where several fit or none."""
+    if any(name == "opt30" for name, _ in packet.options):
+        return _of_mptcp(packet)
     if form(packet) == "stack" and "ACK" in packet.flags:
         if transcript.counters.get("TcpExtEmbryonicRsts"):
             return "INVALID_SYN", "TcpExtEmbryonicRsts"
@@ -190,6 +195,16 @@ def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
             return "INVALID_SYN", "TcpExtEmbryonicRsts and its listening on that port"
         return "TCP_FLAGS", "its listening on that port, and there being no FIN before it"
     return "NO_SOCKET", "there being no FIN before it"
+
+
+def _of_mptcp(packet: Packet) -> tuple[str, str]:
+    """MPTCP says why in the RST itself: option MP_TCPRST, subtype 8, whose second byte is the reason (RFC 8684 section 3.6).
+
+    include/net/rstreason.h lists them in that order, from MPTCP_RST_EUNSPEC on.
+    """
+    names = [name for name in REASONS if name.startswith("MPTCP_")]
+    codes = [body[1] for body in mptcp_options(packet) if body[0] >> 4 == 8 and body[1] < len(names)]
+    return (names[codes[0]], "its own MP_TCPRST option") if codes else ("", "")
 
 
 def _acknowledged(syn: Packet, packets: Sequence[Packet]) -> bool:

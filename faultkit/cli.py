@@ -233,6 +233,21 @@ def tour(as_json: bool, ipv6: bool, on: Any, quiet: bool) -> int:
     return travel.play(as_json=as_json, ipv6=ipv6, on=on, quiet=quiet)
 
 
+@faultkit.command(short_help="the kernel's reset reasons, and which cause produces each")
+@click.option(
+    "--check", is_flag=True, help="play a producer of each under the trace, as root, and see the kernel say it"
+)
+@click.option("--json", "as_json", is_flag=True, help="for machines")
+def reasons(check: bool, as_json: bool) -> int:
+    """The reset reasons of the running kernel (enum sk_rst_reason), and the causes that promise each.
+
+    A reason that no cause produces is listed with why. With --check each is proven live, which takes real root.
+    """
+    from faultkit import producers
+
+    return producers.show(check=check, as_json=as_json)
+
+
 def _say(sentence: str) -> None:
     with contextlib.suppress(OSError):  # nobody may be there to read it, and the exit status says it too
         print(f"faultkit: {sentence}", file=sys.stderr)

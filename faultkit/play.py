@@ -56,9 +56,9 @@ class Play:
         self._tap: Tap | None = None
         self._forger: Forger | None = None
 
-    def socket(self, role: str) -> Socket:
-        """A new recorded TCP socket, not yet bound or connected."""
-        return self.calls.open_socket(role, self.stage.family)
+    def socket(self, role: str, *, protocol: int = 0) -> Socket:
+        """A new recorded TCP (or IPPROTO_MPTCP) socket, not yet bound or connected."""
+        return self.calls.open_socket(role, self.stage.family, protocol)
 
     def hold(self, port: int = 0) -> Socket:
         """A server's socket bound to `port` (0: a free one) on the stage's loopback, not listening."""
@@ -67,9 +67,9 @@ class Play:
         self.announce(sock.address)
         return sock
 
-    def listen(self, port: int = 0, backlog: int = 128, role: str = "server") -> Socket:
+    def listen(self, port: int = 0, backlog: int = 128, *, role: str = "server", protocol: int = 0) -> Socket:
         """A socket listening on `port` (0: a free one) on the stage's loopback, for clients to connect to."""
-        sock = self.socket(role)
+        sock = self.socket(role, protocol=protocol)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._bind(sock, port)
         sock.listen(backlog)

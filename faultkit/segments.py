@@ -132,7 +132,23 @@ def form(packet: Packet) -> Literal["active", "stack"]:
     """
     if "RST" not in packet.flags:
         raise ValueError(f"form: {packet.source} sent [{', '.join(packet.flags)}], which is no RST")
-    return "active" if packet.window or packet.options else "stack"
+    told = [
+        name for name, _ in packet.options if name != "opt30"
+    ]  # MPTCP puts its own reason there (RFC 8684 section 3.6)
+    return "active" if packet.window or told else "stack"
+
+
+def mptcp_options(packet: Packet) -> list[bytes]:
+    """The bodies of the packet's MPTCP options (RFC 8684 section 3), from its frame: Ethernet, IP, TCP."""
+    start = 14 + (40 if ":" in packet.source.host else (packet.frame[14] & 0x0F) * 4)
+    options = packet.frame[start + 20 : start + (packet.frame[start + 12] >> 4) * 4]
+    found = []
+    while options and options[0]:
+        size = 1 if options[0] == 1 else options[1]
+        if options[0] == 30:
+            found.append(options[2:size])
+        options = options[size:]
+    return found
 
 
 def _segment(number: int, packet: Packet, connections: dict[frozenset[Address], _Connection]) -> Segment:

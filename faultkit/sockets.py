@@ -1,7 +1,7 @@
 """The verbs: what can be done to one real TCP socket so that its connection dies in a known way.
 
 Each works on any `socket.socket`, on a trio socket, and on the recorded sockets of a run; none of them waits, and none
-but `vanish` needs a privilege. An `OSError` of the kernel comes out as it is.
+but those that use TCP_REPAIR needs a privilege. An `OSError` of the kernel comes out as it is.
 """
 
 from __future__ import annotations
@@ -21,6 +21,11 @@ IPV6_RECVERR = 25
 TCP_USER_TIMEOUT = 18
 TCP_REPAIR = 19
 SO_MEMINFO = 55  # asm-generic/socket.h
+TCP_REPAIR_QUEUE = 20
+TCP_QUEUE_SEQ = 21
+TCP_TIMESTAMP = 24
+TCP_SEND_QUEUE = 2  # for TCP_REPAIR_QUEUE
+TCP_REPAIR_OFF_NO_WP = -1  # out of repair without a window probe
 
 DEAF = 255  # no packet that reaches us over loopback carries it (TTL 64), and no router can raise a TTL
 
@@ -76,6 +81,26 @@ def disconnect(sock: Descriptor) -> None:
     if libc.connect(sock.fileno(), nowhere, len(nowhere)):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def first_seq(sock: Socket, number: int) -> None:
+    """Choose the initial sequence number of a socket that is not connected yet (tcp_v4_connect() makes one where none is).
+
+    Needs CAP_NET_ADMIN in the network namespace: PermissionError without.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE)
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_QUEUE_SEQ, struct.pack("=I", number & 0xFFFFFFFF))
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP)
+
+
+def clock_ahead(sock: Socket, *, seconds: float) -> None:
+    """Let a connected socket's timestamps (RFC 7323) run that far ahead of what its host would send. Needs CAP_NET_ADMIN."""
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    now = struct.unpack("=I", sock.getsockopt(socket.IPPROTO_TCP, TCP_TIMESTAMP, 4))[0]
+    ahead = struct.pack("=I", (now + round(seconds * 1000)) & 0xFFFFFFFF)
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_TIMESTAMP, ahead)
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP)
 
 
 def black_hole(sock: Socket) -> None:

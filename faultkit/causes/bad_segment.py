@@ -302,7 +302,7 @@ def promise(options: BadSegment, play: Play) -> Promise:
 CAUSE = Cause(
     name="bad-segment",
     family="protocol",
-    summary="a segment that TCP must refuse: reset, challenged or ignored",
+    summary="a segment TCP must refuse: reset, challenged or ignored",
     doing=lambda options: (
         f"An end in {options.bad.state} gets {options.bad.what}: {options.bad.fate}, and no harm done."
     ),

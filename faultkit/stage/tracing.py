@@ -124,15 +124,11 @@ class Instance:
         os.waitpid(self._guardian, 0)
 
 
-def start(namespace: Namespace | None) -> Instance:
-    """Begin to make a trace instance, or raise `Unable` with what is missing. Must be called before threads start.
+def ready(namespace: Namespace | None) -> str:
+    """Make tracefs readable, or raise `Unable` with what is missing. Gives the format of the tracepoint tcp_send_reset.
 
     tracefs that is not mounted is mounted in our own mount namespace only (so never with --on host).
     """
-    if threading.active_count() > 1:
-        raise Unable(
-            "the trace instance must be made before threads start and this process has some: run it in a child"
-        )
     if os.geteuid() != 0 or (namespace and namespace.user):
         raise Unable("tracefs is readable by root alone: run as root (sudo) to see the kernel's reset reasons")
     try:
@@ -143,8 +139,19 @@ def start(namespace: Namespace | None) -> Instance:
                 )
             _mount(None, b"/", None, _MS_REC | _MS_PRIVATE)
             _mount(b"tracefs", os.fsencode(_MOUNTED), b"tracefs", 0)
-        if "reason" not in (_MOUNTED / "events/tcp" / EVENTS[0] / "format").read_text():
-            raise Unable("this kernel's tcp:tcp_send_reset gives no reason: Linux 6.10 or later does")
+        told = (_MOUNTED / "events/tcp" / EVENTS[0] / "format").read_text()
     except OSError as error:
         raise Unable(f"tracefs cannot be used here ({error}): the kernel's reset reasons stay unseen") from error
+    if "reason" not in told:
+        raise Unable("this kernel's tcp:tcp_send_reset gives no reason: Linux 6.10 or later does")
+    return told
+
+
+def start(namespace: Namespace | None) -> Instance:
+    """Begin to make a trace instance, or raise `Unable` with what is missing. Must be called before threads start."""
+    if threading.active_count() > 1:
+        raise Unable(
+            "the trace instance must be made before threads start and this process has some: run it in a child"
+        )
+    ready(namespace)
     return Instance(_MOUNTED / "instances" / f"faultkit-{os.getpid()}")

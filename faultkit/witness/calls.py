@@ -40,6 +40,9 @@ _OPTIONS: dict[tuple[int, int], str] = {
     (socket.IPPROTO_IPV6, 25): "IPV6_RECVERR",
     (socket.IPPROTO_IPV6, 73): "IPV6_MINHOPCOUNT",
     (socket.IPPROTO_TCP, 19): "TCP_REPAIR",
+    (socket.IPPROTO_TCP, 20): "TCP_REPAIR_QUEUE",
+    (socket.IPPROTO_TCP, 21): "TCP_QUEUE_SEQ",
+    (socket.IPPROTO_TCP, 24): "TCP_TIMESTAMP",
 } | {
     (socket.IPPROTO_TCP, int(getattr(socket, name))): name
     for name in [
@@ -85,9 +88,9 @@ class Calls:
         self.adopted: list[Socket] = []
         self.numbers: Counter[str] = Counter()  # how many sockets each role has had
 
-    def open_socket(self, role: str, family: int) -> Socket:
-        """A new TCP socket of that address family."""
-        return self.adopt(role, socket.socket(family, socket.SOCK_STREAM))
+    def open_socket(self, role: str, family: int, protocol: int = 0) -> Socket:
+        """A new stream socket of that address family: TCP, unless another protocol is asked for (IPPROTO_MPTCP)."""
+        return self.adopt(role, socket.socket(family, socket.SOCK_STREAM, protocol))
 
     def adopt(self, role: str, sock: socket.socket) -> Socket:
         """Record what is done with a socket that exists already."""

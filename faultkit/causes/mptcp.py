@@ -1,0 +1,322 @@
+# Multipath TCP (RFC 8684) adds further subflows to a connection, each a TCP connection of its own with its own resets. A
+# subflow that does not fit is reset with a reason in an MP_TCPRST option (section 3.6), and the connection lives on over
+# the others: no program sees anything. Measured on Linux 6.18:
+#   unknown-token  a join for a connection that is not here     RST,ACK  MPTCP_RST_EMPTCP     (subflow_check_req())
+#   wrong-proof    its last ACK with a wrong HMAC               RST      MPTCP_RST_EMPTCP     (subflow_syn_recv_sock())
+#   no-proof       its last ACK without MPTCP options           RST      MPTCP_RST_EMPTCP
+#   other-port     a join at a port that was never announced    RST,ACK  MPTCP_RST_EPROHIBIT
+#   no-mapping     joined, then data whose options are gone     RST,ACK  MPTCP_RST_EMIDDLEBOX (subflow_check_data_avail())
+#   changed-data   joined, then data with a wrong checksum      RST,ACK  MPTCP_RST_EMIDDLEBOX (validate_data_csum())
+#   stripped       joined, then the ACK of the join without options  RST,ACK  MPTCP_RST_EUNSPEC, by the one who joins
+#                                                               (check_fully_established())
+# The second path is forged, with the keys that the handshake of the first shows to everybody on it.
+from __future__ import annotations
+
+import hashlib
+import hmac
+import socket
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import trio
+
+from faultkit import sockets
+from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.errors import Unable
+from faultkit.play import Play
+from faultkit.segments import mptcp_options
+from faultkit.stage.addresses import ip
+from faultkit.stage.forge import Forgery
+from faultkit.stage.namespace import Namespace
+from faultkit.transcript import Address, Packet
+from faultkit.verdict import Promise, Rst
+from faultkit.witness.calls import Socket
+
+IPPROTO_MPTCP = 262  # linux/in.h; Python names it only where its own headers did
+# Subtypes of TCP option 30 (RFC 8684 section 8.2), in the upper half of a byte.
+MP_CAPABLE, MP_JOIN, DSS = 0x00, 0x10, 0x20
+ISN, NONCE = 1000, b"\1\2\3\4"  # of the forged path; arbitrary
+SECOND = {int(socket.AF_INET): "127.0.0.2", int(socket.AF_INET6): "::2"}  # another address of the loopback
+SENT = b"again"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One way in which a second path is refused."""
+
+    what: str
+    reason: str
+    joined: bool  # the subflow was there before it was reset
+    answer: str  # the flags of the reset
+    counters: Mapping[str, int] = field(default_factory=dict)
+    by: str = "server"
+
+
+PATHS: dict[str, Refusal] = {
+    "unknown-token": Refusal(
+        "asks to join a connection that is not here",
+        "MPTCP_RST_EMPTCP",
+        False,
+        "RST,ACK",
+        {"MPTcpExtMPJoinNoTokenFound": 1},
+    ),
+    "wrong-proof": Refusal(
+        "joins without knowing the keys",
+        "MPTCP_RST_EMPTCP",
+        False,
+        "RST",
+        {"MPTcpExtMPJoinAckHMacFailure": 1, "TcpAttemptFails": 1},
+    ),
+    "no-proof": Refusal(
+        "loses its MPTCP options in the middle of the join", "MPTCP_RST_EMPTCP", False, "RST", {"TcpAttemptFails": 1}
+    ),
+    "other-port": Refusal(
+        "joins at a port that was never announced",
+        "MPTCP_RST_EPROHIBIT",
+        False,
+        "RST,ACK",
+        {"MPTcpExtMismatchPortSynRx": 1},
+    ),
+    "no-mapping": Refusal(
+        "has joined, and a middlebox strips the options of its data",
+        "MPTCP_RST_EMIDDLEBOX",
+        True,
+        "RST,ACK",
+        {"MPTcpExtMPRstTx": 1},
+    ),
+    "changed-data": Refusal(
+        "has joined, and a middlebox changes its data",
+        "MPTCP_RST_EMIDDLEBOX",
+        True,
+        "RST,ACK",
+        {"MPTcpExtDataCsumErr": 1, "MPTcpExtMPFailTx": 1, "MPTcpExtMPRstTx": 1},
+    ),
+    "stripped": Refusal(
+        "has joined, and a middlebox strips the options of the answer",
+        "MPTCP_RST_EUNSPEC",
+        True,
+        "RST,ACK",
+        {"MPTcpExtMPJoinSynAckRx": 1, "MPTcpExtMPRstTx": 1},
+        by="path",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Mptcp(Options):
+    path: str = option("wrong-proof", "what the second path does", choices=tuple(PATHS))
+
+    @property
+    def refusal(self) -> Refusal:
+        return PATHS[self.path]
+
+
+async def prepare(play: Play) -> None:
+    play.tap()
+    try:
+        play.sysctl("mptcp.enabled", 1)
+    except Unable as error:
+        raise Unable(f"mptcp: this kernel offers no MPTCP ({error}): it takes one with CONFIG_MPTCP=y") from error
+    play.sysctl("mptcp.checksum_enabled", int(play.options.path == "changed-data"))
+
+
+async def server(play: Play) -> None:
+    listener = play.listen(protocol=IPPROTO_MPTCP)
+    connection = await listener.accept()
+    assert connection is not None
+    if play.options.path == "stripped":
+        # No kernel is to answer the join: a deaf listener takes the place of the one that would.
+        address = listener.address
+        listener.close()
+        listen_deaf(play, "server", address)
+    play.cue("accepted").set()
+    await fault(connection, play)
+
+
+def listen_deaf(play: Play, role: str, address: Address) -> None:
+    """Let nobody answer at that address, not even with a RST."""
+    deaf = play.socket(role)
+    deaf.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    deaf.bind(address)
+    sockets.black_hole(deaf)
+    deaf.listen()
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    """An echo until EOF: the program on MPTCP never learns of the second path."""
+    while (told := await connection.recv(65536)).data:
+        await connection.send(told.data)
+    connection.close()
+
+
+async def script(play: Play) -> None:
+    client = play.socket("client", protocol=IPPROTO_MPTCP)
+    address = await play.serving()
+    if play.options.path == "stripped":
+        # Both ends are in one namespace, so the server's kernel would join towards the client's port just the same.
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        client.bind(Address(address.host, 0))
+        listen_deaf(play, "client", client.address)
+    await client.connect(address)
+    await play.cue("accepted").wait()
+    await echoed(client)
+    if play.options.path == "stripped":
+        try:
+            await stripped(play, client.address, address)
+        finally:
+            with trio.CancelScope(shield=True):
+                await ip(own(play), "mptcp endpoint flush")
+    else:
+        await second_path(play, client.address, address)
+    await echoed(client)
+    client.shutdown(socket.SHUT_WR)
+    await client.recv(65536)
+    client.close()
+
+
+async def echoed(client: Socket) -> None:
+    await client.send(SENT)
+    await client.recv(65536)
+
+
+async def second_path(play: Play, first: Address, server: Address) -> None:
+    """Forge another interface of the client's. Its port is held by a deaf socket, so that no kernel answers for it."""
+    tap, wanted = play.tap(), play.options.path
+    path = play.socket("path")
+    path.bind(Address(server.host, 0))
+    sockets.black_hole(path)
+    path.listen()
+    ours, target = path.address, server
+    if wanted == "other-port":
+        other = play.socket("server", protocol=IPPROTO_MPTCP)
+        other.bind(Address(server.host, 0))
+        other.listen()
+        target = other.address
+    mine, theirs = await keys(play, first, server)
+    token = bytes(4) if wanted == "unknown-token" else hashlib.sha256(theirs).digest()[:4]
+
+    def forge(what: str, flags: tuple[str, ...], seq: int, ack: int, options: bytes, payload: bytes = b"") -> int:
+        passed = len(tap.listen())
+        carried = (("opt30", options),) if options else ()
+        play.forge(
+            Forgery(ours, target, flags, seq, ack, options=carried, payload=payload), f"{what} of the second path"
+        )
+        return passed
+
+    def from_server(packet: Packet) -> bool:
+        return packet.source == target and packet.destination == ours
+
+    passed = forge("MP_JOIN SYN", ("SYN",), ISN, 0, bytes((MP_JOIN, 1)) + token + NONCE)
+    answer = await tap.hear(from_server, since=passed)
+    if "RST" in answer.flags:
+        return
+    proof = hmac.digest(mine + theirs, NONCE + mptcp_options(answer)[0][-4:], "sha256")[:20]
+    proof = {"wrong-proof": bytes(20), "no-proof": b""}.get(wanted, proof)
+    passed = forge("last ACK", ("ACK",), ISN + 1, answer.seq + 1, bytes((MP_JOIN, 0)) + proof if proof else b"")
+    if "RST" in (await tap.hear(from_server, since=passed)).flags:
+        return
+    # 64-bit data sequence number, of which the first path has used 1 + len(SENT), and a checksum that is wrong.
+    start = int.from_bytes(hashlib.sha256(mine).digest()[-8:]) + 1 + len(SENT)
+    mapping = bytes((DSS, 0x0C)) + struct.pack("!QIHH", start & (1 << 64) - 1, 1, len(SENT), 0x1234)
+    options = mapping if wanted == "changed-data" else b""
+    passed = forge("data", ("PSH", "ACK"), ISN + 1, answer.seq + 1, options, SENT)
+    await tap.hear(lambda p: from_server(p) and "RST" in p.flags, since=passed)
+
+
+async def keys(play: Play, client: Address, server: Address) -> tuple[bytes, bytes]:
+    """Both cross in the open: the server's in its SYN,ACK, the client's in its first ACK (RFC 8684 section 3.1)."""
+    tap = play.tap()
+    theirs = mptcp_options(await tap.hear(lambda p: p.source == server and "SYN" in p.flags))[0][2:10]
+    mine = mptcp_options(await tap.hear(lambda p: p.source == client and "SYN" not in p.flags))[0][2:10]
+    return mine, theirs
+
+
+def own(play: Play) -> Namespace:
+    assert play.stage.namespace is not None, "prepare() has refused every other stage"
+    return play.stage.namespace
+
+
+async def stripped(play: Play, first: Address, server: Address) -> None:
+    """Answer the join of the client's kernel in the server's name, and let the options of the last ACK get lost."""
+    tap, second = play.tap(), SECOND[play.stage.family]
+    play.step("client", f"its kernel may join from {second}")
+    if play.stage.family == socket.AF_INET6:
+        await ip(own(play), f"-6 addr replace {second}/128 dev lo nodad")
+    await ip(own(play), f"mptcp endpoint add {second} subflow")
+    mine, theirs = await keys(play, first, server)
+    syn = await tap.hear(lambda p: p.destination == server and p.source != first and p.flags == ("SYN",))
+    path = syn.source
+    play.transcript.roles[path] = "path"
+    proof = hmac.digest(theirs + mine, NONCE + mptcp_options(syn)[0][-4:], "sha256")[:8]
+    passed = len(tap.listen())
+    play.forge(
+        Forgery(
+            server, path, ("SYN", "ACK"), ISN, syn.seq + 1, options=(("opt30", bytes((MP_JOIN, 0)) + proof + NONCE),)
+        ),
+        "the server's answer to the join",
+    )
+    await tap.hear(lambda p: p.source == path and p.flags == ("ACK",), since=passed)
+    play.forge(
+        Forgery(server, path, ("ACK",), ISN + 1, syn.seq + 1), "the server's last ACK of the join, without options"
+    )
+    await tap.hear(lambda p: p.source == path and "RST" in p.flags, since=passed)
+
+
+def promise(options: Mptcp, play: Play) -> Promise:
+    refusal = options.refusal
+    echo = ("client PSH,ACK 5", "server PSH,ACK 5")
+    join = ("path SYN",) if refusal.answer == "RST,ACK" and not refusal.joined else ("path SYN", "server SYN,ACK")
+    # The path's deaf socket lets its SYN,ACK be sent again where a run is slow; that is nothing new.
+    data = ("path PSH,ACK 5",) if refusal.joined and refusal.by == "server" else ()
+    return Promise(
+        calls={
+            "client": ("connect ok", *("send 5", "recv 5") * 2, "shutdown ok", "recv EOF", "close ok"),
+            "server": (
+                "accept ok",
+                *(("close ok",) if options.path == "stripped" else ()),
+                *("recv 5", "send 5") * 2,
+                "recv EOF",
+                "close ok",
+            ),
+        },
+        packets=(
+            *("client SYN", "server SYN,ACK", *echo, *join, *data, f"{refusal.by} {refusal.answer}", *echo),
+            *("client FIN,ACK *", "server FIN,ACK *", "client FIN,ACK *"),
+        ),
+        resets=(Rst(refusal.by, refusal.reason),),
+        counters={**refusal.counters, "TcpOutRsts": 1, **({"TcpEstabResets": 1} if refusal.joined else {})},
+    )
+
+
+CAUSE = Cause(
+    name="mptcp",
+    family="protocol",
+    summary="Multipath TCP resets one path, and the connection lives on",
+    doing=lambda options: f"An MPTCP connection gets a second path, which {options.refusal.what}.",
+    story=(
+        "MPTCP runs one connection over several TCP subflows (RFC 8684). A subflow whose join cannot be verified, or whose "
+        "options or data were changed on the way, is reset, with the reason in an MP_TCPRST option (section 3.6); the data "
+        "goes over the others, and the programs see nothing. A capture and OutRsts show resets all the same."
+    ),
+    options=Mptcp,
+    variants=tuple({"path": name} for name in PATHS),
+    prepare=prepare,
+    server=server,
+    script=script,
+    fault=fault,
+    promise=promise,
+    lookalikes=(
+        LookAlike("injected", "that RST has no MP_TCPRST option, and the connection dies of it"),
+        LookAlike("bad-segment", "there no connection of yours is near; here nstat's MPTcpExt counters move too"),
+    ),
+    met=(
+        "iPhones and other hosts with two networks, behind a NAT or firewall that strips unknown TCP options on one of them",
+        "load balancers that send the join of a second path to another server: unknown token",
+    ),
+    remedy=(
+        "nothing for the program; nstat -a MPTcpExt: which join failed, and why",
+        "ip mptcp endpoint and limits: announce only addresses and ports that reach the same host",
+        "a balancer must choose by token, or let servers announce addresses of their own (RFC 8684 section 5)",
+    ),
+)

@@ -1,0 +1,260 @@
+# Who closes first keeps the connection's addresses for 60 s (TCP_TIMEWAIT_LEN), so that what is still on its way cannot
+# be taken for the next connection's (RFC 9293 section 3.4.1). What arrives meanwhile meets no socket but a small bucket
+# (tcp_timewait_state_process()). Measured on Linux 6.18, the server having closed:
+#   data           the client has not closed, the bucket is FIN-WAIT-2: RST, TCP_TIMEWAIT_SOCKET; recv EOF, send EPIPE
+#   syn            the same, but the client vanished and comes back from its port with a number of the old window: RST,
+#                  connect ECONNREFUSED. That ends the bucket. (With a number beyond the window it goes as with old-syn.)
+#   reconnect      TIME-WAIT, the same port, a newer sequence number or timestamp: accepted at once (RFC 6191)
+#   old-syn        an older number, without timestamps: the ACK of the old connection comes back, which the client's
+#                  kernel refuses (RST, TCP_INVALID_ACK_SEQUENCE). That RST ends TIME-WAIT, and the next SYN, 10 ms later
+#                  (TCP_TIMEOUT_MIN), is accepted. With tcp_rfc1337 the RST is ignored, and connect() ends in ETIMEDOUT.
+#   old-timestamp  the same by an older timestamp (PAWS, RFC 7323 section 5). Until Linux 4.12 tcp_tw_recycle remembered
+#                  timestamps by host, so that of several hosts behind one NAT only the newest clock could connect. What
+#                  is left of it asks the same port alone: another port of that address is served at once.
+#   stale-data     an old duplicate: the ACK to it meets nobody, and the RST that this brings (NO_SOCKET) ends TIME-WAIT
+#                  early: the assassination of RFC 1337. Now even an older number is accepted. With tcp_rfc1337 it is not.
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+
+import trio
+
+from faultkit import sockets
+from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.errors import Misuse
+from faultkit.play import Play
+from faultkit.stage.forge import Forgery
+from faultkit.transcript import Address
+from faultkit.verdict import AtLeast, Promise, Rst
+from faultkit.witness.calls import Socket
+from faultkit.witness.kernel import tcp_state
+
+ARRIVALS = {
+    "data": "more data from the client, which has not closed",
+    "syn": "a SYN from the same port, by a client that vanished and came back",
+    "reconnect": "a new connection from the same port",
+    "old-syn": "a new connection from the same port, with an older sequence number",
+    "old-timestamp": "a new connection from the same port, with an older timestamp",
+    "stale-data": "an old duplicate of the client's data, then a new connection with an older sequence number",
+}
+RTO = 1.0  # seconds until a SYN is sent again (RFC 6298 section 2, TCP_TIMEOUT_INIT)
+NEAR = 100  # sequence numbers: within any window; below, older
+AHEAD = (
+    1000.0  # seconds between the clocks of two hosts behind one NAT; arbitrary, below 24 days (RFC 7323 section 5.5)
+)
+
+
+@dataclass(frozen=True)
+class TimeWait(Options):
+    arrives: str = option("data", "what reaches the end that closed first", choices=tuple(ARRIVALS))
+    rfc1337: bool = option(False, "net.ipv4.tcp_rfc1337 = 1: no RST ends TIME-WAIT")
+
+    def check(self) -> None:
+        if self.rfc1337 and self.arrives in ("data", "syn", "reconnect"):
+            raise Misuse(f"--rfc1337 changes nothing for --arrives {self.arrives}: no RST reaches TIME-WAIT there")
+
+    @property
+    def refused(self) -> bool:
+        """Is the new SYN taken for the old connection's?"""
+        return self.arrives in ("old-syn", "old-timestamp") or self.rfc1337
+
+    @property
+    def later(self) -> int:
+        """How many connections the server accepts afterwards."""
+        if self.arrives == "old-timestamp":
+            return 1 if self.rfc1337 else 2
+        return 0 if self.rfc1337 or self.arrives == "data" else 1
+
+
+async def prepare(play: Play) -> None:
+    options = play.options
+    if options.arrives not in ("data", "reconnect"):
+        play.tap()
+        play.sysctl("ipv4.tcp_rfc1337", int(options.rfc1337))
+    if options.arrives in ("old-syn", "stale-data"):
+        play.sysctl("ipv4.tcp_timestamps", 0)
+
+
+async def server(play: Play) -> None:
+    listener = play.listen()
+    connection = await listener.accept()
+    assert connection is not None
+    await fault(connection, play)
+    for _ in range(play.options.later):
+        connection = await listener.accept()
+        assert connection is not None
+        told = await connection.recv(65536)
+        await connection.send(told.data)
+        connection.close()
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    """The server closes first, with everything read."""
+    await connection.recv(65536)
+    connection.close()
+
+
+async def script(play: Play) -> None:
+    address = await play.serving()
+    client = play.socket("client")
+    await client.connect(address)
+    ours = client.address
+    if play.options.arrives == "old-timestamp":
+        sockets.clock_ahead(client, seconds=AHEAD)
+    await client.send(b"hello")
+    await client.recv(65536)
+    if play.options.arrives in ("data", "syn"):
+        await in_state("FIN-WAIT-2", address, ours)
+        await meet_fin_wait(play, client, address)
+        return
+    client.close()
+    await in_state("TIME-WAIT", address, ours)
+    again = play.socket("client")
+    if play.options.arrives in ("old-syn", "stale-data"):
+        sockets.first_seq(again, play.tap().next_seq(ours, address) - NEAR)
+    again.bind(ours)
+    if play.options.arrives == "old-timestamp":
+        await served(play.socket("client"), address)  # from another port
+    elif play.options.arrives == "stale-data":
+        await assassinate(play, ours, address)
+    if play.options.rfc1337:
+        again.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1)
+        play.expect(tick="SYN", end="ETIMEDOUT", ticks=(RTO,), ends=3 * RTO)
+        await again.connect(address)
+        again.close()
+    else:
+        await served(again, address)
+
+
+async def in_state(wanted: str, local: Address, remote: Address) -> None:
+    # The kernel has no event for it: FIN-WAIT-2 comes with an ACK, which may be delayed by 40 ms.
+    while tcp_state(local, remote) != wanted:  # noqa: ASYNC110
+        await trio.sleep(0.002)
+
+
+async def served(client: Socket, server: Address) -> None:
+    """One connection, from connect() to close(); the server closes first, so that no TIME-WAIT holds the client's port."""
+    if (await client.connect(server)).outcome == "ok":
+        await client.send(b"again")
+        await client.recv(65536)
+        await client.recv(65536)
+    client.close()
+
+
+async def meet_fin_wait(play: Play, client: Socket, server: Address) -> None:
+    """The server's program is done with the connection, the client's is not."""
+    if play.options.arrives == "data":
+        await client.send(b"x")
+        await client.recv(65536)
+        await client.send(b"x")
+        return
+    ours = client.address
+    sockets.vanish(client)
+    for refused in (True, False):  # the RST that refuses the first ends what refused it
+        again = play.socket("client")
+        if refused:
+            sockets.first_seq(again, play.tap().next_seq(ours, server) + NEAR)
+        again.bind(ours)
+        await served(again, server)
+
+
+async def assassinate(play: Play, client: Address, server: Address) -> None:
+    """Forge an old duplicate, and wait for the RST by which the client's kernel answers the answer."""
+    tap = play.tap()
+    first = await tap.hear(lambda p: p.source == client and p.payload > 0)
+    passed = len(tap.listen())
+    play.forge(
+        Forgery(client, server, first.flags, first.seq, first.ack, payload=b"hello"),
+        "the client's first data again, as a duplicate that was delayed",
+    )
+    await tap.hear(lambda p: p.source == client and "RST" in p.flags, since=passed)
+
+
+def promise(options: TimeWait, play: Play) -> Promise:
+    first = ("connect ok", "send 5", "recv EOF")
+    ok = ("connect ok", "send 5", "recv 5", "recv EOF", "close ok")
+    opening = ("client SYN", "server SYN,ACK", "client PSH,ACK 5", "server FIN,ACK")
+    whole = (*opening[:3], "server PSH,ACK 5", "server FIN,ACK", "client FIN,ACK")
+    counters: dict[str, int | AtLeast] = {}
+    resets: tuple[Rst, ...] = (Rst("server", "TCP_TIMEWAIT_SOCKET"),)
+    client: tuple[str, ...]
+    wire: tuple[str, ...]
+    if options.arrives == "data":
+        client = (*first, "send 1", "recv EOF", "send EPIPE")
+        wire = (*opening, "client PSH,ACK 1", "server RST")
+        counters["TcpEstabResets"] = 1
+    elif options.arrives == "syn":
+        client = (*first, "close ok", "connect ECONNREFUSED", "close ok", *ok)
+        wire = (*opening, "client SYN", "server RST,ACK", *whole)
+        counters |= {"TcpAttemptFails": 1, "TcpEstabResets": 1}  # the vanished client's own
+    else:
+        client, wire, resets = (*first, "close ok"), (*opening, "client FIN,ACK"), ()
+        if options.arrives == "old-timestamp":
+            client, wire = (*client, *ok), (*wire, *whole)
+        elif options.arrives == "stale-data":
+            # The duplicate is a retransmission, which carries nothing new.
+            wire, resets = (*wire, "client RST"), (Rst("client", "NO_SOCKET"),)
+        if options.refused:
+            resets = (*resets, Rst("client", "TCP_INVALID_ACK_SEQUENCE", " +" if options.rfc1337 else ""))
+            wire = (*wire, "client SYN", "client RST")
+        # The SYN that is accepted after a refusal is a retransmission.
+        ending = ("client SYN *", "client RST *") if options.rfc1337 else whole[options.refused :]
+        wire = (*wire, *ending)
+        client = (*client, *(("connect ETIMEDOUT", "close ok") if options.rfc1337 else ok))
+        if options.rfc1337:
+            counters |= {"TcpAttemptFails": 1, "TcpExtTCPAbortOnTimeout": 1}
+    if resets:
+        counters["TcpOutRsts"] = AtLeast(len(resets)) if options.rfc1337 else len(resets)
+    later = ("accept ok", "recv 5", "send 5", "close ok") * options.later
+    return Promise(
+        calls={"client": client, "server": ("accept ok", "recv 5", "close ok", *later)},
+        packets=wire,
+        resets=resets,
+        counters=counters,
+        seconds=3 * RTO if options.rfc1337 else 0.0,
+    )
+
+
+CAUSE = Cause(
+    name="time-wait",
+    family="protocol",
+    summary="segments that meet what is left of a closed connection",
+    doing=lambda options: f"The server closes first; then comes {ARRIVALS[options.arrives]}.",
+    story=(
+        "Who closes first keeps the addresses for 60 s in TIME-WAIT, as a bucket without a socket "
+        "(tcp_timewait_state_process()). It answers data with RST while the peer has not closed, since nobody will read it; "
+        "a new SYN with a newer number or timestamp takes the addresses over at once (RFC 6191), one with an older is "
+        "answered with the old connection's ACK, whose refusal by the client's kernel (RST) ends TIME-WAIT: so most "
+        "reconnects work by a reset that nobody sees. The same RST, brought about by a mere duplicate, is the assassination "
+        "of RFC 1337, which tcp_rfc1337 forbids, and with it those reconnects. tcp_tw_recycle, gone since Linux 4.12, held "
+        "timestamps against a whole address, and so shut out hosts behind one NAT; what is left compares the same port only."
+    ),
+    options=TimeWait,
+    variants=(
+        *({"arrives": name} for name in ARRIVALS),
+        *({"arrives": name, "rfc1337": True} for name in ("old-syn", "old-timestamp", "stale-data")),
+    ),
+    prepare=prepare,
+    server=server,
+    script=script,
+    fault=fault,
+    promise=promise,
+    lookalikes=(
+        LookAlike("keepalive-race", "the same RST on a connection that was reused: there a request and a FIN crossed"),
+        LookAlike(
+            "half-open", "the same ACK and RST before a reconnect succeeds, but the old server's socket gets ECONNRESET"
+        ),
+        LookAlike("closed-port", "ECONNREFUSED too, but at every port and every time, not once from the same port"),
+    ),
+    met=(
+        "clients with few local ports, or a fixed one: load tests, NATs, SIP and BGP speakers, replication links",
+        "old servers with tcp_tw_recycle = 1 behind NAT or a load balancer: SYNs of some users vanish for a minute",
+        "a proxy that writes to an upstream connection which the upstream has closed: send ok, then EOF, then EPIPE",
+    ),
+    remedy=(
+        "leave tcp_rfc1337 = 0 and tcp_timestamps = 1: timestamps make reconnects to TIME-WAIT safe and quick",
+        "let the side with many peers close last, or give clients more ports and addresses; never fix a client's port",
+        "ss -tan state time-wait: where the bucket is; nstat TcpExtPAWSTimewait and TCPACKSkippedTimeWait: what it refused",
+    ),
+)
