@@ -70,20 +70,36 @@ def _captured(packet: Packet, rsts: Sequence[Packet], sent: Sequence[Reset], tra
         who = f"The {by}'s socket sent it: {flags} with window {packet.window}, the form of a socket that aborts."
     else:
         who = f"The {by}'s stack sent it, not a socket: {flags} with window 0 and no options, the form of an answer."
-    events = [reset for reset in sent if (reset.source, reset.destination) == (packet.source, packet.destination)]
+    # The event of a listening socket names no peer.
+    events = [
+        reset
+        for reset in sent
+        if reset.source == packet.source and (reset.destination == packet.destination or reset.destination.port == 0)
+    ]
     if events:
         # The n-th RST of a direction is its n-th event.
         same = [p for p in rsts if (p.source, p.destination) == (packet.source, packet.destination)]
         event = events[min(same.index(packet), len(events) - 1)]
         return Attribution(by, event.reason, False, f"{who} {_said(event)}")
-    if transcript.alone and not transcript.counters.get("TcpOutRsts"):
-        return Attribution(
-            by, "", True, f"{who} No kernel counted a reset (TcpOutRsts stands still), so a firewall made it."
-        )
+    counted = transcript.counters.get("TcpOutRsts", 0)
+    if transcript.alone and not counted:
+        return _forged(packet, by, "No kernel counted a reset (TcpOutRsts stands still)")
+    if "reasons" not in transcript.absent:
+        return _forged(packet, by, "No kernel sent a reset that way (tcp:tcp_send_reset)")
+    if transcript.alone and form(packet) == "stack" and len(rsts) > counted:
+        rest = f"{len(rsts)} resets were captured, and the kernels counted {counted} (TcpOutRsts): a firewall made the rest"
+        return Attribution(by, "", True, f"{who} {rest}; which, the packets alone do not tell.")
     reason, clue = _inferred(packet, transcript)
     if not reason:
         return Attribution(by, "", True, f"{who} Which reason the kernel had cannot be told from here.")
     return Attribution(by, reason, True, f"{who} Inferred from {clue}: {REASONS[reason].meaning} ({reason}).")
+
+
+def _forged(packet: Packet, by: str, proof: str) -> Attribution:
+    flags = ",".join(packet.flags)
+    return Attribution(
+        by, "", True, f"{flags} with the {by}'s address. {proof}, so a firewall made it in the {by}'s name."
+    )
 
 
 def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:

@@ -34,9 +34,16 @@ NOTHING_NEW = frozenset(
 )
 
 
+# The reason of a reset that no TCP sent: a firewall made it in that end's name (REJECT --reject-with tcp-reset).
+FORGED = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Rst:
-    """One promised reset: whose end it comes from, and the kernel's reason (`enum sk_rst_reason`, without SK_RST_REASON_)."""
+    """One promised reset: whose end it comes from, and the kernel's reason (`enum sk_rst_reason`, without SK_RST_REASON_).
+
+    `FORGED` for one that carries that end's address and was not sent by it: on the wire, and in no kernel's account.
+    """
 
     by: str
     reason: str
@@ -44,8 +51,8 @@ class Rst:
 
     @property
     def form(self) -> Form:
-        """How it looks on the wire."""
-        return REASONS[self.reason].form
+        """How it looks on the wire. A firewall has no socket to take a window from, so its own looks like the stack's."""
+        return REASONS[self.reason].form if self.reason != FORGED else "stack"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +165,8 @@ def judge(promise: Promise, transcript: Transcript) -> Verdict:
         checks += _counted(promise.counters, transcript)
     if promise.resets is not None and "reasons" not in transcript.absent:
         seen = [f"{transcript.role(r.source)} {r.reason}" for r in transcript.resets if r.direction == "sent"]
-        checks.append(
-            _sequence("kernel", "reset reasons", [f"{rst.by} {rst.reason}{rst.times}" for rst in promise.resets], seen)
-        )
+        sent = [f"{rst.by} {rst.reason}{rst.times}" for rst in promise.resets if rst.reason != FORGED]
+        checks.append(_sequence("kernel", "reset reasons", sent, seen))
     return Verdict(tuple(checks))
 
 
