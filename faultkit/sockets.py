@@ -14,6 +14,8 @@ from typing import Protocol
 # Option numbers that Python's socket module does not name, from include/uapi/linux/in.h, in6.h and tcp.h.
 IP_MINTTL = 21
 IPV6_MINHOPCOUNT = 73
+IP_RECVERR = 11
+IPV6_RECVERR = 25
 TCP_USER_TIMEOUT = 18
 
 DEAF = 255  # no packet that reaches us over loopback carries it (TTL 64), and no router can raise a TTL
@@ -94,6 +96,25 @@ def keepalive(
 def user_timeout(sock: Socket, *, seconds: float) -> None:
     """Set TCP_USER_TIMEOUT (RFC 5482): how long sent data may stay unacknowledged. The kernel counts milliseconds."""
     sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, round(seconds * 1000))
+
+
+def user_timeout_expiry(seconds: float) -> float:
+    """Seconds from a send that is never acknowledged until TCP_USER_TIMEOUT ends an otherwise quiet connection.
+
+    The kernel counts from the first retransmission by timer (retransmits_timed_out(), retrans_stamp). Where the round
+    trip is short that is 0.4 s after the send: the tail loss probe (RFC 8985 section 7.2) and the timeout after it
+    take TCP_RTO_MIN each.
+    """
+    return 0.4 + seconds
+
+
+def hear_icmp(sock: Socket) -> None:
+    """Report ICMP errors to the program (IP_RECVERR, ip(7)): on an established connection each fails one call, and the
+    connection lives on. Without it they are noted, and told only when the connection dies of its timer."""
+    if sock.family == socket.AF_INET6:
+        sock.setsockopt(socket.IPPROTO_IPV6, IPV6_RECVERR, 1)
+    else:
+        sock.setsockopt(socket.IPPROTO_IP, IP_RECVERR, 1)
 
 
 def state(sock: Socket) -> str:

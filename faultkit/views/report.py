@@ -139,6 +139,7 @@ def _tells(name: str) -> bool:
         "KeepAlive",
         "Timeouts",
         "MinTTL",
+        "Unreachs",
         "Challenge",
         "Overflow",
         "Drop",

@@ -33,8 +33,10 @@ _OPTIONS: dict[tuple[int, int], str] = {
     (socket.SOL_SOCKET, socket.SO_SNDBUF): "SO_SNDBUF",
     (socket.SOL_SOCKET, socket.SO_ERROR): "SO_ERROR",
     (socket.IPPROTO_IP, socket.IP_TTL): "IP_TTL",
+    (socket.IPPROTO_IP, 11): "IP_RECVERR",
     (socket.IPPROTO_IP, 21): "IP_MINTTL",
     (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS): "IPV6_UNICAST_HOPS",
+    (socket.IPPROTO_IPV6, 25): "IPV6_RECVERR",
     (socket.IPPROTO_IPV6, 73): "IPV6_MINHOPCOUNT",
 } | {
     (socket.IPPROTO_TCP, int(getattr(socket, name))): name

@@ -15,11 +15,12 @@ from faultkit.stage.tracing import Instance
 from faultkit.transcript import Address, Reset
 
 _SOURCES = (Path("/proc/self/net/netstat"), Path("/proc/self/net/snmp"))
-_PROTOCOLS = ("TcpExt", "Tcp", "MPTcpExt")
+_PROTOCOLS = ("TcpExt", "Tcp", "MPTcpExt", "Icmp")
+_SOURCE6 = Path("/proc/self/net/snmp6")  # one counter to a line; not there without IPv6
 
 
 def counters() -> dict[str, int]:
-    """Every TCP counter of our network namespace by nstat's name: "TcpExtTCPAbortOnData", "TcpOutRsts" (nstat(8))."""
+    """Every TCP and ICMP counter of our network namespace by nstat's name: "TcpOutRsts", "Icmp6InDestUnreachs" (nstat(8))."""
     found: dict[str, int] = {}
     for source in _SOURCES:
         lines = source.read_text().splitlines()
@@ -28,6 +29,9 @@ def counters() -> dict[str, int]:
             if protocol in _PROTOCOLS:
                 numbers = values.partition(": ")[2].split()
                 found.update((protocol + name, int(number)) for name, number in zip(rest.split(), numbers, strict=True))
+    if _SOURCE6.exists():
+        lines = _SOURCE6.read_text().splitlines()
+        found.update((name, int(number)) for name, number in map(str.split, lines) if name.startswith("Icmp6"))
     return found
 
 
