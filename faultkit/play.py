@@ -125,6 +125,18 @@ class Play:
                 self.tool, self._firewall = tool, firewall
                 return
 
+    async def need_tool(self, wanted: Literal["auto", "iptables", "nft"]) -> None:
+        """`choose_tool` for a cause that only a firewall can play: `Unable`, with what is missing, where there is none."""
+        if self.stage.namespace is None:
+            why = f" ({self.stage.refused})" if self.stage.refused else ""
+            raise Unable(
+                f"{self.cause.name}: firewall rules work inside a private namespace only, never on the host's own "
+                f"firewall: leave --on host out{why}"
+            )
+        await self.choose_tool(wanted)
+        if self.tool is None:
+            raise Unable(f"{self.cause.name}: neither iptables nor nft works here: apt-get install iptables nftables")
+
     async def apply(self, recipe: str, step: int, *, port: int) -> None:
         """Put one step of a firewall recipe in, with the chosen tool. Lifted at the end of the play at the latest."""
         assert self._firewall is not None, "choose_tool() comes first"
