@@ -23,7 +23,14 @@ TOOLS: Final[tuple[Tool, ...]] = get_args(Tool)
 Values: TypeAlias = Mapping[str, str | int]  # "port", "interface", "address"; what else a file needs follows from these
 
 SECTIONS: Final = ("Apply", "Watch", "Undo", "What to expect")
-PLACEHOLDERS: Final = frozenset({"port", "interface", "address", "iptables", "ip"})
+# How iptables and ip6tables call the same ICMP answers (iptables-extensions(8), REJECT).
+_REJECTS: Final[dict[str, tuple[str, str]]] = {
+    "port_unreachable": ("icmp-port-unreachable", "icmp6-port-unreachable"),
+    "host_unreachable": ("icmp-host-unreachable", "icmp6-addr-unreachable"),
+    "net_unreachable": ("icmp-net-unreachable", "icmp6-no-route"),
+    "admin_prohibited": ("icmp-admin-prohibited", "icmp6-adm-prohibited"),
+}
+PLACEHOLDERS: Final = frozenset({"port", "interface", "address", "iptables", "ip", *_REJECTS})
 
 _FILES = Path(__file__).with_name("recipes")  # in a checkout a symlink to recipes/ at the root
 _MARKS: Final[dict[str, tuple[Tool, ...]]] = {"sh": TOOLS, "sh iptables": ("iptables",), "sh nft": ("nft",)}
@@ -240,5 +247,6 @@ def _spelled(values: Values) -> tuple[dict[str, str], dict[str, str]]:
         "address": address,
         "iptables": "ip6tables" if version == 6 else "iptables",
         "ip": "ip6" if version == 6 else "ip",
+        **{name: words[version == 6] for name, words in _REJECTS.items()},
     }
     return plain, {name: shlex.quote(value) for name, value in plain.items()}

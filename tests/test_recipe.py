@@ -90,6 +90,13 @@ def test_a_shell_reads_the_same_words(name: str, tool: recipe.Tool, values: dict
     bare = {name: f"${name}" for name in recipe.PLACEHOLDERS}
     version = 6 if ":" in str(values["address"]) else 4
     family = {"iptables": "ip6tables", "ip": "ip6"} if version == 6 else {"iptables": "iptables", "ip": "ip"}
+    answers = {
+        "port_unreachable": ["icmp-port-unreachable", "icmp6-port-unreachable"],
+        "host_unreachable": ["icmp-host-unreachable", "icmp6-addr-unreachable"],
+        "net_unreachable": ["icmp-net-unreachable", "icmp6-no-route"],
+        "admin_prohibited": ["icmp-admin-prohibited", "icmp6-adm-prohibited"],
+    }
+    family |= {name: words[version == 6] for name, words in answers.items()}
     environment = {key: str(value) for key, value in {**values, **family}.items()}
     for section in ("Apply", "Watch", "Undo"):
         blocks = [part for part in loaded.sections[section] if isinstance(part, recipe.Block) and tool in part.tools]
@@ -187,7 +194,7 @@ def test_the_smallest_good_recipe() -> None:
         ("```sh nft", "```", "a block is marked '```'"),
         ("faultkit\n```\n\n## What", "faultkit\n\n## What", "'' is not a command"),
         ("faultkit\n```\n\n## What to expect\n\n- Silence.\n", "faultkit", "a block is not closed"),
-        ("--dport $port", "--dport $ports", "$ports is not one of the placeholders address, interface, ip,"),
+        ("--dport $port", "--dport $ports", "$ports is not one of the placeholders address, admin_prohibited,"),
         ("- Silence.", "- Silence for $seconds s.", "$seconds is not one of the placeholders"),
         ("--dport $port", "--dport $(port)", "a lone $ in"),
         ("--dport $port", "--dport '$port", "is not a command (No closing quotation)"),
