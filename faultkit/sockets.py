@@ -1,7 +1,7 @@
 """The verbs: what can be done to one real TCP socket so that its connection dies in a known way.
 
 Each works on any `socket.socket`, on a trio socket, and on the recorded sockets of a run; none of them waits, and none
-needs a privilege. An `OSError` of the kernel comes out as it is.
+but `vanish` needs a privilege. An `OSError` of the kernel comes out as it is.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ IPV6_MINHOPCOUNT = 73
 IP_RECVERR = 11
 IPV6_RECVERR = 25
 TCP_USER_TIMEOUT = 18
+TCP_REPAIR = 19
 
 DEAF = 255  # no packet that reaches us over loopback carries it (TTL 64), and no router can raise a TTL
 
@@ -45,6 +46,16 @@ def abort(sock: Socket) -> None:
     With received bytes still unread this is the *unread* cause in disguise: read them first.
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def vanish(sock: Socket) -> None:
+    """Close without a word, as a host does that loses power: no FIN, no RST, and the kernel forgets the connection.
+
+    TCP_REPAIR is there to move a connection to another host (include/uapi/linux/tcp.h; tcp_close()), and needs
+    CAP_NET_ADMIN in the network namespace: PermissionError without.
+    """
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
     sock.close()
 
 

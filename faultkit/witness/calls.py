@@ -38,6 +38,7 @@ _OPTIONS: dict[tuple[int, int], str] = {
     (socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS): "IPV6_UNICAST_HOPS",
     (socket.IPPROTO_IPV6, 25): "IPV6_RECVERR",
     (socket.IPPROTO_IPV6, 73): "IPV6_MINHOPCOUNT",
+    (socket.IPPROTO_TCP, 19): "TCP_REPAIR",
 } | {
     (socket.IPPROTO_TCP, int(getattr(socket, name))): name
     for name in [
