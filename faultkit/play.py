@@ -61,9 +61,9 @@ class Play:
         self._announce(sock)
         return sock
 
-    def listen(self, port: int = 0, backlog: int = 128) -> Socket:
-        """A server's socket listening on `port` (0: a free one) on the stage's loopback."""
-        sock = self.socket("server")
+    def listen(self, port: int = 0, backlog: int = 128, role: str = "server") -> Socket:
+        """A socket listening on `port` (0: a free one) on the stage's loopback, for clients to connect to."""
+        sock = self.socket(role)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._bind(sock, port)
         sock.listen(backlog)
