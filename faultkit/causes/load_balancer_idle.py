@@ -1,0 +1,332 @@
+# A load balancer ends what is idle: 60 s is the usual default. Nobody else is asked, and neither end did anything wrong.
+# Here it is a real proxy: two TCP connections and a timer that every byte sets back. When the timer runs out it either
+# resets both connections (SO_LINGER {on, 0}: RST,ACK, reason TCP_STATE), or forgets them without a word: both ends are
+# then half-open, and the next segment of either is answered with RST by the balancer's stack. On the client's side
+# something still listens there, so the reason is TCP_FLAGS; on the server's side there is no socket: NO_SOCKET.
+# Whoever waits in recv learns of a reset at once. Whoever does not look, such as a connection pool, learns at the next
+# request: send ECONNRESET, because the error of the socket goes to the first call that asks.
+# TCP keepalive does not help against a proxy: its kernel answers the probes, and its timer counts bytes. A message does.
+# Forgetting is TCP_REPAIR and close(), which sends nothing. Without CAP_NET_ADMIN the balancer's sockets abort with
+# TTL 1 and the ends take nothing below 2: the RST is dropped, and those of the stack, with TTL 64, are not.
+from __future__ import annotations
+
+import math
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from faultkit import sockets
+from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.errors import Misuse
+from faultkit.play import Play
+from faultkit.transcript import Address
+from faultkit.verdict import AtLeast, Promise, Rst
+from faultkit.witness.calls import Socket
+
+IDLE = "balancer's idle timeout"
+SPAN = 3  # idle timeouts that a heartbeat must survive to prove its point; arbitrary
+MESSAGES = {
+    "websocket": (b"subscribe\n", b"event\n"),
+    "http": (b"GET / HTTP/1.1\r\nHost: balancer.test\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"),
+}
+
+
+@dataclass(frozen=True)
+class LoadBalancerIdle(Options):
+    timeout_seconds: float = option(
+        1.0, "the balancer's idle timeout; 60000 in real life", unit="ms", least=300, most=7200000
+    )
+    expires: str = option(
+        "reset", "what the balancer does then: reset both sides, or forget them silently", choices=("reset", "forget")
+    )
+    protocol: str = option(
+        "websocket",
+        "both ends wait for the other's word, or the client sends a request now and then",
+        choices=("websocket", "http"),
+    )
+    heartbeat_seconds: float | None = option(
+        None,
+        "the remedy: the client sends a message this often, shorter than the timeout",
+        unit="ms",
+        least=10,
+        most=7200000,
+    )
+    tcp_keepalive: bool = option(False, "TCP keepalive each second at both ends: shows that it does not help")
+
+    def check(self) -> None:
+        if self.heartbeat_seconds is not None and self.heartbeat_seconds >= self.timeout_seconds:
+            raise Misuse(
+                f"--heartbeat {self.heartbeat_seconds * 1000:g} is not shorter than --timeout "
+                f"{self.timeout_seconds * 1000:g}: the balancer would be faster; take half of it"
+            )
+        if self.tcp_keepalive and self.timeout_seconds < 1.5:
+            raise Misuse(
+                f"--tcp-keepalive sends its first probe after 1 s and --timeout is {self.timeout_seconds * 1000:g} ms: "
+                "take 2000"
+            )
+
+    @property
+    def beats(self) -> int:
+        """Messages sent to keep it alive."""
+        return math.ceil(SPAN * self.timeout_seconds / self.heartbeat_seconds) if self.heartbeat_seconds else 0
+
+
+VARIANTS: tuple[dict[str, Any], ...] = (
+    {"timeout_seconds": 0.3, "protocol": "http"},
+    {"timeout_seconds": 0.3, "expires": "forget"},
+    {"timeout_seconds": 0.3, "expires": "forget", "protocol": "http"},
+    {"timeout_seconds": 0.6, "heartbeat_seconds": 0.15},
+    {"timeout_seconds": 2.0, "tcp_keepalive": True},
+)
+
+
+def _may_vanish(family: int) -> bool:
+    """Whether this process may use TCP_REPAIR: CAP_NET_ADMIN in the network namespace, tried on a socket of no use."""
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        try:
+            probe.setsockopt(socket.IPPROTO_TCP, sockets.TCP_REPAIR, 1)
+        except PermissionError:
+            return False
+        return True
+
+
+def _set_up(end: Socket, play: Play) -> None:
+    if play.options.tcp_keepalive:
+        sockets.keepalive(end, idle_seconds=1, interval_seconds=1)
+    if play.options.expires == "forget" and not _may_vanish(end.family):
+        sockets.hear_only_stack(end)
+
+
+async def server(play: Play) -> None:
+    backend = play.socket("server")
+    backend.bind(Address(play.stage.host, 0))
+    backend.listen()
+    front = play.listen(role="balancer")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_serve, backend, play)
+        connection = await front.accept()
+        assert connection is not None
+        await fault(connection, play)
+
+
+async def _serve(backend: Socket, play: Play) -> None:
+    """The server behind it: answers, and, where both sides may speak, speaks first once the connection is forgotten."""
+    connection = await backend.accept()
+    assert connection is not None
+    _set_up(connection, play)
+    answer = MESSAGES[play.options.protocol][1]
+    async with trio.open_nursery() as nursery:
+
+        async def push() -> None:
+            await play.cue("expired").wait()
+            await connection.send(answer)
+
+        async def give_up() -> None:
+            await play.cue("over").wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(give_up)
+        if (play.options.protocol, play.options.expires) == ("websocket", "forget"):
+            nursery.start_soon(push)
+        while True:
+            await connection.readable()
+            told = await connection.recv(65536)
+            if not told.data:
+                break
+            await connection.send(answer)
+        nursery.cancel_scope.cancel()
+    if told.outcome == "EOF":
+        connection.close()
+    play.cue("server told").set()
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    """The balancer: passes bytes on, both ways, until there were none for the idle timeout."""
+    upstream = play.socket("balancer")
+    await upstream.connect(next(address for address, role in play.transcript.roles.items() if role == "server"))
+    play.cue("joined").set()
+    seconds: float = play.options.timeout_seconds
+    with trio.CancelScope(deadline=trio.current_time() + seconds) as idle:
+        async with trio.open_nursery() as nursery:
+
+            async def pass_on(source: Socket, sink: Socket) -> None:
+                while True:
+                    await source.readable()
+                    data = (await source.recv(65536)).data
+                    if not data:
+                        break
+                    idle.deadline = trio.current_time() + seconds
+                    while data:
+                        sent = await sink.send(data)
+                        data = data[int(sent.outcome) :] if sent.outcome.isdecimal() else b""
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(pass_on, connection, upstream)
+            nursery.start_soon(pass_on, upstream, connection)
+    if idle.cancelled_caught:
+        _expire(connection, upstream, play)
+    else:
+        connection.close()
+        upstream.close()
+
+
+def _expire(connection: Socket, upstream: Socket, play: Play) -> None:
+    last = next(call for call in reversed(play.transcript.calls) if (call.role, call.name) == ("balancer", "recv"))
+    forgets = play.options.expires == "forget"
+    limit = f"{play.options.timeout_seconds:g} s"
+    play.step(
+        "balancer", f"idle for {limit}: {'forgets both connections, silently' if forgets else 'resets both sides'}"
+    )
+    measured = (play.transcript.steps[-1].time_ns - last.ended_ns) / 1e9
+    play.measure(IDLE, predicted=play.options.timeout_seconds, measured=measured)
+    for side in (connection, upstream):
+        if forgets and _may_vanish(side.family):
+            sockets.vanish(side)
+        else:
+            if forgets:
+                sockets.whisper(side)
+            sockets.abort(side)
+    play.cue("expired").set()
+
+
+async def script(play: Play) -> None:
+    options: LoadBalancerIdle = play.options
+    request = MESSAGES[options.protocol][0]
+    client = play.socket("client")
+    _set_up(client, play)
+    await client.connect(await play.serving())
+    await play.cue("joined").wait()
+    await client.send(request)
+    await client.recv(65536)
+    if options.heartbeat_seconds is not None:
+        play.expect(
+            tick="", end="the heartbeat has outlived the timeout", ticks=(), ends=SPAN * options.timeout_seconds
+        )
+        for _ in range(options.beats):
+            await trio.sleep(options.heartbeat_seconds)
+            await client.send(request)
+            await client.recv(65536)
+        client.close()
+        return
+    play.expect(tick="", end="the balancer's idle timeout", ticks=(), ends=options.timeout_seconds)
+    await play.cue("expired").wait()
+    if options.expires == "forget":
+        if options.protocol == "websocket":
+            await play.cue("server told").wait()
+        await client.send(request)
+        await client.recv(65536)
+    elif options.protocol == "http":
+        await client.readable()  # the RST is in the client's kernel; its pool does not look before it sends
+        await client.send(request)
+    else:
+        await client.recv(65536)
+    await client.recv(65536)
+    await client.send(request)
+    if (options.protocol, options.expires) == ("http", "forget"):
+        state = sockets.state(next(end.raw for end in play.calls.adopted if (end.role, end.number) == ("server", 2)))
+        play.step("server", f"was told nothing: its end is still {state}")
+        play.cue("over").set()
+
+
+def promise(options: LoadBalancerIdle, play: Play) -> Promise:
+    forgets, http = options.expires == "forget", options.protocol == "http"
+    asked = 1 + options.beats
+    client: tuple[str, ...] = ("connect ok", *("send n", "recv n") * asked)
+    balancer: tuple[str, ...] = ("accept ok", "connect ok", *("recv n", "send n") * 2 * asked)
+    server: tuple[str, ...] = ("accept ok", *("recv n", "send n") * asked)
+    packets: tuple[str, ...] = (
+        *("client SYN", "balancer SYN,ACK", "balancer SYN", "server SYN,ACK"),
+        *("client PSH,ACK n", "balancer PSH,ACK n", "server PSH,ACK n", "balancer PSH,ACK n") * asked,
+    )
+    if options.beats:
+        return Promise(
+            calls={
+                "client": (*client, "close ok"),
+                "balancer": (*balancer, "recv EOF", "close ok", "close ok"),
+                "server": (*server, "recv EOF", "close ok"),
+            },
+            packets=(*packets, "client FIN,ACK", "balancer FIN,ACK", "balancer FIN,ACK", "server FIN,ACK"),
+            seconds=SPAN * options.timeout_seconds,
+        )
+    told: tuple[str, ...]
+    if forgets:
+        told = ("send n", "recv ECONNRESET")
+        if not http:
+            server += ("send n", "recv ECONNRESET")
+            packets += ("server PSH,ACK n", "balancer RST")
+        packets += ("client PSH,ACK n", "balancer RST")
+        resets = (*(() if http else (Rst("balancer", "NO_SOCKET"),)), Rst("balancer", "TCP_FLAGS"))
+    else:
+        told = ("send ECONNRESET",) if http else ("recv ECONNRESET",)
+        server += ("recv ECONNRESET",)
+        packets += ("balancer RST,ACK", "balancer RST,ACK")
+        resets = (Rst("balancer", "TCP_STATE"), Rst("balancer", "TCP_STATE"))
+    return Promise(
+        calls={
+            "client": (*client, *told, "recv EOF", "send EPIPE"),
+            "balancer": (*balancer, "close ok", "close ok"),
+            "server": server,
+        },
+        packets=packets,
+        resets=resets,
+        counters={
+            "TcpOutRsts": len(resets),
+            "TcpEstabResets": 2 + len(resets),  # the balancer's two ends, and whoever was told
+            **({} if forgets else {"TcpExtTCPAbortOnData": 2}),
+            **({"TcpExtTCPKeepAlive": AtLeast(2)} if options.tcp_keepalive else {}),
+        },
+        measurements=(IDLE,),
+        seconds=options.timeout_seconds,
+    )
+
+
+def doing(options: LoadBalancerIdle) -> str:
+    limit = f"{options.timeout_seconds * 1000:g} ms"
+    if options.heartbeat_seconds is not None:
+        return (
+            f"A load balancer ends what is idle for {limit}, and a message every "
+            f"{options.heartbeat_seconds * 1000:g} ms keeps the connection alive."
+        )
+    what = "resets both sides of" if options.expires == "reset" else "silently forgets"
+    kind = "WebSocket-like" if options.protocol == "websocket" else "pooled HTTP"
+    beside = ", TCP keepalive or not" if options.tcp_keepalive else ""
+    return f"A load balancer {what} a {kind} connection that is idle for {limit}{beside}."
+
+
+CAUSE = Cause(
+    name="load-balancer-idle",
+    family="middlebox",
+    summary="a load balancer's idle timeout: RST now, or at the next use",
+    doing=doing,
+    story=(
+        "The balancer holds two connections and a timer, usually of 60 s, that every byte sets back. When it runs out, "
+        "some reset both sides: whoever waits in recv gets ECONNRESET at once, and a pool that does not look gets it from "
+        "its next send. Others forget silently: both ends believe in a connection that is gone, the next segment of "
+        "either is answered with RST by the balancer's stack, and whoever only waits, waits for ever. The RST carries the "
+        "address of the balancer, which to the client is the server. TCP keepalive does not reach the timer of a proxy: "
+        "its kernel answers the probes. A message of the application does."
+    ),
+    options=LoadBalancerIdle,
+    server=server,
+    script=script,
+    fault=fault,
+    promise=promise,
+    lookalikes=(
+        LookAlike("linger", "the same RST,ACK with a window, but from the server itself and after no idle time"),
+        LookAlike("keepalive-race", "also after an idle time, but the server closed (FIN) and the request crossed it"),
+        LookAlike("firewall-reset", "the RST is forged: no host on the way counts it in OutRsts"),
+        LookAlike("idle-firewall", "nobody answers the next segment at all: it ends by a timer"),
+    ),
+    met=(
+        "AWS: an NLB forgets after 350 s idle and answers the next segment with RST; an ALB ends it after 60 s",
+        "Azure Load Balancer: 4 minutes, silent by default, with TCP Reset enabled a RST to both sides",
+        "WebSockets, server-sent events, gRPC streams and LISTEN/NOTIFY that die exactly one minute after the last message",
+    ),
+    remedy=(
+        "a heartbeat of the application, at most half the timeout: WebSocket ping, gRPC keepalive, an SSE comment line",
+        "TCP keepalive below the timeout where the balancer only forwards segments (NLB); it does nothing for a proxy",
+        "pools: give up an idle connection before the balancer does, and let the balancer's timeout be below the server's",
+    ),
+)
