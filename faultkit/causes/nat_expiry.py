@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import math
+import os
 import socket
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,6 @@ from faultkit.transcript import Address
 from faultkit.verdict import AtLeast, Promise, Rst
 from faultkit.witness.calls import Socket
 
-PORT = 7654  # arbitrary: the server's host is ours alone
 IDLE = "idle time until the mapping is gone"
 EXPIRY = "server's TCP_USER_TIMEOUT"
 SPAN = 3  # timeouts that a heartbeat must survive to prove its point; arbitrary
@@ -97,6 +97,11 @@ VARIANTS: tuple[dict[str, Any], ...] = (
 )
 
 
+def _port() -> int:
+    """The server's host is ours alone, but the trace of resets is the machine's: so no two processes take the same one."""
+    return 1024 + os.getpid() % 64000
+
+
 def _net(play: Play) -> Net:
     return NETS[play.stage.family]
 
@@ -113,9 +118,9 @@ async def prepare(play: Play) -> None:
     play.neighbour("client", here=f"{net.inside}/{net.length}", there=f"{net.client}/{net.length}")
     play.neighbour("server", here=f"{net.outside}/{net.length}", there=f"{net.server}/{net.length}")
     place = {"interface": "server", "address": net.outside}
-    await play.apply("nat-expiry", 1, port=PORT, **place)
+    await play.apply("nat-expiry", 1, port=_port(), **place)
     if play.options.answer == "drop":
-        await play.apply("nat-expiry", 2, port=PORT, **place)
+        await play.apply("nat-expiry", 2, port=_port(), **place)
     conntrack.flush(play.stage.namespace)  # of what an earlier play left
     play.sysctl("netfilter.nf_conntrack_tcp_timeout_established", int(play.options.timeout_seconds))
 
@@ -128,7 +133,7 @@ def _socket_of(role: str, play: Play) -> Socket:
 
 async def server(play: Play) -> None:
     listener = _socket_of("server", play)
-    listener.bind(Address(_net(play).server, PORT))
+    listener.bind(Address(_net(play).server, _port()))
     listener.listen()
     play.cue("listening").set()
     connection = await listener.accept()
@@ -160,7 +165,7 @@ async def script(play: Play) -> None:
     client = _socket_of("client", play)
     if options.renewed_by == "tcp-keepalive":
         sockets.keepalive(client, idle_seconds=1, interval_seconds=1)
-    await client.connect(Address(_net(play).server, PORT))
+    await client.connect(Address(_net(play).server, _port()))
     # Masquerading keeps the port where it is free, and here it is.
     play.transcript.roles[Address(_net(play).outside, client.address.port)] = "router"
     await client.send(b"hello")
