@@ -102,8 +102,17 @@ class Witnesses:
 
 
 def _ours(event: Packet | Reset, transcript: Transcript) -> bool:
-    """Between two ends of this run. A reset for a listening socket names no peer: its destination is port 0."""
-    return event.source in transcript.roles and (event.destination in transcript.roles or event.destination.port == 0)
+    """Between two ends of this run.
+
+    A reset for a listening socket names no peer (its destination is port 0), and the trace is the whole machine's, where
+    another namespace may listen on the same port: such a one is ours only if that end's RST was captured.
+    """
+    if event.source not in transcript.roles or event.destination in transcript.roles:
+        return event.source in transcript.roles
+    captured = (packet for packet in transcript.packets if "RST" in packet.flags)
+    return event.destination.port == 0 and (
+        "wire" in transcript.absent or any(packet.source == event.source for packet in captured)
+    )
 
 
 @contextlib.contextmanager
