@@ -50,12 +50,11 @@ class FirewallReset(Options):
 
 
 VARIANTS: tuple[dict[str, Any], ...] = (
-    *({"answer": answer} for answer in STEPS[1:]),
+    *({"answer": answer, "user_timeout_seconds": 0.5} for answer in STEPS[1:]),
     {"forgets": "timeout"},
     {"first": "server"},
-    {"first": "server", "answer": "drop"},
+    {"first": "server", "answer": "drop", "user_timeout_seconds": 0.5},
     {"tool": "nft"},
-    {"tool": "nft", "answer": "drop"},
 )
 
 
@@ -211,6 +210,7 @@ CAUSE = Cause(
         "and the client's acknowledgement is what is refused."
     ),
     options=FirewallReset,
+    variants=({}, *VARIANTS),
     prepare=prepare,
     script=script,
     fault=fault,

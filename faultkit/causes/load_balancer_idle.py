@@ -309,6 +309,7 @@ CAUSE = Cause(
         "its kernel answers the probes. A message of the application does."
     ),
     options=LoadBalancerIdle,
+    variants=({}, *VARIANTS),
     server=server,
     script=script,
     fault=fault,

@@ -268,6 +268,7 @@ CAUSE = Cause(
         "connection, and the server's host, which has given up, answers RST. What any segment renews, a heartbeat keeps."
     ),
     options=NatExpiry,
+    variants=({}, *VARIANTS),
     prepare=prepare,
     server=server,
     script=script,

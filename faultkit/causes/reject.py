@@ -48,10 +48,11 @@ class Reject(Options):
 
 VARIANTS: tuple[dict[str, Any], ...] = (
     *({"answer": answer} for answer in STEPS[1:]),
-    *({"answer": answer, "at": "established"} for answer in STEPS),
+    {"at": "established"},
+    *({"answer": answer, "at": "established", "user_timeout_seconds": 0.5} for answer in icmp.ANSWERS),
     {"answer": "host-unreachable", "at": "established", "recverr": True},
-    {"answer": "tcp-reset", "tool": "nft"},
-    {"answer": "net-unreachable", "tool": "nft"},
+    {"tool": "nft"},
+    {"tool": "nft", "answer": "net-unreachable", "at": "established", "recverr": True},
 )
 
 
@@ -187,6 +188,7 @@ CAUSE = Cause(
         "the socket (LockDroppedIcmps): a blocking connect(), and any over IPv6, then takes 1 s, until its second SYN."
     ),
     options=Reject,
+    variants=({}, *VARIANTS),
     prepare=prepare,
     server=server,
     script=script,
