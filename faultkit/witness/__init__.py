@@ -101,17 +101,23 @@ class Witnesses:
             self._instance = None
 
 
+_MOMENT_NS = 20_000_000  # arbitrary: the trace event comes microseconds before its packet
+
+
 def _ours(event: Packet | Reset, transcript: Transcript) -> bool:
     """Between two ends of this run.
 
     A reset for a listening socket names no peer (its destination is port 0), and the trace is the whole machine's, where
-    another namespace may listen on the same port: such a one is ours only if that end's RST was captured.
+    another namespace may listen on the same port: such a one is ours only if its RST was captured at the same moment.
     """
     if event.source not in transcript.roles or event.destination in transcript.roles:
         return event.source in transcript.roles
     captured = (packet for packet in transcript.packets if "RST" in packet.flags)
     return event.destination.port == 0 and (
-        "wire" in transcript.absent or any(packet.source == event.source for packet in captured)
+        "wire" in transcript.absent
+        or any(
+            packet.source == event.source and abs(packet.time_ns - event.time_ns) < _MOMENT_NS for packet in captured
+        )
     )
 
 
