@@ -39,7 +39,7 @@ class Reject(Options):
     )
 
     def check(self) -> None:
-        if self.recverr and (self.at, self.answer) != ("established", self.answer.replace("tcp-reset", "")):
+        if self.recverr and (self.at != "established" or self.answer == "tcp-reset"):
             raise Misuse(
                 "--recverr changes nothing here: it is about an ICMP answer on an established connection, so add "
                 "--at established and an --answer other than tcp-reset"
