@@ -200,9 +200,9 @@ class Play:
         """Write down what was done to the stage."""
         self.transcript.steps.append(Step(time.time_ns(), actor, text))
 
-    def measure(self, name: str, *, predicted: float, measured: float) -> None:
-        """Write down a predicted and a measured duration, in seconds."""
-        self.transcript.measurements.append(Measurement(name, predicted, measured))
+    def measure(self, name: str, *, predicted: float, measured: float, slack: float = 0.3) -> None:
+        """Write down a predicted and a measured duration, in seconds; `slack` is what the machine may add."""
+        self.transcript.measurements.append(Measurement(name, predicted, measured, slack))
 
     def tally(self, label: str, outcome: str) -> None:
         """Write down one attempt of a search."""
