@@ -27,6 +27,7 @@ from faultkit.verdict import AtLeast, Promise, Rst
 from faultkit.witness.calls import Socket
 
 IDLE = "idle time until the mapping is gone"
+POLLED = 2.0  # seconds; arbitrary: the end is looked for, not told, so on a busy machine it is seen late
 EXPIRY = "server's TCP_USER_TIMEOUT"
 SPAN = 3  # timeouts that a heartbeat must survive to prove its point; arbitrary
 
@@ -181,7 +182,7 @@ async def script(play: Play) -> None:
         await trio.sleep(0.01)
     play.step("router", "the mapping has run out: conntrack -L shows none")
     measured = (play.transcript.steps[-1].time_ns - answered.ended_ns) / 1e9
-    play.measure(IDLE, predicted=options.timeout_seconds, measured=measured)
+    play.measure(IDLE, predicted=options.timeout_seconds, measured=measured, slack=POLLED)
     play.cue("over").set()
     await play.cue("told").wait()
     play.step("client", f"was told nothing: its end is {sockets.state(client.raw)}, and the push is lost")
