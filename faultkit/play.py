@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from faultkit.cause import Cause
     from faultkit.stage.firewall import Firewall
     from faultkit.stage.forge import Forger, Forgery
+    from faultkit.stage.neighbour import Neighbour
     from faultkit.witness.tap import Tap
+    from faultkit.witness.wire import Capture
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Play:
         self.accepted: list[Socket] = []  # the server's connections, for a script that reaches for the other end
         self.countdown: Countdown | None = None
         self.tool: Tool | None = None
+        self.neighbours: list[Neighbour] = []
+        self.taps: list[Capture] = []
         self._cues: dict[str, trio.Event] = {}
         self._serving: Address | None = None
         self._firewall: Firewall | None = None
@@ -160,10 +164,13 @@ class Play:
         if self.tool is None:
             raise Unable(f"{self.cause.name}: neither iptables nor nft works here: apt-get install iptables nftables")
 
-    async def apply(self, recipe: str, step: int, *, port: int) -> None:
-        """Put one step of a firewall recipe in, with the chosen tool. Lifted at the end of the play at the latest."""
+    async def apply(self, recipe: str, step: int, *, port: int, **elsewhere: str) -> None:
+        """Put one step of a firewall recipe in, with the chosen tool. Lifted at the end of the play at the latest.
+
+        On the stage's loopback, unless `elsewhere` names another `interface` and `address`.
+        """
         assert self._firewall is not None, "choose_tool() comes first"
-        for line in (await self._firewall.apply(recipe, step, {"port": port})).splitlines():
+        for line in (await self._firewall.apply(recipe, step, {"port": port, **elsewhere})).splitlines():
             self.step("firewall", line)
 
     async def lift(self) -> None:
@@ -204,6 +211,24 @@ class Play:
         self.step("forged", text)
         self._forger.send(forgery)
 
+    def neighbour(self, name: str, *, here: str, there: str) -> Neighbour:
+        """A host in a namespace of its own, joined to the stage until the end of the play; both cable ends are captured.
+
+        `here` and `there` are the addresses of the two ends, each with its prefix length.
+        """
+        if self.stage.namespace is None:
+            raise Unable(f"{self.cause.name}: further hosts need a private namespace: leave --on host out")
+        from faultkit.stage.neighbour import Neighbour
+        from faultkit.witness.wire import Capture
+
+        neighbour = Neighbour(self.stage.namespace, name)
+        self.neighbours.append(neighbour)
+        neighbour.join(here=here, there=there)
+        if "wire" not in self.transcript.absent:
+            self.taps.append(Capture(name, both_ways=True))
+        self.step("stage", f"{name} ({there}) is a host of its own, joined by {name} ({here})")
+        return neighbour
+
     async def strike(self) -> None:
         """Leave the stage as it was: rules out, sysctls back, sockets closed."""
         try:
@@ -215,6 +240,10 @@ class Play:
                 if opened is not None:
                     opened.close()
             self.calls.discard()
+            for tap in self.taps:
+                tap.close()
+            for neighbour in self.neighbours:
+                neighbour.close()
 
     def step(self, actor: str, text: str) -> None:
         """Write down what was done to the stage."""

@@ -46,7 +46,7 @@ async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, 
         try:
             await _perform(play, promise, watch)
         finally:
-            seeing.end(transcript)
+            seeing.end(transcript, play.neighbours, play.taps)
     finally:
         with trio.CancelScope(shield=True):
             await play.strike()

@@ -1,7 +1,7 @@
 """The verbs: what can be done to one real TCP socket so that its connection dies in a known way.
 
-Each works on any `socket.socket`, on a trio socket, and on the recorded sockets of a run; none of them waits, and none
-but those that use TCP_REPAIR needs a privilege. An `OSError` of the kernel comes out as it is.
+Each works on any `socket.socket`, on a trio socket, and on the recorded sockets of a run; none of them waits, and only
+those that use TCP_REPAIR need a privilege. An `OSError` of the kernel comes out as it is.
 """
 
 from __future__ import annotations

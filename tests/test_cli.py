@@ -79,7 +79,8 @@ MISUSES = {
     "zzzz": "there is no cause 'zzzz': faultkit list names them all",
     "--nope": "No such option '--nope' (faultkit --help)",
     "recipe syn-dro": (
-        "there is no recipe 'syn-dro': did you mean syn-drop? (there are idle-firewall, reject-with-reset, syn-drop)"
+        "there is no recipe 'syn-dro': did you mean syn-drop? (there are idle-firewall, nat-expiry, reject, "
+        "reject-with-reset, stateful-firewall, syn-drop)"
     ),
     "recipe syn-drop --port 99999": "port 99999 is not a TCP port: give one of 1 to 65535",
     "recipe syn-drop --as pf": "X: Invalid value for '--as': 'pf' is not one of 'iptables', 'nft' (faultkit X --help)",

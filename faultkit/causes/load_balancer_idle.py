@@ -288,7 +288,7 @@ def doing(options: LoadBalancerIdle) -> str:
 CAUSE = Cause(
     name="load-balancer-idle",
     family="middlebox",
-    summary="a load balancer's idle timeout: RST now, or at the next use",
+    summary="a balancer's idle timeout: RST now, or at the next use",
     doing=doing,
     story=(
         "The balancer holds two connections and a timer, usually of 60 s, that every byte sets back. When it runs out, "

@@ -38,7 +38,7 @@ class Reject(Options):
     )
 
     def check(self) -> None:
-        if self.recverr and (self.at, self.answer) != ("established", self.answer.replace("tcp-reset", "")):
+        if self.recverr and (self.at != "established" or self.answer == "tcp-reset"):
             raise Misuse(
                 "--recverr changes nothing here: it is about an ICMP answer on an established connection, so add "
                 "--at established and an --answer other than tcp-reset"
@@ -180,10 +180,11 @@ CAUSE = Cause(
     variants=(
         {},
         *({"answer": answer} for answer in STEPS[1:]),
-        *({"answer": answer, "at": "established"} for answer in STEPS),
+        {"at": "established"},
+        *({"answer": answer, "at": "established", "user_timeout_seconds": 0.5} for answer in icmp.ANSWERS),
         {"answer": "host-unreachable", "at": "established", "recverr": True},
-        {"answer": "tcp-reset", "tool": "nft"},
-        {"answer": "net-unreachable", "tool": "nft"},
+        {"tool": "nft"},
+        {"tool": "nft", "answer": "net-unreachable", "at": "established", "recverr": True},
     ),
     prepare=prepare,
     server=server,

@@ -48,7 +48,7 @@ def choose(wanted: Literal["auto", "iptables", "nft"] = "auto", *, ipv6: bool = 
 class Firewall:
     """Puts recipes' rules into our own namespace, and takes them out again.
 
-    Inside the stage the interface is always lo and the address 127.0.0.1 or ::1; the other values are the caller's.
+    Inside the stage the interface is lo and the address 127.0.0.1 or ::1, unless the caller names others.
     """
 
     def __init__(self, namespace: Namespace, tool: recipe.Tool, ipv6: bool) -> None:
@@ -57,11 +57,12 @@ class Firewall:
         self._ipv6 = ipv6
         self._applied: set[tuple[str, ...]] = set()
         self._undo: list[str] = []
+        self._nat = False  # iptables' nat table was used
 
     async def apply(self, recipe_name: str, step: int, values: recipe.Values) -> str:
         """Apply one step of a recipe (the first is 1); the command lines come back as text, for the transcript."""
         chosen = recipe.load(recipe_name)
-        everything = {**values, "interface": "lo", "address": "::1" if self._ipv6 else "127.0.0.1"}
+        everything = {"interface": "lo", "address": "::1" if self._ipv6 else "127.0.0.1", **values}
         steps = chosen.apply(self._tool, everything)
         if not 1 <= step <= len(steps):
             raise Misuse(f"recipe {recipe_name} has no step {step}: it has {len(steps)}, the first is 1")
@@ -71,6 +72,7 @@ class Firewall:
         with trio.CancelScope(shield=True):  # a rule half put in could not be taken out
             for line in lines:
                 await self._run(line)
+                self._nat |= " -t nat " in line
                 # From the first line on: nft makes its table there.
                 self._applied.add(lines)
                 undone = chosen.undo_of(step, self._tool, everything)
@@ -96,10 +98,17 @@ class Firewall:
     async def rules(self) -> str:
         """Every rule of the namespace, in words that time does not change: equal before and after, or something leaked.
 
-        Of iptables the filter table, the only one that recipes use: `-S` says the same of a table that is empty and of
-        one that was never made, iptables-save does not.
+        Of iptables the filter table, and the rules of the nat table once one was put in, the only ones that recipes use:
+        `-S` says the same of a table that is empty and of one that was never made, iptables-save does not.
         """
-        return await self._run("nft list ruleset" if self._tool == "nft" else f"{_program(self._tool, self._ipv6)} -S")
+        if self._tool == "nft":
+            return await self._run("nft list ruleset")
+        program = _program(self._tool, self._ipv6)
+        rules = await self._run(f"{program} -S")
+        if self._nat:
+            nat = await self._run(f"{program} -t nat -S")
+            rules += "".join(line for line in nat.splitlines(keepends=True) if line.startswith("-A "))
+        return rules
 
     async def _run(self, line: str) -> str:
         _check_inside(self._namespace)

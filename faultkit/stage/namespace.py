@@ -42,7 +42,7 @@ class Namespace:
         return _OWN_NETWORK.stat().st_ino == self.inode != self.outer
 
 
-def _unshare(flags: int) -> None:
+def unshare(flags: int) -> None:
     # os.unshare came with Python 3.12.
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(flags):
@@ -66,7 +66,7 @@ def _map_user(uid: int, gid: int) -> None:
 
 def _make_user() -> None:
     uid, gid = os.geteuid(), os.getegid()
-    _unshare(CLONE_NEWUSER | CLONE_NEWNET)
+    unshare(CLONE_NEWUSER | CLONE_NEWNET)
     _map_user(uid, gid)
     _loopback_up()
 
@@ -101,7 +101,7 @@ def enter() -> Namespace:
     outer = _OWN_NETWORK.stat().st_ino
     try:
         try:
-            _unshare(CLONE_NEWNET | CLONE_NEWNS)
+            unshare(CLONE_NEWNET | CLONE_NEWNS)
             user = False
             _loopback_up()
         except PermissionError:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from faultkit.errors import Unable
 from faultkit.stage import Stage, tracing
@@ -15,6 +17,9 @@ from faultkit.stage.tracing import Instance
 from faultkit.transcript import Packet, Reset, Transcript
 from faultkit.witness import kernel
 from faultkit.witness.wire import Capture, decode
+
+if TYPE_CHECKING:
+    from faultkit.stage.neighbour import Neighbour
 
 
 class Witnesses:
@@ -56,12 +61,20 @@ class Witnesses:
         self._before = kernel.counters()
         return Transcript(began_ns=time.time_ns(), alone=self._alone, absent=dict(self.absent))
 
-    def end(self, transcript: Transcript) -> None:
-        """Put into the transcript what the wire and the kernel saw of its run, and of nothing else on the machine."""
+    def end(self, transcript: Transcript, neighbours: Sequence[Neighbour] = (), taps: Sequence[Capture] = ()) -> None:
+        """Put into the transcript what the wire and the kernel saw of its run, and of nothing else on the machine.
+
+        The counters are those of the stage and of its `neighbours` together; `taps` are captures of other interfaces.
+        """
         transcript.ended_ns = time.time_ns()
-        transcript.counters = kernel.moved(self._before, kernel.counters())
+        after = Counter(kernel.counters())
+        for neighbour in neighbours:
+            with neighbour.entered():
+                after.update(kernel.counters())
+        transcript.counters = kernel.moved(self._before, after)
         if self._capture:
-            frames, dropped = self._capture.cut()
+            cuts = [capture.cut() for capture in (self._capture, *taps)]
+            frames, dropped = sorted(frame for cut in cuts for frame in cut[0]), sum(cut[1] for cut in cuts)
             packets = (decode(time_ns, frame) for time_ns, frame in frames)
             transcript.packets = [packet for packet in packets if packet and _ours(packet, transcript)]
             if dropped:
@@ -88,9 +101,24 @@ class Witnesses:
             self._instance = None
 
 
+_MOMENT_NS = 20_000_000  # arbitrary: the trace event comes microseconds before its packet
+
+
 def _ours(event: Packet | Reset, transcript: Transcript) -> bool:
-    """Between two ends of this run. A reset for a listening socket names no peer: its destination is port 0."""
-    return event.source in transcript.roles and (event.destination in transcript.roles or event.destination.port == 0)
+    """Between two ends of this run.
+
+    A reset for a listening socket names no peer (its destination is port 0), and the trace is the whole machine's, where
+    another namespace may listen on the same port: such a one is ours only if its RST was captured at the same moment.
+    """
+    if event.source not in transcript.roles or event.destination in transcript.roles:
+        return event.source in transcript.roles
+    captured = (packet for packet in transcript.packets if "RST" in packet.flags)
+    return event.destination.port == 0 and (
+        "wire" in transcript.absent
+        or any(
+            packet.source == event.source and abs(packet.time_ns - event.time_ns) < _MOMENT_NS for packet in captured
+        )
+    )
 
 
 @contextlib.contextmanager

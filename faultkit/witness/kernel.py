@@ -14,13 +14,16 @@ from faultkit.sockets import STATES
 from faultkit.stage.tracing import Instance
 from faultkit.transcript import Address, Reset
 
-_SOURCES = (Path("/proc/self/net/netstat"), Path("/proc/self/net/snmp"))
+_SOURCES = (Path("/proc/thread-self/net/netstat"), Path("/proc/thread-self/net/snmp"))
 _PROTOCOLS = ("TcpExt", "Tcp", "MPTcpExt", "Icmp")
-_SOURCE6 = Path("/proc/self/net/snmp6")  # one counter to a line; not there without IPv6
+_SOURCE6 = Path("/proc/thread-self/net/snmp6")  # one counter to a line; not there without IPv6
 
 
 def counters() -> dict[str, int]:
-    """Every TCP and ICMP counter of our network namespace by nstat's name: "TcpOutRsts", "Icmp6InDestUnreachs" (nstat(8))."""
+    """Every TCP and ICMP counter of the network namespace that this thread is in.
+
+    By nstat's name (nstat(8)): "TcpExtTCPAbortOnData", "TcpOutRsts", "Icmp6InDestUnreachs".
+    """
     found: dict[str, int] = {}
     for source in _SOURCES:
         lines = source.read_text().splitlines()

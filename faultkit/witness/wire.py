@@ -54,7 +54,8 @@ class Capture:
     Raises `OSError` as it comes from the system: PermissionError without CAP_NET_RAW in the network namespace.
     """
 
-    def __init__(self, interface: str = "lo") -> None:
+    def __init__(self, interface: str = "lo", *, both_ways: bool = False) -> None:
+        """`both_ways` for an interface that is no loopback: what it sends, too. Another capture must be running already."""
         # Protocol 0: nothing is captured before bind(), when everything is set.
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
         self._frame = memoryview(bytearray(_FRAME))
@@ -64,10 +65,12 @@ class Capture:
                 self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, _BUFFER)
             except PermissionError:  # needs CAP_NET_ADMIN of the machine; else net.core.rmem_max is the limit
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-            self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)  # or loopback shows each packet twice
+            if not both_ways:
+                self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)  # or loopback shows each packet twice
             self._socket.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS_NEW, 1)
             self._socket.bind((interface, ETH_P_ALL))
-            self._await_stamps()
+            if not both_ways:  # what a socket sends comes back to it over loopback only; the other has waited already
+                self._await_stamps()
             program = array.array("B", b"".join(struct.pack("HBBI", *instruction) for instruction in _TCP_ONLY))
             self._socket.setsockopt(
                 socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(_TCP_ONLY), program.buffer_info()[0])

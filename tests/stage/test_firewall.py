@@ -58,6 +58,7 @@ def prime() -> None:
     for program in ("iptables", "ip6tables"):
         for chain in ("INPUT", "FORWARD", "OUTPUT"):
             subprocess.run([firewall.find(program) or program, "-P", chain, "ACCEPT"], check=True)
+        subprocess.run([firewall.find(program) or program, "-t", "nat", "-P", "POSTROUTING", "ACCEPT"], check=True)
 
 
 def at_home(ipv6: bool) -> dict[str, str | int]:
@@ -249,7 +250,7 @@ def test_it_refuses_once_one_thread_is_elsewhere(monkeypatch: pytest.MonkeyPatch
         room = namespace.enter()
 
         async def main() -> None:
-            await trio.to_thread.run_sync(lambda: namespace._unshare(namespace.CLONE_NEWNET))
+            await trio.to_thread.run_sync(lambda: namespace.unshare(namespace.CLONE_NEWNET))
 
         trio.run(main)
         return refusal(Firewall(room, "nft", False), monkeypatch)

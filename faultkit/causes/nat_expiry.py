@@ -1,0 +1,293 @@
+# A NAT router maps each connection from inside to a port of its own, and forgets the mapping of an idle one. RFC 5382
+# (REQ-5) asks for 2 h 4 min; mobile networks often take minutes, some 30 s. What the server then sends is, to the router,
+# a segment for itself: its kernel has no such socket and answers RST (NO_SOCKET), or a rule drops it. The server gets
+# ECONNRESET, or ETIMEDOUT in the end. The client is told nothing and waits for ever: pushes are lost. When it writes at
+# last, the router makes a new mapping from the middle of the connection (nf_conntrack_tcp_loose=1); the segment meets a
+# server that has given up and only listens: RST, reason TCP_FLAGS.
+# Three hosts, each with a TCP of its own: the router is the stage, client and server are joined to it by veth pairs. Both
+# cables are captured, so what passes the router is seen twice, before and after its address is changed.
+# Any segment renews the mapping, a keepalive probe as well as a message: the router does not look inside.
+from __future__ import annotations
+
+import math
+import os
+import socket
+from dataclasses import dataclass
+
+import trio
+
+from faultkit import sockets
+from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.errors import Misuse
+from faultkit.play import Play
+from faultkit.stage import conntrack
+from faultkit.transcript import Address
+from faultkit.verdict import AtLeast, Promise, Rst
+from faultkit.witness.calls import Socket
+
+IDLE = "idle time until the mapping is gone"
+POLLED = 2.0  # seconds; arbitrary: the end is looked for, not told, so on a busy machine it is seen late
+EXPIRY = "server's TCP_USER_TIMEOUT"
+SPAN = 3  # timeouts that a heartbeat must survive to prove its point; arbitrary
+
+
+@dataclass(frozen=True, slots=True)
+class Net:
+    """The addresses: shared space inside (RFC 6598), documentation prefixes outside (RFC 5737, RFC 3849)."""
+
+    inside: str
+    client: str
+    outside: str
+    server: str
+    length: int
+
+
+NETS = {
+    int(socket.AF_INET): Net("100.64.0.1", "100.64.0.2", "198.51.100.1", "198.51.100.2", 24),
+    int(socket.AF_INET6): Net("fd64::1", "fd64::2", "2001:db8::1", "2001:db8::2", 64),
+}
+
+
+@dataclass(frozen=True)
+class NatExpiry(Options):
+    timeout_seconds: float = option(
+        1.0,
+        "how long an idle mapping lasts (nf_conntrack_tcp_timeout_established)",
+        unit="ms",
+        least=1000,
+        most=432000000,
+        multiple=1000,
+    )
+    answer: str = option(
+        "reset", "what the router does with a push for a mapping that is gone", choices=("reset", "drop")
+    )
+    renewed_by: str = option(
+        "none",
+        "the remedy: a message of the client, or TCP keepalive of its kernel (each second), shorter than the timeout",
+        choices=("none", "message", "tcp-keepalive"),
+    )
+    heartbeat_seconds: float = option(
+        0.4, "time between messages, with --renewed-by message", unit="ms", least=10, most=432000000
+    )
+    user_timeout_seconds: float = option(
+        1.0, "TCP_USER_TIMEOUT of the server, with --answer drop", unit="ms", least=500, most=3600000
+    )
+    tool: str = option(
+        "auto", "the firewall command: auto takes the first that works", choices=("auto", "iptables", "nft")
+    )
+
+    def check(self) -> None:
+        limit = f"--timeout {self.timeout_seconds * 1000:g}"
+        if self.renewed_by == "message" and self.heartbeat_seconds >= self.timeout_seconds:
+            raise Misuse(f"--heartbeat {self.heartbeat_seconds * 1000:g} is not shorter than {limit}: take half of it")
+        if self.renewed_by == "tcp-keepalive" and self.timeout_seconds < 2:
+            raise Misuse(f"--renewed-by tcp-keepalive sends a probe each second and {limit} is no longer: take 2000")
+
+    @property
+    def beats(self) -> int:
+        """Messages sent to keep the mapping."""
+        return math.ceil(SPAN * self.timeout_seconds / self.heartbeat_seconds) if self.renewed_by == "message" else 0
+
+
+def _port() -> int:
+    """The server's host is ours alone, but the trace of resets is the machine's: so no two processes take the same one."""
+    return 1024 + os.getpid() % 64000
+
+
+def _net(play: Play) -> Net:
+    return NETS[play.stage.family]
+
+
+async def prepare(play: Play) -> None:
+    """The three hosts, and the router's rules."""
+    await play.need_tool(play.options.tool)
+    assert play.stage.namespace is not None
+    net = _net(play)
+    if play.stage.family == socket.AF_INET6:
+        play.sysctl("ipv6.conf.all.forwarding", 1)
+    else:
+        play.sysctl("ipv4.ip_forward", 1)
+    play.neighbour("client", here=f"{net.inside}/{net.length}", there=f"{net.client}/{net.length}")
+    play.neighbour("server", here=f"{net.outside}/{net.length}", there=f"{net.server}/{net.length}")
+    place = {"interface": "server", "address": net.outside}
+    await play.apply("nat-expiry", 1, port=_port(), **place)
+    if play.options.answer == "drop":
+        await play.apply("nat-expiry", 2, port=_port(), **place)
+    conntrack.flush(play.stage.namespace)  # of what an earlier play left
+    play.sysctl("netfilter.nf_conntrack_tcp_timeout_established", int(play.options.timeout_seconds))
+
+
+def _socket_of(role: str, play: Play) -> Socket:
+    """A socket in that host's own namespace."""
+    with next(neighbour for neighbour in play.neighbours if neighbour.name == role).entered():
+        return play.socket(role)
+
+
+async def server(play: Play) -> None:
+    listener = _socket_of("server", play)
+    listener.bind(Address(_net(play).server, _port()))
+    listener.listen()
+    play.cue("listening").set()
+    connection = await listener.accept()
+    assert connection is not None
+    await fault(connection, play)
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    """Answer, then push when the mapping's time is over."""
+    for _ in range(1 + play.options.beats):
+        await connection.recv(65536)
+        await connection.send(b"world")
+    if play.options.answer == "drop":
+        sockets.user_timeout(connection, seconds=play.options.user_timeout_seconds)
+    await play.cue("over").wait()
+    sent = await connection.send(b"push")
+    if play.options.renewed_by != "none":
+        return
+    told = await connection.recv(65536)
+    if play.options.answer == "drop":
+        predicted = sockets.user_timeout_expiry(play.options.user_timeout_seconds)
+        play.measure(EXPIRY, predicted=predicted, measured=(told.ended_ns - sent.began_ns) / 1e9)
+    play.cue("told").set()
+
+
+async def script(play: Play) -> None:
+    options: NatExpiry = play.options
+    await play.cue("listening").wait()
+    client = _socket_of("client", play)
+    if options.renewed_by == "tcp-keepalive":
+        sockets.keepalive(client, idle_seconds=1, interval_seconds=1)
+    await client.connect(Address(_net(play).server, _port()))
+    # Masquerading keeps the port where it is free, and here it is.
+    play.transcript.roles[Address(_net(play).outside, client.address.port)] = "router"
+    await client.send(b"hello")
+    answered = await client.recv(65536)
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # the mapping's time counts from the last segment
+    if options.renewed_by != "none":
+        await _outlive(client, play)
+        return
+    play.expect(tick="", end="the router's mapping runs out", ticks=(), ends=options.timeout_seconds)
+    # The kernel tells of a mapping's end only when it collects it, which may be minutes later.
+    assert play.stage.namespace is not None
+    while conntrack.entries(play.stage.namespace, play.stage.family):  # noqa: ASYNC110
+        await trio.sleep(0.01)
+    play.step("router", "the mapping has run out: conntrack -L shows none")
+    measured = (play.transcript.steps[-1].time_ns - answered.ended_ns) / 1e9
+    play.measure(IDLE, predicted=options.timeout_seconds, measured=measured, slack=POLLED)
+    play.cue("over").set()
+    await play.cue("told").wait()
+    play.step("client", f"was told nothing: its end is {sockets.state(client.raw)}, and the push is lost")
+    await client.send(b"hello")
+    await client.recv(65536)
+
+
+async def _outlive(client: Socket, play: Play) -> None:
+    """Several timeouts long the mapping is renewed; then the push arrives."""
+    options: NatExpiry = play.options
+    span = SPAN * options.timeout_seconds
+    play.expect(tick="", end="the heartbeat has outlived the timeout", ticks=(), ends=span)
+    if options.renewed_by == "message":
+        for _ in range(options.beats):
+            await trio.sleep(options.heartbeat_seconds)
+            await client.send(b"hello")
+            await client.recv(65536)
+    else:
+        await trio.sleep(span)
+    play.cue("over").set()
+    await client.recv(65536)
+
+
+def promise(options: NatExpiry, play: Play) -> Promise:
+    asked = 1 + options.beats
+    client: tuple[str, ...] = ("connect ok", *("send 5", "recv 5") * asked)
+    server: tuple[str, ...] = ("accept ok", *("recv 5", "send 5") * asked, "send 4")
+    # Each twice: on the inner cable and on the outer.
+    packets: tuple[str, ...] = (
+        *("client SYN", "router SYN", "server SYN,ACK", "server SYN,ACK"),
+        *("client PSH,ACK 5", "router PSH,ACK 5", "server PSH,ACK 5", "server PSH,ACK 5") * asked,
+        "server PSH,ACK 4",
+    )
+    if options.renewed_by != "none":
+        return Promise(
+            calls={"client": (*client, "recv 4"), "server": server},
+            packets=(*packets, "server PSH,ACK 4"),
+            counters={"TcpExtTCPKeepAlive": AtLeast(2)} if options.renewed_by == "tcp-keepalive" else {},
+            seconds=SPAN * options.timeout_seconds,
+        )
+    reset = options.answer == "reset"
+    return Promise(
+        calls={
+            "client": (*client, "send 5", "recv ECONNRESET"),
+            "server": (*server, "recv ECONNRESET" if reset else "recv ETIMEDOUT"),
+        },
+        packets=(
+            *packets,
+            *(("router RST",) if reset else ()),
+            *("client PSH,ACK 5", "router PSH,ACK 5", "server RST", "server RST"),
+        ),
+        # The server's own passes the router, so it is captured twice.
+        resets=(*((Rst("router", "NO_SOCKET"),) if reset else ()), Rst("server", "TCP_FLAGS", " +")),
+        counters={
+            "TcpOutRsts": 2 if reset else 1,
+            "TcpEstabResets": 2,
+            **({} if reset else {"TcpExtTCPAbortOnTimeout": 1}),
+        },
+        measurements=(IDLE,) if reset else (IDLE, EXPIRY),
+        seconds=options.timeout_seconds + (0 if reset else sockets.user_timeout_expiry(options.user_timeout_seconds)),
+    )
+
+
+def doing(options: NatExpiry) -> str:
+    limit = f"{options.timeout_seconds:g} s"
+    if options.renewed_by == "message":
+        every = f"a message every {options.heartbeat_seconds * 1000:g} ms"
+        return f"A NAT router forgets a mapping that is idle for {limit}, and {every} renews it."
+    if options.renewed_by == "tcp-keepalive":
+        return f"A NAT router forgets a mapping that is idle for {limit}, and TCP keepalive each second renews it."
+    what = "resets" if options.answer == "reset" else "drops"
+    return f"A NAT router forgets a mapping that is idle for {limit}, then {what} what the server pushes."
+
+
+CAUSE = Cause(
+    name="nat-expiry",
+    family="middlebox",
+    summary="a NAT mapping expires: the server's push is lost or reset",
+    doing=doing,
+    story=(
+        "The client sits behind a router that lends its connection one of its own ports, and takes it back when the "
+        "connection is idle (RFC 5382 REQ-5; nf_conntrack_tcp_timeout_established). The server's next push is then "
+        "addressed to nobody but the router: answered with RST, or dropped. The server learns, sooner or later; the "
+        "client, who only waits, never does. When it writes at last, the router maps it anew in the middle of the "
+        "connection, and the server's host, which has given up, answers RST. What any segment renews, a heartbeat keeps."
+    ),
+    options=NatExpiry,
+    variants=(
+        {},
+        {"answer": "drop"},
+        {"renewed_by": "message"},
+        {"renewed_by": "tcp-keepalive", "timeout_seconds": 2.0},
+        {"tool": "nft"},
+    ),
+    prepare=prepare,
+    server=server,
+    script=script,
+    fault=fault,
+    promise=promise,
+    lookalikes=(
+        LookAlike(
+            "load-balancer-idle", "a proxy has a connection of its own to each side, and TCP keepalive does not help"
+        ),
+        LookAlike("firewall-reset", "no address is changed, and the RST is forged: nobody's OutRsts counts it"),
+        LookAlike("half-open", "the client's host is gone; here it is there, and its socket still ESTABLISHED"),
+    ),
+    met=(
+        "push notifications, MQTT and chat on mobile networks: late, all at once, when the phone next speaks",
+        "SSH through a home router: frozen after a pause, then 'Connection reset by peer' or 'Broken pipe'",
+        "cloud NAT gateways: AWS forgets after 350 s idle, Google Cloud NAT after 20 min, Azure NAT Gateway after 4 min",
+    ),
+    remedy=(
+        "a heartbeat from the client, shorter than the shortest mapping on the way: MQTT keep alive, SSH ServerAliveInterval",
+        "TCP keepalive does as well here, with TCP_KEEPIDLE below the timeout: its probes are segments like others",
+        "servers: TCP_USER_TIMEOUT, so that a lost push is known in seconds, and sent again when the client is back",
+    ),
+)
