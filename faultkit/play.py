@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 
+from faultkit import sockets
 from faultkit.errors import Misuse, Unable
 from faultkit.recipe import TOOLS, Tool
 from faultkit.stage import Stage
 from faultkit.stage.sysctl import Sysctls
 from faultkit.transcript import Address, Measurement, Step, Tally, Transcript
 from faultkit.witness.calls import Calls, Socket
+from faultkit.witness.kernel import tcp_state
 
 if TYPE_CHECKING:
     from faultkit.cause import Cause
@@ -96,6 +98,22 @@ class Play:
     def cue(self, name: str) -> trio.Event:
         """The event of that name, by which one half tells the other where it is. Nothing here waits for time to pass."""
         return self._cues.setdefault(name, trio.Event())
+
+    async def delivered(self, sock: Socket) -> None:
+        """Wait until the other end's kernel has acknowledged everything that was sent."""
+        # A program has no event for an acknowledgement.
+        while sockets.clock(sock.raw).unacknowledged:  # noqa: ASYNC110
+            await trio.sleep(0.002)
+
+    async def fin_acknowledged(self, closer: Address, other: Address) -> None:
+        """Wait until `closer`'s kernel has its FIN acknowledged by `other`'s: it has left FIN-WAIT-1.
+
+        The acknowledgement may be delayed by 40 ms (tcp_fin() enters pingpong mode), and data that overtakes it meets
+        another state, so another reset reason.
+        """
+        # No end has an event for it: the closer's program has let go, the other's is not told what its kernel sends.
+        while tcp_state(closer, other) == "FIN-WAIT-1":  # noqa: ASYNC110
+            await trio.sleep(0.002)
 
     async def choose_tool(self, wanted: Literal["auto", "iptables", "nft", "socket"]) -> None:
         """Set `tool` to the firewall command that works here, or to None for black holes at the sockets.

@@ -242,6 +242,16 @@ class Socket:
         """Would a recv not block now? Nothing is taken and nothing is recorded."""
         return bool(select.select([self.raw], [], [], 0)[0])
 
+    async def over(self) -> None:
+        """Wait until the connection is over in both directions (POLLHUP): a reset has arrived, or a timer has run out.
+
+        Nothing is taken and nothing is recorded. `readable` cannot tell a reset that comes behind a FIN from the FIN.
+        """
+        # An epoll set that asks for nothing is told of errors and hang-ups alone (epoll_ctl(2)), and can be waited for.
+        with select.epoll() as hung_up:
+            hung_up.register(self.raw, 0)
+            await trio.lowlevel.wait_readable(hung_up.fileno())
+
     def shutdown(self, how: int) -> Call:
         names = {socket.SHUT_RD: "SHUT_RD", socket.SHUT_WR: "SHUT_WR", socket.SHUT_RDWR: "SHUT_RDWR"}
         began = time.time_ns()
