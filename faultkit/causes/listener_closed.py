@@ -1,0 +1,138 @@
+# listen() lets the kernel complete handshakes on its own; accept() only takes what is finished. A listener that closes
+# with finished connections in its accept queue aborts each of them: RST,ACK (inet_csk_listen_stop(), tcp_disconnect()).
+# Peer, Linux 6.18: connect ok, send ok, then recv ECONNRESET once, EOF, EPIPE. Reason TCP_STATE, and no counter of its
+# own: not even a request that nobody read counts as TCPAbortOnClose, because no program ever had the connection.
+# With TCP_DEFER_ACCEPT the client believes that it is connected and the server's kernel does not: it dropped the ACK and
+# keeps a request in SYN-RECEIVED until data comes. That request dies with the listener without a word, and the client's
+# first write is answered with a bare RST, reason NO_SOCKET.
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import trio
+
+from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.play import Play
+from faultkit.verdict import Promise, Rst
+from faultkit.witness.calls import Socket
+from faultkit.witness.kernel import counters
+
+DEFER = 60  # seconds; arbitrary: longer than the play
+DROPPED = "TcpExtTCPDeferAcceptDrop"
+
+
+@dataclass(frozen=True)
+class ListenerClosed(Options):
+    connections: int = option(3, "connections in the accept queue when the listener closes", least=1, most=1000)
+    deferred: bool = option(
+        False, "TCP_DEFER_ACCEPT: the clients have sent nothing yet, so the server's kernel has no connection to reset"
+    )
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    raise AssertionError("nothing is ever accepted")
+
+
+async def server(play: Play) -> None:
+    listener = play.listen(backlog=play.options.connections)
+    if play.options.deferred:
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER)
+    play.cue("open").set()
+    await play.cue("queued").wait()
+    listener.close()
+    play.cue("closed").set()
+
+
+async def script(play: Play) -> None:
+    address = await play.serving()
+    await play.cue("open").wait()
+    clients = [play.socket("client") for _ in range(play.options.connections)]
+    dropped = counters()[DROPPED]
+    for client in clients:
+        await client.connect(address)
+        if not play.options.deferred:
+            await client.send(b"hello")
+    # connect() returns before its ACK has arrived; the listener may not close before that.
+    if play.options.deferred:
+        # The dropped ACK is counted, and leaves no other trace.
+        while counters()[DROPPED] < dropped + len(clients):  # noqa: ASYNC110
+            await trio.sleep(0.002)
+    else:
+        for client in clients:
+            await play.delivered(client)
+    play.cue("queued").set()
+    await play.cue("closed").wait()
+    for client in clients:
+        if play.options.deferred:
+            await client.send(b"hello")
+        await client.recv(65536)
+        await client.recv(65536)
+        await client.send(b"x")
+
+
+def promise(options: ListenerClosed, play: Play) -> Promise:
+    n = options.connections
+    opening = ("client SYN", "server SYN,ACK")
+    after = ("recv ECONNRESET", "recv EOF", "send EPIPE")
+    if options.deferred:
+        return Promise(
+            calls={"client": ("connect ok",) * n + ("send 5", *after) * n, "server": ("close ok",)},
+            packets=opening * n + ("client PSH,ACK 5", "server RST") * n,
+            resets=(Rst("server", "NO_SOCKET"),) * n,
+            counters={"TcpOutRsts": n, "TcpEstabResets": n},
+        )
+    return Promise(
+        calls={"client": ("connect ok", "send 5") * n + after * n, "server": ("close ok",)},
+        packets=(*opening, "client PSH,ACK 5") * n + ("server RST,ACK",) * n,
+        resets=(Rst("server", "TCP_STATE"),) * n,
+        counters={"TcpOutRsts": n, "TcpEstabResets": 2 * n},
+    )
+
+
+def doing(options: ListenerClosed) -> str:
+    n = options.connections
+    who = "A client connects and waits" if n == 1 else f"{n} clients connect and wait"
+    return f"{who}; the listener closes without having accepted" + (
+        ", and TCP_DEFER_ACCEPT kept its kernel waiting for data." if options.deferred else "."
+    )
+
+
+CAUSE = Cause(
+    name="listener-closed",
+    family="application",
+    summary="a listener closes with connections never accepted: RST",
+    doing=doing,
+    story=(
+        "The kernel finishes handshakes before accept(), so a client can be connected, and its request received, while no "
+        "program has the connection. Closing the listener aborts what is left in its accept queue with RST "
+        "(inet_csk_listen_stop()). The client's connect() and first send succeed, its next call fails with ECONNRESET. "
+        "Connections already accepted are not touched."
+    ),
+    options=ListenerClosed,
+    server=server,
+    script=script,
+    fault=fault,
+    promise=promise,
+    lookalikes=(
+        LookAlike(
+            "unread", "TCPAbortOnClose moves: a program had accepted the connection; here no abort counter moves"
+        ),
+        LookAlike("linger", "TCPAbortOnData moves; here no abort counter moves, and several clients die at once"),
+        LookAlike("closed-port", "a moment later: with the listener gone connect() itself fails, ECONNREFUSED"),
+        LookAlike("backlog-full", "the listener is still there: ss -ltn shows Recv-Q above Send-Q"),
+    ),
+    met=(
+        "a few ECONNRESETs at every deploy: the old process closes its listener while the queue is not empty",
+        "SO_REUSEPORT workers: each has a queue of its own, and the queue dies with its worker",
+        "a server overloaded enough to have a queue, then restarted for that reason",
+    ),
+    remedy=(
+        "stop new connections first (take it out of the load balancer), accept until EAGAIN, then close the listener",
+        "hand the listening socket over instead of closing it: socket activation, or a descriptor passed to the successor",
+        "with SO_REUSEPORT: sysctl net.ipv4.tcp_migrate_req=1 (Linux 5.14) moves the queue to another listener",
+    ),
+)
+
+VARIANTS: tuple[dict[str, Any], ...] = ({"connections": 1}, {"deferred": True})
