@@ -57,26 +57,32 @@ def _arrow(text: str, rightwards: bool, width: int) -> str:
     return "◀" + f" {text} ─".rjust(width - 1, "─")
 
 
-def sides(transcript: Transcript) -> tuple[str, str]:
-    """Who stands on the left and who on the right."""
+def sides(transcript: Transcript) -> tuple[list[str], list[str]]:
+    """Who stands on the left and who on the right: those who connect, and those who are connected to."""
     roles = list(dict.fromkeys(call.role for call in transcript.calls))
-    left = "client" if "client" in roles or not roles else roles[0]
-    right = next((role for role in roles if role != left), "server")
-    return left, right
+    accepting = {call.role for call in transcript.calls if call.name in ("listen", "accept")}
+    connecting = {call.role for call in transcript.calls if call.name == "connect"} - accepting
+    left = [role for role in roles if role in connecting] or roles[:1]
+    return left or ["client"], [role for role in roles if role not in left] or ["server"]
 
 
 def rungs(transcript: Transcript, wire: int = WIRE) -> list[Rung]:
     """All events in order of time."""
-    left, _ = sides(transcript)
+    left, right = sides(transcript)
     found: list[Rung] = []
-    for call in transcript.calls:
+    speaking = {side[0]: side[0] if len(side) == 1 else "" for side in (left, right)}
+    for call in sorted(transcript.calls, key=lambda call: call.shown_ns):
+        side = left if call.role in left else right
+        if speaking[side[0]] != call.role:  # several share this side: say which of them calls from here on
+            speaking[side[0]] = call.role
+            found.append(Rung(call.shown_ns, across=call.role, style="bold"))
         style = _FAILED if call.outcome.startswith("E") and call.outcome != "EOF" else ""
         text = call_text(call)
-        cells = {"left": text} if call.role == left else {"right": text}
+        cells = {"left": text} if side is left else {"right": text}
         found.append(Rung(call.shown_ns, **cells, style=style))
     for segment in read(transcript.packets):
         packet = segment.packet
-        arrow = _arrow(packet_text(segment), transcript.role(packet.source) == left, wire)
+        arrow = _arrow(packet_text(segment), transcript.role(packet.source) in left, wire)
         found.append(Rung(packet.time_ns, wire=arrow, style="bold red" if "RST" in packet.flags else "cyan"))
     found += [Rung(step.time_ns, across=_step_text(step), style="yellow") for step in transcript.steps]
     return sorted(found, key=lambda rung: rung.time_ns)
@@ -93,7 +99,7 @@ def lines(transcript: Transcript, width: int) -> Iterator[Text]:
     width = max(width, 80)
     wire = min(44, WIRE + (width - 80) // 3)
     end = (width - TIME - wire - 4) // 2
-    left, right = sides(transcript)
+    left, right = (side[0] if len(side) == 1 else f"{len(side)} ends" for side in sides(transcript))
     yield Text(f"{'ms':>{TIME}}  {left:<{end}} {'':<{wire}} {right}".rstrip(), style="bold")
     for rung in rungs(transcript, wire):
         at = f"{transcript.seconds(rung.time_ns) * 1000:{TIME}.3f}"

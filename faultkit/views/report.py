@@ -55,6 +55,7 @@ def show(console: Console, outcome: Outcome) -> None:
         console.print()
         for line in ladder.lines(transcript, console.width):
             console.print(line, soft_wrap=True)
+        side_by_side(console, transcript)
     verdict(console, outcome)
     evidence(console, transcript)
     found = [
@@ -65,6 +66,22 @@ def show(console: Console, outcome: Outcome) -> None:
     _section(console, "Taken for", [f"{like.cause}: {like.tell}" for like in outcome.cause.lookalikes], bullets=True)
     _section(console, "Met in the wild", outcome.cause.met, bullets=True)
     _section(console, "What to do about it", outcome.cause.remedy, bullets=True)
+
+
+def side_by_side(console: Console, transcript: Transcript) -> None:
+    """What each of several clients was told, call by call, where there is more than one."""
+    left, _ = ladder.sides(transcript)
+    if len(left) < 2:
+        return
+    from itertools import zip_longest
+
+    from rich.table import Table
+
+    table = Table(*left)
+    for calls in zip_longest(*(told(transcript, role) for role in left), fillvalue=""):
+        table.add_row(*calls)
+    console.print()
+    console.print(table)
 
 
 def heading(console: Console, outcome: Outcome) -> None:
@@ -106,7 +123,8 @@ def evidence(console: Console, transcript: Transcript) -> None:
 
 
 def _seen(transcript: Transcript) -> Iterator[tuple[str, str]]:
-    for role in ladder.sides(transcript):
+    left, right = ladder.sides(transcript)
+    for role in (*left, *right):
         yield "calls", f"{role}: {_folded(told(transcript, role)) or 'none that tells'}"
     if transcript.packets or "wire" not in transcript.absent:
         rsts = [p for p in transcript.packets if "RST" in p.flags]
