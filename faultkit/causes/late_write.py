@@ -19,9 +19,9 @@ from faultkit.witness.calls import Socket
 
 # What the client is told, by the order of its calls.
 ORDERS: dict[str, tuple[str, ...]] = {
-    "send-recv-send-recv": ("send 5", "recv EOF", "send EPIPE", "recv EOF"),
-    "recv-send-recv-send": ("recv EOF", "send 5", "recv EOF", "send EPIPE"),
-    "send-send-recv": ("send 5", "send EPIPE", "recv EOF"),
+    "send-recv-send-recv": ("send 4", "recv EOF", "send EPIPE", "recv EOF"),
+    "recv-send-recv-send": ("recv EOF", "send 4", "recv EOF", "send EPIPE"),
+    "send-send-recv": ("send 4", "send EPIPE", "recv EOF"),
 }
 
 
@@ -74,7 +74,7 @@ async def _write_late(client: Socket, order: str, play: Play) -> None:
         if name == "recv":
             await client.recv(65536)
         else:
-            await client.send(b"again")
+            await client.send(b"late")
             if not written:
                 await client.over()  # the reset is there before the next call
             written = True
@@ -90,7 +90,7 @@ def promise(options: LateWrite, play: Play) -> Promise:
             "server SYN,ACK",
             f"{role} PSH,ACK 5",
             "server FIN,ACK",
-            f"{role} PSH,ACK 5",
+            f"{role} PSH,ACK 4",
             "server RST",
         ]
     closed = options.by == "close"
