@@ -6,6 +6,8 @@ needs a privilege. An `OSError` of the kernel comes out as it is.
 
 from __future__ import annotations
 
+import ctypes
+import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -30,6 +32,12 @@ class Socket(Protocol):
     def close(self) -> None: ...
 
 
+class Descriptor(Protocol):
+    """Anything with a file descriptor, for the one verb that Python's sockets do not have."""
+
+    def fileno(self) -> int: ...
+
+
 def _minimum_ttl(sock: Socket, ttl: int) -> None:
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT, ttl)
@@ -44,6 +52,16 @@ def abort(sock: Socket) -> None:
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+def disconnect(sock: Descriptor) -> None:
+    """connect(2) to AF_UNSPEC: the connection is aborted and the socket, still open, may connect anew (tcp_disconnect())."""
+    # Python's connect() takes an address of the socket's own family only. A struct sockaddr: sa_family and 14 bytes.
+    libc = ctypes.CDLL(None, use_errno=True)
+    nowhere = struct.pack("=H14x", socket.AF_UNSPEC)
+    if libc.connect(sock.fileno(), nowhere, len(nowhere)):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def black_hole(sock: Socket) -> None:

@@ -12,7 +12,7 @@ from faultkit.segments import Segment, form, is_pure_ack, read
 from faultkit.transcript import Transcript
 
 # The calls that a connection's fate is told by. Set-up (bind, listen, setsockopt ...) is recorded, not promised.
-TELLING_CALLS = frozenset({"connect", "accept", "send", "recv", "shutdown", "close"})
+TELLING_CALLS = frozenset({"connect", "accept", "send", "recv", "shutdown", "disconnect", "close"})
 
 # The counters that a reset or a timeout moves: one that a promise does not name must stand still.
 TELLING_COUNTERS = (

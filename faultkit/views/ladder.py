@@ -33,7 +33,9 @@ class Rung:
 
 def call_text(call: Call) -> str:
     """ "recv → ECONNRESET"; what was set stands before the arrow, addresses do not."""
-    argument = call.argument if call.name in ("setsockopt", "getsockopt", "ioctl", "shutdown", "recv") else ""
+    argument = (
+        call.argument if call.name in ("setsockopt", "getsockopt", "ioctl", "shutdown", "recv", "disconnect") else ""
+    )
     name = " ".join(filter(None, (call.name, argument)))
     return name if call.outcome == "ok" and call.name in _ACTIVE else f"{name} → {call.outcome}"
 

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 import trio
 
+from faultkit import sockets
 from faultkit.transcript import Address, Call, Transcript
 
 T = TypeVar("T")
@@ -260,6 +261,10 @@ class Socket:
         except OSError as error:
             return self._told("shutdown", names[how], errno_name(error), began)
         return self._told("shutdown", names[how], "ok", began)
+
+    def disconnect(self) -> None:
+        """connect(2) to AF_UNSPEC. Told as "disconnect", because "connect" says the opposite."""
+        self._set_up("disconnect", "AF_UNSPEC", lambda: sockets.disconnect(self.raw), lambda _: "ok")
 
     def close(self) -> None:
         """close(2), once; a second close does nothing."""
