@@ -28,7 +28,30 @@ def attribute(transcript: Transcript) -> list[Attribution]:
             [_traced(reset, transcript) for reset in sent] if "reasons" not in transcript.absent else _told(transcript)
         )
     rsts = [packet for packet in transcript.packets if "RST" in packet.flags]
-    return [_captured(packet, rsts, sent, transcript) for packet in rsts]
+    return [_captured(packet, event, transcript) for packet, event in zip(rsts, paired(rsts, sent), strict=True)]
+
+
+def paired(rsts: Sequence[Packet], sent: Sequence[Reset]) -> list[Reset | None]:
+    """The kernel's event for each captured RST, None where it has none: a firewall's.
+
+    An active reset is traced after it was sent (tcp_send_active_reset()), so on loopback an answer to it can be traced
+    before it: the order of the events is not that of the packets. But the reason says which form the packet has.
+    """
+    left = list(sent)
+    found: list[Reset | None] = []
+    for packet in rsts:
+        event = next((event for event in left if _fits(event, packet)), None)
+        if event:
+            left.remove(event)
+        found.append(event)
+    return found
+
+
+def _fits(event: Reset, packet: Packet) -> bool:
+    """A reset on behalf of a listening socket names no peer: its destination is port 0."""
+    if event.source != packet.source or (event.destination.port and event.destination != packet.destination):
+        return False
+    return event.reason not in REASONS or REASONS[event.reason].form == form(packet)
 
 
 def _told(transcript: Transcript) -> list[Attribution]:
@@ -63,18 +86,14 @@ def _said(reset: Reset) -> str:
     return f"The kernel's own reason is {reset.reason}{where}: {meaning}."
 
 
-def _captured(packet: Packet, rsts: Sequence[Packet], sent: Sequence[Reset], transcript: Transcript) -> Attribution:
+def _captured(packet: Packet, event: Reset | None, transcript: Transcript) -> Attribution:
     by = transcript.role(packet.source)
     flags = ",".join(packet.flags)
     if form(packet) == "active":
         who = f"The {by}'s socket sent it: {flags} with window {packet.window}, the form of a socket that aborts."
     else:
         who = f"The {by}'s stack sent it, not a socket: {flags} with window 0 and no options, the form of an answer."
-    events = [reset for reset in sent if (reset.source, reset.destination) == (packet.source, packet.destination)]
-    if events:
-        # The n-th RST of a direction is its n-th event.
-        same = [p for p in rsts if (p.source, p.destination) == (packet.source, packet.destination)]
-        event = events[min(same.index(packet), len(events) - 1)]
+    if event:
         return Attribution(by, event.reason, False, f"{who} {_said(event)}")
     if transcript.alone and not transcript.counters.get("TcpOutRsts"):
         return Attribution(

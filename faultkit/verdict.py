@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from faultkit.attribution import paired
 from faultkit.reasons import REASONS, Form
 from faultkit.segments import Segment, form, is_pure_ack, read
-from faultkit.transcript import Transcript
+from faultkit.transcript import Reset, Transcript
 
 # The calls that a connection's fate is told by. Set-up (bind, listen, setsockopt ...) is recorded, not promised.
 TELLING_CALLS = frozenset({"connect", "accept", "send", "recv", "shutdown", "disconnect", "close"})
@@ -157,11 +158,19 @@ def judge(promise: Promise, transcript: Transcript) -> Verdict:
     if promise.counters is not None:
         checks += _counted(promise.counters, transcript)
     if promise.resets is not None and "reasons" not in transcript.absent:
-        seen = [f"{transcript.role(r.source)} {r.reason}" for r in transcript.resets if r.direction == "sent"]
+        seen = [f"{transcript.role(reset.source)} {reset.reason}" for reset in _ordered(transcript)]
         checks.append(
             _sequence("kernel", "reset reasons", [f"{rst.by} {rst.reason}{rst.times}" for rst in promise.resets], seen)
         )
     return Verdict(tuple(checks))
+
+
+def _ordered(transcript: Transcript) -> list[Reset]:
+    """The resets that were sent, in the order of their packets where those were captured."""
+    sent = [reset for reset in transcript.resets if reset.direction == "sent"]
+    rsts = [packet for packet in transcript.packets if "RST" in packet.flags]
+    captured = [event for event in paired(rsts, sent) if event]
+    return captured + [event for event in sent if event not in captured]
 
 
 def _measured(name: str, transcript: Transcript) -> Check:
