@@ -17,6 +17,7 @@ from typing import Protocol
 IP_MINTTL = 21
 IPV6_MINHOPCOUNT = 73
 TCP_USER_TIMEOUT = 18
+SO_MEMINFO = 55  # asm-generic/socket.h
 
 DEAF = 255  # no packet that reaches us over loopback carries it (TTL 64), and no router can raise a TTL
 
@@ -70,6 +71,12 @@ def black_hole(sock: Socket) -> None:
     What it sends still goes out. On a listening socket SYNs go unanswered, and accepted sockets inherit the deafness.
     """
     _minimum_ttl(sock, DEAF)
+
+
+def dropped(sock: Socket) -> int:
+    """How many segments the kernel has dropped for this socket: those that it was deaf to, for one (SO_MEMINFO)."""
+    drops: int = struct.unpack("=9I", sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36))[8]  # SK_MEMINFO_DROPS
+    return drops
 
 
 def heal(sock: Socket) -> None:
