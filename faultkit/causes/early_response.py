@@ -1,0 +1,183 @@
+# A server answers before it has read the whole request, 413 to an upload that is too large, and closes. What it has not
+# read makes the close a reset (tcp_close(), reason TCP_ABORT_ON_CLOSE), and the reset overtakes or follows the answer
+# (RFC 9112 section 9.6). What the client gets of it, Linux 6.18:
+#   in-flight  the answer's segment is lost on the way, the reset is not. Its sequence number lies beyond what the client
+#              has, so the client's kernel asks (challenge ACK, RFC 5961 section 3.2), and the server's kernel, whose socket
+#              is gone and the answer with it, confirms: bare RST, reason TCP_FLAGS (the ACK meets the listener), or
+#              NO_SOCKET if nobody listens any more. The answer will never come
+#   received   the answer is in the client's receive queue when the reset comes. The client is writing, so its next send
+#              takes the ECONNRESET, and most programs stop there. Linux keeps the queue: a recv still finds the answer
+# The loss is produced by making the client's socket deaf (IP_MINTTL) for that one segment.
+# Lingering close: shutdown(SHUT_WR), then read and discard until EOF, then close(). Nothing is unread, so nothing is reset,
+# and a lost answer is sent again, because the socket is still there.
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Any
+
+import h11
+import trio
+
+from faultkit import sockets
+from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.play import Play
+from faultkit.verdict import AtLeast, Promise, Rst
+from faultkit.witness.calls import Socket
+
+LINGERING = 5.0  # seconds without data after which the server gives the client up: nginx's lingering_timeout
+HEAD = 1024  # bytes that the server reads at first: enough for the head of the request, not for its body
+PART = 8192  # bytes of the body that the client sends at a time
+
+
+@dataclass(frozen=True)
+class EarlyResponse(Options):
+    answer: str = option("in-flight", "where the answer is when the server closes", choices=("in-flight", "received"))
+    lingering: bool = option(False, "the remedy: shutdown(SHUT_WR), read the rest of the upload, then close()")
+
+
+async def fault(connection: Socket, play: Play) -> None:
+    http = h11.Connection(h11.SERVER)
+    while (event := http.next_event()) is h11.NEED_DATA:
+        told = await connection.recv(HEAD)
+        http.receive_data(told.data)
+    assert isinstance(event, h11.Request)
+    await play.cue("sent").wait()
+    await connection.readable()
+    connection.unread()
+    await connection.send(_answer(http))
+    play.cue("answered").set()
+    await play.cue("hearing").wait()
+    if play.options.lingering:
+        connection.shutdown(socket.SHUT_WR)
+        play.cue("closing").set()
+        with trio.move_on_after(LINGERING):
+            while (await connection.recv(65536)).data:
+                pass
+    connection.close()
+    play.cue("closed").set()
+
+
+def _answer(http: h11.Connection) -> bytes:
+    head = http.send(h11.Response(status_code=413, headers=[("Content-Length", "0"), ("Connection", "close")]))
+    return (head or b"") + (http.send(h11.EndOfMessage()) or b"")
+
+
+async def script(play: Play) -> None:
+    options: EarlyResponse = play.options
+    address = await play.serving()
+    client = play.socket("client")
+    http = h11.Connection(h11.CLIENT)
+    await client.connect(address)
+    headers = [("Host", str(address)), ("Content-Length", str(2 * PART))]
+    head = http.send(h11.Request(method="POST", target="/upload", headers=headers))
+    await client.send((head or b"") + (http.send(h11.Data(bytes(PART))) or b""))
+    await play.delivered(client)
+    if options.answer == "in-flight":
+        sockets.black_hole(client)
+    play.cue("sent").set()
+    await play.cue("answered").wait()
+    if options.answer == "in-flight":
+        # Nobody is told of a segment that is dropped.
+        while not sockets.dropped(client.raw):  # noqa: ASYNC110
+            await trio.sleep(0.002)
+        sockets.heal(client)
+        play.step("network", "the answer is lost on its way, and nothing after it")
+    else:
+        await client.readable()
+    play.cue("hearing").set()
+    if options.lingering:
+        await play.cue("closing").wait()
+        await client.readable()
+    else:
+        await play.cue("closed").wait()
+        await client.over()
+    await client.send(http.send(h11.Data(bytes(PART))) or b"")
+    while (await client.recv(65536)).data:
+        pass
+    client.close()
+
+
+def promise(options: EarlyResponse, play: Play) -> Promise:
+    wire = ["client SYN", "server SYN,ACK", "client PSH,ACK n"]
+    if options.lingering:
+        lost = options.answer == "in-flight"
+        return Promise(
+            calls={
+                "client": ("connect ok", "send n", "send n", "recv n", "recv EOF", "close ok"),
+                "server": ("accept ok", "recv n", "send n", "shutdown ok", "recv n +", "recv EOF", "close ok"),
+            },
+            # The lost answer comes again once the FIN behind it has arrived: a fast retransmission, or one by the timer.
+            packets=[
+                *wire,
+                "server PSH,ACK n",
+                "server FIN,ACK",
+                "server PSH,ACK n *",
+                "client PSH,ACK n",
+                "client FIN,ACK",
+            ],
+            resets=(),
+            counters={"TcpRetransSegs": AtLeast(1)} if lost else {},
+            seconds=0.4 if lost else 0.1,
+        )
+    told = ("recv EOF",) if options.answer == "in-flight" else ("recv n", "recv EOF")
+    confirmed = options.answer == "in-flight"
+    return Promise(
+        calls={
+            "client": ("connect ok", "send n", "send ECONNRESET", *told, "close ok"),
+            "server": ("accept ok", "recv n", "send n", "close ok"),
+        },
+        packets=[*wire, "server PSH,ACK n", "server RST,ACK", *(["server RST"] if confirmed else [])],
+        resets=(Rst("server", "TCP_ABORT_ON_CLOSE"), *([Rst("server", "TCP_FLAGS")] if confirmed else [])),
+        counters={
+            "TcpExtTCPAbortOnClose": 1,
+            "TcpOutRsts": 2 if confirmed else 1,
+            "TcpEstabResets": 2,
+            **({"TcpExtTCPChallengeACK": 1} if confirmed else {}),
+        },
+    )
+
+
+def doing(options: EarlyResponse) -> str:
+    where = "its answer is lost on the way" if options.answer == "in-flight" else "its answer has arrived"
+    close = "shuts down, reads the rest, then closes" if options.lingering else "closes with the upload unread"
+    return f"The server answers an upload with 413 after the head and {close}; {where}."
+
+
+CAUSE = Cause(
+    name="early-response",
+    family="application",
+    summary="answered before the upload was read: the reset eats the 413",
+    doing=doing,
+    story=(
+        "A server that refuses an upload early answers, then closes with the rest of the body unread, and such a close is a "
+        "reset (RFC 1122 section 4.2.2.13; tcp_close()). It destroys the answer: what is unacknowledged is never sent "
+        "again, since the socket is gone, and the client, still writing, is told ECONNRESET by its send before it has read "
+        "anything. RFC 9112 section 9.6 therefore asks for a close in two steps: stop writing, go on reading, then close."
+    ),
+    options=EarlyResponse,
+    script=script,
+    fault=fault,
+    promise=promise,
+    lookalikes=(
+        LookAlike("unread", "the same reset, but no answer was sent before it"),
+        LookAlike("keepalive-race", "the request was small and complete; here it is an upload, and fails every time"),
+        LookAlike("crash", "the server's process is gone, and its log has no answer for that request"),
+    ),
+    met=(
+        "413, 401 or 400 from an application server turned into 502 by the proxy before it, only for large bodies",
+        '"connection reset by peer" while uploading, and a 413 for the same request in the server\'s access log',
+        "curl: (55) Send failure or (56) Recv failure: Connection reset by peer, instead of the error page",
+    ),
+    remedy=(
+        "lingering close: shutdown(SHUT_WR), read and discard with a time limit, close() (nginx: lingering_close always)",
+        "clients: send Expect: 100-continue before a large body, so that the refusal comes before the upload",
+        "clients: read on after a failed send; on Linux an answer that has arrived is still there",
+    ),
+)
+
+VARIANTS: tuple[dict[str, Any], ...] = (
+    {"answer": "received"},
+    {"lingering": True},
+    {"answer": "received", "lingering": True},
+)
