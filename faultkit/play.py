@@ -60,7 +60,7 @@ class Play:
         """A server's socket bound to `port` (0: a free one) on the stage's loopback, not listening."""
         sock = self.socket("server")
         self._bind(sock, port)
-        self._announce(sock)
+        self.announce(sock.address)
         return sock
 
     def listen(self, port: int = 0, backlog: int = 128) -> Socket:
@@ -69,7 +69,7 @@ class Play:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._bind(sock, port)
         sock.listen(backlog)
-        self._announce(sock)
+        self.announce(sock.address)
         return sock
 
     def _bind(self, sock: Socket, port: int) -> None:
@@ -85,8 +85,9 @@ class Play:
                 "ports below net.ipv4.ip_unprivileged_port_start need CAP_NET_BIND_SERVICE, so take a higher --port"
             ) from error
 
-    def _announce(self, sock: Socket) -> None:
-        self._serving = sock.address
+    def announce(self, address: Address) -> None:
+        """The server is there: end the wait of `serving`."""
+        self._serving = address
         self.cue("serving").set()
 
     async def serving(self) -> Address:

@@ -80,7 +80,7 @@ class Calls:
     def __init__(self, transcript: Transcript) -> None:
         self.transcript = transcript
         self.adopted: list[Socket] = []
-        self._numbers: Counter[str] = Counter()
+        self.numbers: Counter[str] = Counter()  # how many sockets each role has had
 
     def open_socket(self, role: str, family: int) -> Socket:
         """A new TCP socket of that address family."""
@@ -88,10 +88,15 @@ class Calls:
 
     def adopt(self, role: str, sock: socket.socket) -> Socket:
         """Record what is done with a socket that exists already."""
-        self._numbers[role] += 1
-        adopted = Socket(self, role, self._numbers[role], sock)
+        self.numbers[role] += 1
+        adopted = Socket(self, role, self.numbers[role], sock)
         self.adopted.append(adopted)
         return adopted
+
+    def admit(self, call: Call) -> None:
+        """Take over a call that another process has recorded."""
+        self.transcript.calls.append(call)
+        self.numbers[call.role] = max(self.numbers[call.role], call.socket)
 
     def discard(self) -> None:
         """Close what the play left open, without recording it: the play is over."""
