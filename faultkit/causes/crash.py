@@ -11,15 +11,17 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import trio
 
 from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.child import Inside, child
-from faultkit.play import Play
 from faultkit.verdict import Promise, Rst
-from faultkit.witness.calls import Socket
+
+if TYPE_CHECKING:
+    from faultkit.child import Inside
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class Crash(Options):
 
 async def server(play: Play) -> None:
     """Two processes one after the other, on a port that stays ours in between."""
+    from faultkit.child import child  # as late as trio's other users
+
     with socket.socket(play.stage.family, socket.SOCK_STREAM) as port:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         port.bind((play.stage.host, 0))
@@ -151,6 +155,12 @@ CAUSE = Cause(
         "server started again on the same port knows nothing of the old connections and cannot save them."
     ),
     options=Crash,
+    variants=(
+        {},
+        {"request": "read"},
+        {"restart": True},
+        {"request": "read", "restart": True},
+    ),
     server=server,
     script=script,
     fault=fault,
@@ -171,10 +181,4 @@ CAUSE = Cause(
         "clients: an answer that did not come is not a request that was not executed; retry only what is idempotent",
         "servers set SO_REUSEADDR, or the restart fails with EADDRINUSE for a minute",
     ),
-)
-
-VARIANTS: tuple[dict[str, Any], ...] = (
-    {"request": "read"},
-    {"restart": True},
-    {"request": "read", "restart": True},
 )

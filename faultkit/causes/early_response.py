@@ -14,20 +14,22 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import h11
 import trio
 
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.play import Play
 from faultkit.verdict import AtLeast, Promise, Rst
-from faultkit.witness.calls import Socket
 
 LINGERING = 5.0  # seconds without data after which the server gives the client up: nginx's lingering_timeout
 HEAD = 1024  # bytes that the server reads at first: enough for the head of the request, not for its body
 PART = 8192  # bytes of the body that the client sends at a time
+
+if TYPE_CHECKING:
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,12 @@ CAUSE = Cause(
         "anything. RFC 9112 section 9.6 therefore asks for a close in two steps: stop writing, go on reading, then close."
     ),
     options=EarlyResponse,
+    variants=(
+        {},
+        {"answer": "received"},
+        {"lingering": True},
+        {"answer": "received", "lingering": True},
+    ),
     script=script,
     fault=fault,
     promise=promise,
@@ -174,10 +182,4 @@ CAUSE = Cause(
         "clients: send Expect: 100-continue before a large body, so that the refusal comes before the upload",
         "clients: read on after a failed send; on Linux an answer that has arrived is still there",
     ),
-)
-
-VARIANTS: tuple[dict[str, Any], ...] = (
-    {"answer": "received"},
-    {"lingering": True},
-    {"answer": "received", "lingering": True},
 )

@@ -15,20 +15,22 @@ from __future__ import annotations
 import socket
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import trio
 
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
-from faultkit.play import Play
 from faultkit.verdict import Promise, Rst
-from faultkit.witness.calls import Socket
 from faultkit.witness.kernel import tcp_state
 
 TIMEWAIT = 60  # seconds: TCP_TIMEWAIT_LEN in include/net/tcp.h
 ORPHAN = "the orphan's time in FIN-WAIT-2"
 SYSCTL = "ipv4.tcp_fin_timeout"
+
+if TYPE_CHECKING:
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)
@@ -173,6 +175,13 @@ CAUSE = Cause(
         "connection answers RST. A negative TCP_LINGER2 allows no wait at all: the reset follows the FIN at once."
     ),
     options=FinWaitTimeout,
+    variants=(
+        {},
+        {"end": "skipped"},
+        {"end": "aborted"},
+        {"end": "lowered"},
+        {"by": "sysctl"},
+    ),
     script=script,
     fault=fault,
     promise=promise,
@@ -193,5 +202,3 @@ CAUSE = Cause(
         "leave tcp_fin_timeout at 60: above it the kernel waits not longer but shorter, 61 s are 2 s",
     ),
 )
-
-VARIANTS: tuple[dict[str, Any], ...] = ({"end": "skipped"}, {"end": "aborted"}, {"end": "lowered"}, {"by": "sysctl"})

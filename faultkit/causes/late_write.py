@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.play import Play
 from faultkit.verdict import Promise, Rst
-from faultkit.witness.calls import Socket
 
 # What the client is told, by the order of its calls.
 ORDERS: dict[str, tuple[str, ...]] = {
@@ -23,6 +21,10 @@ ORDERS: dict[str, tuple[str, ...]] = {
     "recv-send-recv-send": ("recv EOF", "send 4", "recv EOF", "send EPIPE"),
     "send-send-recv": ("send 4", "send EPIPE", "recv EOF"),
 }
+
+if TYPE_CHECKING:
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,14 @@ CAUSE = Cause(
         "EOF, and never ECONNRESET, because the client was in CLOSE-WAIT already (tcp_reset())."
     ),
     options=LateWrite,
+    variants=(
+        {},
+        {"order": "send-recv-send-recv"},
+        {"order": "recv-send-recv-send"},
+        {"order": "all"},
+        {"by": "shutdown"},
+        {"by": "shutdown", "order": "all"},
+    ),
     server=server,
     script=script,
     fault=fault,
@@ -147,12 +157,4 @@ CAUSE = Cause(
         "a write that returned is not a message that arrived: only an answer of the application proves it",
         "a client that only writes: watch for POLLRDHUP, or read in the background",
     ),
-)
-
-VARIANTS: tuple[dict[str, Any], ...] = (
-    {"order": "send-recv-send-recv"},
-    {"order": "recv-send-recv-send"},
-    {"order": "all"},
-    {"by": "shutdown"},
-    {"by": "shutdown", "order": "all"},
 )

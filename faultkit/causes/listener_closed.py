@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import trio
 
 from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.play import Play
 from faultkit.verdict import Promise, Rst
-from faultkit.witness.calls import Socket
 from faultkit.witness.kernel import counters
 
 DEFER = 60  # seconds; arbitrary: longer than the play
 DROPPED = "TcpExtTCPDeferAcceptDrop"
+
+if TYPE_CHECKING:
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,11 @@ CAUSE = Cause(
         "Connections already accepted are not touched."
     ),
     options=ListenerClosed,
+    variants=(
+        {},
+        {"connections": 1},
+        {"deferred": True},
+    ),
     server=server,
     script=script,
     fault=fault,
@@ -134,5 +141,3 @@ CAUSE = Cause(
         "with SO_REUSEPORT: sysctl net.ipv4.tcp_migrate_req=1 (Linux 5.14) moves the queue to another listener",
     ),
 )
-
-VARIANTS: tuple[dict[str, Any], ...] = ({"connections": 1}, {"deferred": True})
