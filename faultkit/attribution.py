@@ -118,7 +118,35 @@ def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
         return fitting[0], REASONS[fitting[0]].counter
     if fitting or form(packet) == "active":
         return "", ""
-    before = transcript.packets[: transcript.packets.index(packet)]
-    if any("FIN" in p.flags and (p.source, p.destination) == (packet.source, packet.destination) for p in before):
+    fin = next((p for p in transcript.packets if "FIN" in p.flags and _same_way(p, packet)), None)
+    if fin and fin.time_ns < packet.time_ns < fin.time_ns + _orphan_ns(fin, transcript):
         return "TCP_TIMEWAIT_SOCKET", "its own FIN before it"
-    return "NO_SOCKET", "there being no FIN before it"
+    gone = "its own FIN before it, longer ago than the connection may wait" if fin else "there being no FIN before it"
+    if _listens(transcript.role(packet.source), packet.time_ns, transcript):
+        return "TCP_FLAGS", f"{gone} and a listener on that side"
+    return "NO_SOCKET", gone
+
+
+def _same_way(one: Packet, other: Packet) -> bool:
+    return (one.source, one.destination) == (other.source, other.destination)
+
+
+def _orphan_ns(fin: Packet, transcript: Transcript) -> int:
+    """How long the kernel keeps what is left of a closed connection: TCP_LINGER2, tcp_fin_timeout, else 60 s (tcp(7))."""
+    role = transcript.role(fin.source)
+    set_to = [step.text.split()[-1] for step in transcript.steps if step.text.startswith("net.ipv4.tcp_fin_timeout = ")]
+    set_to += [
+        call.argument.split()[-1]
+        for call in transcript.calls
+        if call.role == role and call.argument.startswith("TCP_LINGER2 ")
+    ]
+    return int(set_to[-1] if set_to else 60) * 10**9
+
+
+def _listens(role: str, time_ns: int, transcript: Transcript) -> bool:
+    """Has that end a listening socket at that time?"""
+    listening = {}
+    for call in transcript.calls:
+        if call.role == role and call.ended_ns <= time_ns and call.name in ("listen", "close"):
+            listening[call.socket] = call.told == "listen ok"
+    return any(listening.values())
