@@ -9,7 +9,7 @@
 #   aborted   TCP_LINGER2 = -1, shutdown(SHUT_WR), and close() in FIN-WAIT-2: RST,ACK, reason TCP_ABORT_ON_LINGER
 #   lowered   the timer of a timeout above 60 s finds the sysctl lowered: RST,ACK, reason TCP_STATE (tcp_keepalive_timer())
 # A client that received the FIN is in CLOSE-WAIT: in all four recv gives EOF, never ECONNRESET, and send EPIPE.
-# Above 60 s (TCP_TIMEWAIT_LEN) the kernel waits twice for what exceeds it: 61 s are 2 s, 70 s are 20 s (measured).
+# Above 60 s (TCP_TIMEWAIT_LEN) the kernel waits twice for what exceeds it: 61 s are 2 s, 62 s are 4 s (measured).
 from __future__ import annotations
 
 import socket
