@@ -188,13 +188,15 @@ def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
     ]
     if own and "SYN" in own[-1].flags and not _acknowledged(own[-1], before):
         return _of_handshake(packet, own[-1])
-    if any("FIN" in p.flags for p in own):
+    fin = next((p for p in own if "FIN" in p.flags), None)
+    if fin and packet.time_ns < fin.time_ns + _orphan_ns(fin, transcript):
         return "TCP_TIMEWAIT_SOCKET", "its own FIN before it"
+    gone = "its own FIN before it, longer ago than the connection may wait" if fin else "there being no FIN before it"
     if _listens(packet, transcript):
         if transcript.counters.get("TcpExtEmbryonicRsts"):
             return "INVALID_SYN", "TcpExtEmbryonicRsts and its listening on that port"
-        return "TCP_FLAGS", "its listening on that port, and there being no FIN before it"
-    return "NO_SOCKET", "there being no FIN before it"
+        return "TCP_FLAGS", f"its listening on that port, and {gone}"
+    return "NO_SOCKET", gone
 
 
 def _of_mptcp(packet: Packet) -> tuple[str, str]:
@@ -223,3 +225,15 @@ def _of_handshake(packet: Packet, syn: Packet) -> tuple[str, str]:
     if off:
         return "TCP_ACK_UNSENT_DATA", "its own SYN,ACK before it, and a number beyond"
     return "", ""
+
+
+def _orphan_ns(fin: Packet, transcript: Transcript) -> int:
+    """How long the kernel keeps what is left of a closed connection: TCP_LINGER2, tcp_fin_timeout, else 60 s (tcp(7))."""
+    role = transcript.role(fin.source)
+    set_to = [step.text.split()[-1] for step in transcript.steps if step.text.startswith("net.ipv4.tcp_fin_timeout = ")]
+    set_to += [
+        call.argument.split()[-1]
+        for call in transcript.calls
+        if call.role == role and call.argument.startswith("TCP_LINGER2 ")
+    ]
+    return int(set_to[-1] if set_to else 60) * 10**9

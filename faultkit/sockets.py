@@ -133,10 +133,19 @@ def hear_only_stack(sock: Socket) -> None:
 
 def whisper(sock: Socket) -> None:
     """Send with TTL 1 from now on: enough for loopback and the local network (RFC 791), too little for `hear_only_stack`."""
+    _send_with_ttl(sock, 1)
+
+
+def speak_up(sock: Socket) -> None:
+    """Undo `whisper`."""
+    _send_with_ttl(sock, -1)  # the default: ip(7), ipv6(7)
+
+
+def _send_with_ttl(sock: Socket, ttl: int) -> None:
     if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 1)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl)
     else:
-        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, 1)
+        sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, ttl)
 
 
 def keepalive(

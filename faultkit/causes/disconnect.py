@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.play import Play
 from faultkit.verdict import Promise, Rst
-from faultkit.witness.calls import Socket
 
 SMALL = 4096  # bytes, SO_RCVBUF of a client that lets most of the answer wait; the kernel doubles it
 LARGE = 65536  # bytes of answer
+
+if TYPE_CHECKING:
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)

@@ -7,26 +7,30 @@
 #              NO_SOCKET if nobody listens any more. The answer will never come
 #   received   the answer is in the client's receive queue when the reset comes. The client is writing, so its next send
 #              takes the ECONNRESET, and most programs stop there. Linux keeps the queue: a recv still finds the answer
-# The loss is produced by making the client's socket deaf (IP_MINTTL) for that one segment.
+# The loss is produced by TTLs: the client takes nothing below 2 (IP_MINTTL), and the answer leaves with 1 (IP_TTL). The
+# server then speaks up and closes in one breath, so that no retransmission can come in between.
 # Lingering close: shutdown(SHUT_WR), then read and discard until EOF, then close(). Nothing is unread, so nothing is reset,
 # and a lost answer is sent again, because the socket is still there.
 from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import h11
 import trio
 
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.play import Play
 from faultkit.verdict import AtLeast, Promise, Rst
-from faultkit.witness.calls import Socket
 
 LINGERING = 5.0  # seconds without data after which the server gives the client up: nginx's lingering_timeout
 HEAD = 1024  # bytes that the server reads at first: enough for the head of the request, not for its body
 PART = 8192  # bytes of the body that the client sends at a time
+
+if TYPE_CHECKING:
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,14 @@ async def fault(connection: Socket, play: Play) -> None:
     await play.cue("sent").wait()
     await connection.readable()
     connection.unread()
+    lost = play.options.answer == "in-flight"
+    if lost:
+        sockets.whisper(connection)
     await connection.send(_answer(http))
     play.cue("answered").set()
-    await play.cue("hearing").wait()
+    await play.cue("where").wait()
+    if lost:
+        sockets.speak_up(connection)
     if play.options.lingering:
         connection.shutdown(socket.SHUT_WR)
         play.cue("closing").set()
@@ -73,18 +82,17 @@ async def script(play: Play) -> None:
     await client.send((head or b"") + (http.send(h11.Data(bytes(PART))) or b""))
     await play.delivered(client)
     if options.answer == "in-flight":
-        sockets.black_hole(client)
+        sockets.hear_only_stack(client)
     play.cue("sent").set()
     await play.cue("answered").wait()
     if options.answer == "in-flight":
         # Nobody is told of a segment that is dropped.
         while not sockets.dropped(client.raw):  # noqa: ASYNC110
             await trio.sleep(0.002)
-        sockets.heal(client)
         play.step("network", "the answer is lost on its way, and nothing after it")
     else:
         await client.readable()
-    play.cue("hearing").set()
+    play.cue("where").set()
     if options.lingering:
         await play.cue("closing").wait()
         await client.readable()

@@ -21,7 +21,6 @@ from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
 from faultkit.verdict import Promise, Rst
-from faultkit.witness.kernel import tcp_state
 
 if TYPE_CHECKING:
     from faultkit.play import Play
@@ -149,9 +148,7 @@ async def script(play: Play) -> None:
         await play.cue("closed").wait()
         if play.options.fin == "unprocessed":
             await client.readable()
-            # The kernel has no event for an acknowledgement that goes out.
-            while tcp_state(address, client.address) == "FIN-WAIT-1":  # noqa: ASYNC110
-                await trio.sleep(0.002)
+            await play.fin_acknowledged(address, client.address)
             play.step("client", "its kernel has taken and acknowledged the FIN; the program has not looked")
     request = _request(http, str(address))
     await client.send(request)

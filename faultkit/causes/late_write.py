@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.play import Play
 from faultkit.verdict import Promise, Rst
-from faultkit.witness.calls import Socket
 
 # What the client is told, by the order of its calls.
 ORDERS: dict[str, tuple[str, ...]] = {
@@ -22,6 +21,10 @@ ORDERS: dict[str, tuple[str, ...]] = {
     "recv-send-recv-send": ("recv EOF", "send 4", "recv EOF", "send EPIPE"),
     "send-send-recv": ("send 4", "send EPIPE", "recv EOF"),
 }
+
+if TYPE_CHECKING:
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
 from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.play import Play
 from faultkit.verdict import Promise, Rst
-from faultkit.witness.calls import Socket
 from faultkit.witness.kernel import counters
 
 DEFER = 60  # seconds; arbitrary: longer than the play
 DROPPED = "TcpExtTCPDeferAcceptDrop"
+
+if TYPE_CHECKING:
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)

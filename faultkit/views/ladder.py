@@ -64,8 +64,8 @@ def sides(transcript: Transcript) -> tuple[list[str], list[str]]:
     roles = list(dict.fromkeys(call.role for call in transcript.calls))
     accepting = {call.role for call in transcript.calls if call.name in ("listen", "accept")}
     connecting = {call.role for call in transcript.calls if call.name == "connect"} - accepting
-    left = [role for role in roles if role in connecting] or roles[:1]
-    return left or ["client"], [role for role in roles if role not in left] or ["server"]
+    left = [role for role in roles if role in connecting] or ["client"]
+    return left, [role for role in roles if role not in left] or ["server"]
 
 
 def rungs(transcript: Transcript, wire: int = WIRE) -> list[Rung]:

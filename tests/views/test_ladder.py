@@ -94,6 +94,6 @@ def test_errors_and_resets_are_red() -> None:
 
 
 def test_the_sides() -> None:
-    assert ladder.sides(linger()) == ("client", "server")
-    assert ladder.sides(Transcript(0)) == ("client", "server")
-    assert ladder.sides(Transcript(0, calls=[call(1, "proxy", "accept", "ok")])) == ("proxy", "server")
+    assert ladder.sides(linger()) == (["client"], ["server"])
+    assert ladder.sides(Transcript(0)) == (["client"], ["server"])
+    assert ladder.sides(Transcript(0, calls=[call(1, "proxy", "accept", "ok")])) == (["client"], ["proxy"])
