@@ -96,6 +96,7 @@ def _in_child(function: Callable[[], Report]) -> tuple[Report, list[str]]:
     with os.fdopen(reader, "rb") as pipe:
         told = pipe.read()
     if not told:
+        os.close(leave)
         os.waitpid(child, 0)
         raise NotProduced("the child process ended without a word")
     # Held open, so that no other namespace is given its number meanwhile.

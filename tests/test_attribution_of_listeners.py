@@ -25,6 +25,7 @@ def transcript(*calls: Call, counters: dict[str, int] | None = None, resets: lis
         packets=[packet(10, CLIENT, SERVER, "PSH", "ACK"), packet(11, SERVER, CLIENT, "RST")],
         resets=resets or [],
         counters={"TcpOutRsts": 1, **(counters or {})},
+        absent={} if resets else {"reasons": "not root"},
         roles={CLIENT: "client", SERVER: "server"},
     )
 

@@ -413,7 +413,12 @@ def test_the_json_document(cause: str, user: str, played: Played) -> None:
 def test_on_the_host_what_was_not_seen_is_said_and_never_counted(
     cause: str, user: str, way: str, played: Played
 ) -> None:
-    told = document(played[cause, user, way].result())
+    ended = played[cause, user, way].result()
+    if ended.returncode == 3:  # what only a namespace allows
+        assert "inside a private namespace only" in ended.stderr
+        assert ended.stdout == ""
+        return
+    told = document(ended)
     assert told["stage"]["where"] == "host"
     assert bool(told["stage"]["refused"]) == (way == "denied")
     absent = told["evidence"]["not_seen"]

@@ -86,7 +86,7 @@ def test_in_a_handshake_the_number_tells_what_was_refused() -> None:
 
 def test_a_listener_is_remembered() -> None:
     told = seen(packet(5, SERVER, "PSH", "ACK"), REAL, resets=None, out=1)
-    told.calls = [Call("server", 1, "listen", "128", "ok", 0, 0)]
+    told.calls = [Call("server", 1, "bind", str(SERVER), "ok", 0, 0), Call("server", 1, "listen", "128", "ok", 0, 0)]
     assert who(told) == [("server", "TCP_FLAGS", True)]
     told.calls.append(Call("server", 1, "close", "", "ok", 3, 3))
     assert who(told) == [("server", "NO_SOCKET", True)]

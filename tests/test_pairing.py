@@ -21,15 +21,20 @@ def _event(source: Address, destination: Address, reason: str) -> Reset:
     return Reset(0, "sent", source, destination, "", reason)
 
 
+def _paired(packets: list[Packet], events: list[Reset]) -> list[Reset | None]:
+    found = paired(Transcript(0, packets=packets, resets=events, roles={SERVER: "server", CLIENT: "client"}))
+    return [found.get(number) for number in range(len(packets))]
+
+
 def test_an_active_reset_that_is_traced_after_the_answer_to_it() -> None:
     aborted, confirmed = _rst(SERVER, CLIENT, window=100), _rst(SERVER, CLIENT)
     answer, abort = _event(SERVER, NOBODY, "TCP_FLAGS"), _event(SERVER, CLIENT, "TCP_ABORT_ON_CLOSE")
-    assert paired([aborted, confirmed], [answer, abort]) == [abort, answer]
+    assert _paired([aborted, confirmed], [answer, abort]) == [abort, answer]
 
 
 def test_each_event_belongs_to_one_packet_of_its_own_direction() -> None:
     ours, theirs = _event(SERVER, CLIENT, "NO_SOCKET"), _event(CLIENT, SERVER, "NO_SOCKET")
-    assert paired([_rst(CLIENT, SERVER), _rst(SERVER, CLIENT), _rst(SERVER, CLIENT)], [ours, theirs]) == [
+    assert _paired([_rst(CLIENT, SERVER), _rst(SERVER, CLIENT), _rst(SERVER, CLIENT)], [ours, theirs]) == [
         theirs,
         ours,
         None,
@@ -37,13 +42,15 @@ def test_each_event_belongs_to_one_packet_of_its_own_direction() -> None:
 
 
 def test_a_reset_that_no_kernel_traced_has_no_event() -> None:
-    assert paired([_rst(SERVER, CLIENT)], []) == [None]
-    assert paired([_rst(SERVER, CLIENT)], [_event(SERVER, CLIENT, "TCP_STATE")]) == [None]
+    assert _paired([_rst(SERVER, CLIENT)], []) == [None]
+    assert _paired([_rst(SERVER, CLIENT)], [_event(SERVER, CLIENT, "TCP_STATE")]) == [None]
 
 
 def test_a_reason_that_this_version_does_not_know_may_have_either_form() -> None:
     unknown = _event(SERVER, CLIENT, "TCP_NEW_IN_7")
-    assert paired([_rst(SERVER, CLIENT)], [unknown]) == paired([_rst(SERVER, CLIENT, window=1)], [unknown]) == [unknown]
+    assert (
+        _paired([_rst(SERVER, CLIENT)], [unknown]) == _paired([_rst(SERVER, CLIENT, window=1)], [unknown]) == [unknown]
+    )
 
 
 SECOND = 10**9
@@ -52,7 +59,7 @@ SECOND = 10**9
 def _untraced(*, fin: bool, at: float, listening: bool = True, linger2: int = 0, sysctl: int = 0) -> str:
     """What is inferred of a bare RST by the server `at` seconds after its FIN, or with no FIN before it."""
     now = int(at * SECOND)
-    calls = [Call("server", 1, "listen", "128", "ok", 0, 1)]
+    calls = [Call("server", 1, "bind", str(SERVER), "ok", 0, 0), Call("server", 1, "listen", "128", "ok", 0, 1)]
     if not listening:
         calls.append(Call("server", 1, "close", "", "ok", 2, 3))
     if linger2:
@@ -68,6 +75,7 @@ def _untraced(*, fin: bool, at: float, listening: bool = True, linger2: int = 0,
             packets=[goodbye, rst] if fin else [rst],
             counters={"TcpOutRsts": 1},
             roles={SERVER: "server", CLIENT: "client"},
+            absent={"reasons": "not root"},
         )
     )
     assert found.inferred

@@ -154,7 +154,7 @@ def doing(options: EarlyResponse) -> str:
 CAUSE = Cause(
     name="early-response",
     family="application",
-    summary="answered before the upload was read: the reset eats the 413",
+    summary="answered before the upload was read: RST eats the 413",
     doing=doing,
     story=(
         "A server that refuses an upload early answers, then closes with the rest of the body unread, and such a close is a "

@@ -62,7 +62,7 @@ def test_the_evidence_of_each_witness(width: int) -> None:
     told = " ".join(" ".join(lines).split())
     assert "calls client: connect ok, send 1, recv ECONNRESET, recv EOF, send EPIPE" in told
     assert "calls server: accept ok, recv 1, close ok" in told
-    assert "wire 6 packets; RST: server RST,ACK (a socket's own abort)" in told
+    assert "wire 6 packets; RST: server RST,ACK (formed as a socket's own abort)" in told
     assert "kernel TcpEstabResets +2, TcpExtTCPAbortOnData +1, TcpOutRsts +1" in told
     assert "TcpInSegs" not in told
     assert "kernel reset reasons: server TCP_STATE" in told
