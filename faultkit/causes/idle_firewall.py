@@ -62,6 +62,11 @@ class IdleFirewall(Options):
     def check(self) -> None:
         if self.retries2 is not None and not self.no_heal:
             raise Misuse("--retries2 decides nothing while the firewall is opened again: add --no-heal")
+        if self.gap_seconds >= self.keepalive_seconds:
+            raise Misuse(
+                f"--gap {self.gap_seconds * 1000:g} is no shorter than --keepalive {self.keepalive_seconds * 1000:g}, so the "
+                "probes would begin before the second rule: take a shorter --gap"
+            )
 
     def probing(self) -> tuple[float, int]:
         """Interval in seconds and count, the kernel's own where they are left to it."""
@@ -120,6 +125,10 @@ class _Wall:
         if self._play.tool:
             await self._play.lift()
         else:
+            # The kernel tells the client before its RST is through loopback's queue, and that RST must not arrive any more.
+            # Nobody is told of what is dropped: the probes and the RST.
+            while sockets.dropped(self._ends[1].raw) <= self._play.options.probing()[1]:  # noqa: ASYNC110
+                await trio.sleep(0.002)
             sockets.heal(self._ends[1])
             self._play.step("black hole", "the server's socket hears again")
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import trio
+
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
@@ -65,6 +67,11 @@ async def fault(connection: Socket, play: Play) -> None:
     play.step("server", "deaf from here on: every segment that arrives is dropped below the socket")
     play.cue("deaf").set()
     await play.cue("expired").wait()
+    if not play.options.with_data:
+        # The kernel tells the client before its RST is through loopback's queue, and that RST must not arrive any more.
+        # Nobody is told of what is dropped: the probes and the RST.
+        while sockets.dropped(connection.raw) <= play.options.count:  # noqa: ASYNC110
+            await trio.sleep(0.002)
     sockets.heal(connection)
     play.step("server", "hears again")
     await connection.send(b"still there?")
