@@ -5,6 +5,7 @@ The cells run in processes of their own, several at once, because most of them w
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -46,7 +47,13 @@ class Cell:
     def run(self) -> dict[str, Any]:
         asked = {"cause": self.cause, "times": times(self), "ipv6": self.ipv6, "on": self.on, "options": self.options}
         argv = command(sys.executable, "-m", "tests.conform", json.dumps(asked), ordinary=not self.root)
-        ended = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+        try:
+            ended = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+        except OSError as error:
+            # Seen once in some 4,000: execve() gives EFAULT for arguments that are sound. Nothing has run then.
+            if error.errno != errno.EFAULT:
+                raise
+            ended = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=CHECKOUT)
         assert ended.returncode == 0, ended.stderr
         told = json.loads(ended.stdout)
         assert isinstance(told, dict)
