@@ -155,3 +155,15 @@ class Cause:
     lookalikes: tuple[LookAlike, ...] = ()
     met: tuple[str, ...] = ()  # where it is met in the wild
     remedy: tuple[str, ...] = ()
+
+
+def typed(cause: Cause, options: Options) -> str:
+    """What a person types after `faultkit`: the cause, and the options that are not the defaults."""
+    words = [cause.name]
+    for option in fields(options):
+        value = getattr(options, option.name)
+        if value is True:
+            words.append(flag(option))
+        elif value != option.default:
+            words += [flag(option), str(written(option, value))]
+    return " ".join(words)

@@ -261,3 +261,10 @@ class Play:
     def expect(self, *, tick: str, end: str, ticks: tuple[float, ...], ends: float) -> None:
         """Say what the run now waits for: `ticks` and `ends` in seconds from now."""
         self.countdown = Countdown(tick, end, trio.current_time(), ticks, ends)
+
+
+def rehearsal(cause: Cause, options: Any) -> Play:
+    """A play that is never performed, to ask a promise with: over IPv4, and as if iptables were there. Opens nothing."""
+    play = Play(cause, options, Stage(None, socket.AF_INET), Transcript(time.time_ns()))
+    play.tool = "iptables"
+    return play

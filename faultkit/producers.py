@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import platform
-import socket
 import sys
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from faultkit import causes
-from faultkit.cause import Cause, Options, checked, flag, written
+from faultkit.cause import Cause, Options, checked, typed
 from faultkit.errors import Unable
-from faultkit.play import Play
+from faultkit.play import rehearsal
 from faultkit.reasons import REASONS, listed
 from faultkit.stage import Stage, open_stage, tracing
 from faultkit.transcript import Transcript
@@ -33,15 +31,8 @@ class Producer:
 
     @property
     def typed(self) -> str:
-        """What a person types after `faultkit`: the cause, and the options that are not the defaults."""
-        words = [self.cause.name]
-        for option in fields(self.options):
-            value = getattr(self.options, option.name)
-            if value is True:
-                words.append(flag(option))
-            elif value != option.default:
-                words += [flag(option), str(written(option, value))]
-        return " ".join(words)
+        """What a person types after `faultkit`."""
+        return typed(self.cause, self.options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +49,7 @@ def producers() -> dict[str, list[Producer]]:
     for cause in causes.by_family():
         for variant in cause.variants:
             options = checked(cause, dict(variant))
-            promise = cause.promise(options, _unplayed(cause, options))
+            promise = cause.promise(options, rehearsal(cause, options))
             resets = promise.resets or ()
             producer = Producer(cause, options, (promise.seconds, len(resets), len(variant)))
             for reason in dict.fromkeys(rst.reason for rst in resets if rst.reason):
@@ -66,11 +57,6 @@ def producers() -> dict[str, list[Producer]]:
     for several in found.values():
         several.sort(key=lambda producer: producer.cost)
     return found
-
-
-def _unplayed(cause: Cause, options: Options) -> Play:
-    """A play that is never performed: what a promise without one can be asked for."""
-    return Play(cause, options, Stage(None, socket.AF_INET), Transcript(time.time_ns()))
 
 
 def numbered(stage: Stage) -> tuple[dict[str, int], str]:

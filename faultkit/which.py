@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import itertools
 import re
-import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from faultkit.cause import FAMILIES, Cause, checked, flag, written
+from faultkit.cause import FAMILIES, Cause, Options, checked, typed
 from faultkit.errors import Misuse
-from faultkit.play import Play
-from faultkit.stage import Stage
-from faultkit.transcript import Transcript
+from faultkit.play import rehearsal
 from faultkit.verdict import TELLING_CALLS, Promise
 
 
@@ -32,21 +28,14 @@ class Candidate:
     """A cause, by one of its variants, that fits a sighting."""
 
     cause: Cause
-    options: dict[str, Any]
+    options: Options
     promise: Promise
     roles: tuple[str, ...]  # who is told what was seen
 
     @property
     def command(self) -> str:
         """The command that shows it."""
-        from dataclasses import fields
-
-        words = ["faultkit", self.cause.name]
-        for option in fields(self.cause.options):
-            if option.name in self.options:
-                value = self.options[option.name]
-                words += [flag(option)] if value is True else [flag(option), str(written(option, value))]
-        return " ".join(words)
+        return f"faultkit {typed(self.cause, self.options)}"
 
 
 def parse(told: str) -> str:
@@ -59,14 +48,6 @@ def parse(told: str) -> str:
     if not re.fullmatch(r"E[A-Z]+|ok|n|\d+|EOF", words[1]):
         raise Misuse(f"--saw {told!r} ends in no errno name: write it as 'recv ECONNRESET', 'recv EOF' or 'connect ok'")
     return " ".join(words)
-
-
-def _rehearsed(cause: Cause, values: dict[str, Any]) -> Promise:
-    """The promise of one variant, as on a stage with iptables. Nothing is played and nothing opened."""
-    options = checked(cause, values)
-    play = Play(cause, options, Stage(None, socket.AF_INET), Transcript(began_ns=0))
-    play.tool = "iptables"
-    return cause.promise(options, play)
 
 
 def _fits(promise: Promise, sighting: Sighting) -> tuple[str, ...]:
@@ -104,11 +85,12 @@ def candidates(causes: Iterable[Cause], sighting: Sighting) -> list[Candidate]:
             continue
         own: list[tuple[tuple[int, ...], Candidate]] = []
         for number, variant in enumerate(cause.variants):
-            promise = _rehearsed(cause, dict(variant))
+            options = checked(cause, dict(variant))
+            promise = cause.promise(options, rehearsal(cause, options))
             roles = _fits(promise, sighting)
             if roles:
                 rank = (int("client" not in roles), number and 1, families.index(cause.family), number)
-                own.append((rank, Candidate(cause, dict(variant), promise, roles)))
+                own.append((rank, Candidate(cause, options, promise, roles)))
         found += sorted(own, key=lambda pair: pair[0])[:1]
     return [candidate for _, candidate in sorted(found, key=lambda pair: (pair[0], pair[1].cause.name))]
 

@@ -7,7 +7,9 @@ import re
 import pytest
 
 from faultkit import causes, which
+from faultkit.cause import checked
 from faultkit.errors import Misuse
+from faultkit.play import rehearsal
 from tests.shell import faultkit
 
 
@@ -18,7 +20,8 @@ def named(*told: str, after_idle: bool = False, first_request: bool = False, rst
 
 def test_every_cause_is_found_by_what_its_own_promise_says() -> None:
     for cause in causes.by_family():
-        for role, calls in which._rehearsed(cause, dict(cause.variants[0])).calls.items():
+        options = checked(cause, dict(cause.variants[0]))
+        for role, calls in cause.promise(options, rehearsal(cause, options)).calls.items():
             plain = [re.sub(r" [*+]$", "", call) for call in calls]
             ends = [call for call in plain if re.fullmatch(r"\w+ (E[A-Z]+)", call)]
             if ends:

@@ -211,6 +211,7 @@ CAUSE = Cause(
         {"tool": "nft"},
     ),
     prepare=prepare,
+    after_idle=True,
     script=script,
     fault=fault,
     promise=promise,

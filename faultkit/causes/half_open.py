@@ -212,6 +212,7 @@ CAUSE = Cause(
     options=HalfOpen,
     prepare=prepare,
     server=server,
+    after_idle=True,
     script=script,
     fault=fault,
     promise=promise,

@@ -270,6 +270,7 @@ CAUSE = Cause(
     ),
     prepare=prepare,
     server=server,
+    after_idle=True,
     script=script,
     fault=fault,
     promise=promise,
