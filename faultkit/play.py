@@ -121,7 +121,8 @@ class Play:
         another state, so another reset reason.
         """
         # No end has an event for it: the closer's program has let go, the other's is not told what its kernel sends.
-        while tcp_state(closer, other) == "FIN-WAIT-1":  # noqa: ASYNC110
+        # What is left of a closed socket in FIN-WAIT-2 is listed as TIME-WAIT.
+        while tcp_state(closer, other) not in ("FIN-WAIT-2", "TIME-WAIT"):  # noqa: ASYNC110
             await trio.sleep(0.002)
 
     async def choose_tool(self, wanted: Literal["auto", "iptables", "nft", "socket"]) -> None:

@@ -403,8 +403,9 @@ def test_the_json_document(cause: str, user: str, played: Played) -> None:
     assert told["evidence"]["counters"]
     assert set(told["evidence"]["not_seen"]) == (set() if user == "root" else {"reasons"})
     if user == "root":
-        assert told["transcript"]["resets"]
-        assert "reset reasons" in {check["name"] for check in told["verdict"]["checks"]}
+        (reasons,) = [check for check in told["verdict"]["checks"] if check["name"] == "reset reasons"]
+        sent = [reset for reset in told["transcript"]["resets"] if reset["direction"] == "sent"]
+        assert bool(sent) == bool(reasons["expected"])
 
 
 @pytest.mark.parametrize("way", ["host", "denied"])
@@ -459,7 +460,7 @@ def test_tshark_reads_the_capture(cause: str, user: str, played: Played, capture
     packets = told["transcript"]["packets"]
     expected = [f"{p['source'].rpartition(':')[2]}\t{int('RST' in p['flags'])}" for p in packets]
     assert [given.replace("True", "1").replace("False", "0") for given in lines] == expected
-    assert any(given.endswith(("\t1", "\tTrue")) for given in lines)
+    assert lines
 
 
 @pytest.mark.parametrize("cause", causes.names())

@@ -49,7 +49,7 @@ def _row(number: int, segment: Segment, zero_ns: int) -> tuple[str, ...]:
         _seconds(packet.time_ns - zero_ns),
         packet.source.host,
         packet.destination.host,
-        "TCP",
+        "MPTCP" if any(name == "opt30" for name, _ in packet.options) else "TCP",
         str(len(packet.frame)),
         info(segment),
     )
