@@ -1,8 +1,8 @@
 # A load balancer ends what is idle: 60 s is the usual default. Nobody else is asked, and neither end did anything wrong.
-# Here it is a real proxy: two TCP connections and a timer that every byte sets back. When the timer runs out it either
-# resets both connections (SO_LINGER {on, 0}: RST,ACK, reason TCP_STATE), or forgets them without a word: both ends are
-# then half-open, and the next segment of either is answered with RST by the balancer's stack. On the client's side
-# something still listens there, so the reason is TCP_FLAGS; on the server's side there is no socket: NO_SOCKET.
+# Here it is a real proxy in a process of its own: two TCP connections and a timer that every byte sets back. When it runs
+# out the proxy either resets both connections (SO_LINGER {on, 0}: RST,ACK, reason TCP_STATE), or forgets them silently:
+# both ends are then half-open, and the next segment of either is answered with RST by the balancer's stack. On the
+# client's side something still listens there, so the reason is TCP_FLAGS; on the server's there is no socket: NO_SOCKET.
 # Whoever waits in recv learns of a reset at once. Whoever does not look, such as a connection pool, learns at the next
 # request: send ECONNRESET, because the error of the socket goes to the first call that asks.
 # TCP keepalive does not help against a proxy: its kernel answers the probes, and its timer counts bytes. A message does.
@@ -12,17 +12,22 @@ from __future__ import annotations
 
 import math
 import socket
+import time
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import trio
 
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
-from faultkit.play import Play
 from faultkit.transcript import Address
 from faultkit.verdict import AtLeast, Promise, Rst
-from faultkit.witness.calls import Socket
+
+if TYPE_CHECKING:
+    from faultkit.child import Inside
+    from faultkit.play import Play
+    from faultkit.witness.calls import Socket
 
 IDLE = "balancer's idle timeout"
 SPAN = 3  # idle timeouts that a heartbeat must survive to prove its point; arbitrary
@@ -90,36 +95,38 @@ def _set_up(end: Socket, play: Play) -> None:
 
 
 async def server(play: Play) -> None:
+    """The server here, and the balancer before it, which listens until the play is over."""
+    from faultkit.child import child  # as late as trio's other users
+
     backend = play.socket("server")
     backend.bind(Address(play.stage.host, 0))
     backend.listen()
-    front = play.listen(role="balancer")
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(_serve, backend, play)
-        connection = await front.accept()
-        assert connection is not None
-        await fault(connection, play)
+    async with child(play, balance, backend=backend.address) as balancer:
+        await _serve(backend, play)
+        await play.cue("over").wait()
+        balancer.tell("over")
 
 
 async def _serve(backend: Socket, play: Play) -> None:
-    """The server behind it: answers, and, where both sides may speak, speaks first once the connection is forgotten."""
+    """Answers, and, where both sides may speak, speaks first once the connection is forgotten."""
+    options: LoadBalancerIdle = play.options
     connection = await backend.accept()
     assert connection is not None
     _set_up(connection, play)
-    answer = MESSAGES[play.options.protocol][1]
+    play.cue("joined").set()
+    answer = MESSAGES[options.protocol][1]
     async with trio.open_nursery() as nursery:
 
-        async def push() -> None:
-            await play.cue("expired").wait()
-            await connection.send(answer)
+        async def forgotten() -> None:
+            if options.protocol == "websocket":
+                await play.cue("expired").wait()
+                await connection.send(answer)
+            else:
+                await play.cue("over").wait()  # it would wait for ever
+                nursery.cancel_scope.cancel()
 
-        async def give_up() -> None:
-            await play.cue("over").wait()
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(give_up)
-        if (play.options.protocol, play.options.expires) == ("websocket", "forget"):
-            nursery.start_soon(push)
+        if options.expires == "forget" and not options.beats:
+            nursery.start_soon(forgotten)
         while True:
             await connection.readable()
             told = await connection.recv(65536)
@@ -132,22 +139,33 @@ async def _serve(backend: Socket, play: Play) -> None:
     play.cue("server told").set()
 
 
+async def balance(play: Inside, backend: Address) -> None:
+    """The balancer's process, for one connection."""
+    play.transcript.roles[backend] = "server"
+    connection = await play.listen(role="balancer").accept()
+    assert connection is not None
+    await fault(connection, play)
+    play.tell("expired")
+    await play.cue("over").wait()
+
+
 async def fault(connection: Socket, play: Play) -> None:
     """The balancer: passes bytes on, both ways, until there were none for the idle timeout."""
     upstream = play.socket("balancer")
     await upstream.connect(next(address for address, role in play.transcript.roles.items() if role == "server"))
-    play.cue("joined").set()
     seconds: float = play.options.timeout_seconds
+    heard_ns = time.time_ns()
     with trio.CancelScope(deadline=trio.current_time() + seconds) as idle:
         async with trio.open_nursery() as nursery:
 
             async def pass_on(source: Socket, sink: Socket) -> None:
+                nonlocal heard_ns
                 while True:
                     await source.readable()
-                    data = (await source.recv(65536)).data
-                    if not data:
+                    told = await source.recv(65536)
+                    if not (data := told.data):
                         break
-                    idle.deadline = trio.current_time() + seconds
+                    heard_ns, idle.deadline = told.ended_ns, trio.current_time() + seconds
                     while data:
                         sent = await sink.send(data)
                         data = data[int(sent.outcome) :] if sent.outcome.isdecimal() else b""
@@ -156,29 +174,24 @@ async def fault(connection: Socket, play: Play) -> None:
             nursery.start_soon(pass_on, connection, upstream)
             nursery.start_soon(pass_on, upstream, connection)
     if idle.cancelled_caught:
-        _expire(connection, upstream, play)
+        play.measure(IDLE, predicted=seconds, measured=(time.time_ns() - heard_ns) / 1e9)
+        _expire((connection, upstream), play)
     else:
         connection.close()
         upstream.close()
 
 
-def _expire(connection: Socket, upstream: Socket, play: Play) -> None:
-    last = next(call for call in reversed(play.transcript.calls) if (call.role, call.name) == ("balancer", "recv"))
+def _expire(sides: tuple[Socket, Socket], play: Play) -> None:
     forgets = play.options.expires == "forget"
-    limit = f"{play.options.timeout_seconds:g} s"
-    play.step(
-        "balancer", f"idle for {limit}: {'forgets both connections, silently' if forgets else 'resets both sides'}"
-    )
-    measured = (play.transcript.steps[-1].time_ns - last.ended_ns) / 1e9
-    play.measure(IDLE, predicted=play.options.timeout_seconds, measured=measured)
-    for side in (connection, upstream):
+    what = "forgets both connections, silently" if forgets else "resets both sides"
+    play.step("balancer", f"idle for {play.options.timeout_seconds:g} s: {what}")
+    for side in sides:
         if forgets and _may_vanish(side.family):
             sockets.vanish(side)
         else:
             if forgets:
                 sockets.whisper(side)
             sockets.abort(side)
-    play.cue("expired").set()
 
 
 async def script(play: Play) -> None:
@@ -199,6 +212,7 @@ async def script(play: Play) -> None:
             await client.send(request)
             await client.recv(65536)
         client.close()
+        play.cue("over").set()
         return
     play.expect(tick="", end="the balancer's idle timeout", ticks=(), ends=options.timeout_seconds)
     await play.cue("expired").wait()
@@ -217,7 +231,7 @@ async def script(play: Play) -> None:
     if (options.protocol, options.expires) == ("http", "forget"):
         state = sockets.state(next(end.raw for end in play.calls.adopted if (end.role, end.number) == ("server", 2)))
         play.step("server", f"was told nothing: its end is still {state}")
-        play.cue("over").set()
+    play.cue("over").set()
 
 
 def promise(options: LoadBalancerIdle, play: Play) -> Promise:
@@ -238,7 +252,7 @@ def promise(options: LoadBalancerIdle, play: Play) -> Promise:
                 "server": (*server, "recv EOF", "close ok"),
             },
             packets=(*packets, "client FIN,ACK", "balancer FIN,ACK", "balancer FIN,ACK", "server FIN,ACK"),
-            seconds=SPAN * options.timeout_seconds,
+            seconds=0.5 + SPAN * options.timeout_seconds,  # a process starts
         )
     told: tuple[str, ...]
     if forgets:
@@ -268,7 +282,7 @@ def promise(options: LoadBalancerIdle, play: Play) -> Promise:
             **({"TcpExtTCPKeepAlive": AtLeast(2)} if options.tcp_keepalive else {}),
         },
         measurements=(IDLE,),
-        seconds=options.timeout_seconds,
+        seconds=0.5 + options.timeout_seconds,
     )
 
 
