@@ -98,22 +98,21 @@ async def fault(connection: Socket, play: Play) -> None:
 async def script(play: Play) -> None:
     address = await play.serving()
     client = play.socket("client")
+    again = _held(client, play) if play.options.arrives not in ("data", "syn") else None
     await client.connect(address)
     ours = client.address
     if play.options.arrives == "old-timestamp":
         sockets.clock_ahead(client, seconds=AHEAD)
     await client.send(b"hello")
     await client.recv(65536)
-    if play.options.arrives in ("data", "syn"):
+    if again is None:
         await in_state("FIN-WAIT-2", address, ours)
         await meet_fin_wait(play, client, address)
         return
     client.close()
     await in_state("TIME-WAIT", address, ours)
-    again = play.socket("client")
     if play.options.arrives in ("old-syn", "stale-data"):
         sockets.first_seq(again, play.tap().next_seq(ours, address) - NEAR)
-    again.bind(ours)
     if play.options.arrives == "old-timestamp":
         await served(play.socket("client"), address)  # from another port
     elif play.options.arrives == "stale-data":
@@ -131,6 +130,17 @@ async def in_state(wanted: str, local: Address, remote: Address) -> None:
     # The kernel has no event for it: FIN-WAIT-2 comes with an ACK, which may be delayed by 40 ms.
     while tcp_state(local, remote) != wanted:  # noqa: ASYNC110
         await trio.sleep(0.002)
+
+
+def _held(client: Socket, play: Play) -> Socket:
+    """A second socket bound to the client's port from the beginning, so that nobody else gets it in between."""
+    again = play.socket("client")
+    ours = Address(play.stage.host, 0)
+    for sock in (client, again):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(ours)
+        ours = sock.address
+    return again
 
 
 async def served(client: Socket, server: Address) -> None:
