@@ -168,16 +168,6 @@ def user_timeout(sock: Socket, *, seconds: float) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, TCP_USER_TIMEOUT, round(seconds * 1000))
 
 
-def user_timeout_expiry(seconds: float) -> float:
-    """Seconds from a send that is never acknowledged until TCP_USER_TIMEOUT ends an otherwise quiet connection.
-
-    The kernel counts from the first retransmission by timer (retransmits_timed_out(), retrans_stamp). Where the round
-    trip is short that is 0.4 s after the send: the tail loss probe (RFC 8985 section 7.2) and the timeout after it
-    take TCP_RTO_MIN each.
-    """
-    return 0.4 + seconds
-
-
 def hear_icmp(sock: Socket) -> None:
     """Report ICMP errors to the program (IP_RECVERR, ip(7)): on an established connection each fails one call, and the
     connection lives on. Without it they are noted, and told only when the connection dies of its timer."""

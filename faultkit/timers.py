@@ -59,7 +59,10 @@ def persist_expiry(retries2: int) -> float:
 
 
 def user_expiry(user_timeout: float) -> float:
-    """From the first send of an unacknowledged segment until TCP_USER_TIMEOUT ends it: counted like tcp_retries2."""
+    """From the first send of an unacknowledged segment until TCP_USER_TIMEOUT ends it: counted like tcp_retries2.
+
+    That is, from the first retransmission by timer (retransmits_timed_out(), retrans_stamp).
+    """
     return TAIL_LOSS_PROBE + RTO_MIN + user_timeout
 
 

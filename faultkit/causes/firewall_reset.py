@@ -16,7 +16,7 @@ from typing import Any
 
 import trio
 
-from faultkit import icmp, sockets
+from faultkit import icmp, sockets, timers
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.play import Play
 from faultkit.stage import conntrack
@@ -129,7 +129,7 @@ async def _forget(play: Play, last: Call) -> None:
 
 
 def _measure(play: Play, sent: Call, told: Call) -> None:
-    predicted = sockets.user_timeout_expiry(play.options.user_timeout_seconds)
+    predicted = timers.user_expiry(play.options.user_timeout_seconds)
     play.measure(_expiry(play.options), predicted=predicted, measured=(told.ended_ns - sent.began_ns) / 1e9)
 
 
@@ -159,7 +159,7 @@ def promise(options: FirewallReset, play: Play) -> Promise:
     heard = {icmp.counter(ipv6=ipv6): AtLeast(1)} if options.answer != "drop" else {}
     common: dict[str, Any] = {
         "measurements": (*idle, _expiry(options)),
-        "seconds": seconds + sockets.user_timeout_expiry(options.user_timeout_seconds),
+        "seconds": seconds + timers.user_expiry(options.user_timeout_seconds),
     }
     if not first:
         return Promise(

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import trio
 
-from faultkit import sockets
+from faultkit import sockets, timers
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
 from faultkit.play import Play
@@ -146,7 +146,7 @@ async def fault(connection: Socket, play: Play) -> None:
         return
     told = await connection.recv(65536)
     if play.options.answer == "drop":
-        predicted = sockets.user_timeout_expiry(play.options.user_timeout_seconds)
+        predicted = timers.user_expiry(play.options.user_timeout_seconds)
         play.measure(EXPIRY, predicted=predicted, measured=(told.ended_ns - sent.began_ns) / 1e9)
     play.cue("told").set()
 
@@ -233,7 +233,7 @@ def promise(options: NatExpiry, play: Play) -> Promise:
             **({} if reset else {"TcpExtTCPAbortOnTimeout": 1}),
         },
         measurements=(IDLE,) if reset else (IDLE, EXPIRY),
-        seconds=options.timeout_seconds + (0 if reset else sockets.user_timeout_expiry(options.user_timeout_seconds)),
+        seconds=options.timeout_seconds + (0 if reset else timers.user_expiry(options.user_timeout_seconds)),
     )
 
 

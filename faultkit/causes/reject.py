@@ -14,7 +14,7 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
-from faultkit import icmp, sockets
+from faultkit import icmp, sockets, timers
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
 from faultkit.play import Play
@@ -94,7 +94,7 @@ async def script(play: Play) -> None:
         await _live_on(client, play)
     else:
         sockets.user_timeout(client, seconds=play.options.user_timeout_seconds)
-        ends = sockets.user_timeout_expiry(play.options.user_timeout_seconds)
+        ends = timers.user_expiry(play.options.user_timeout_seconds)
         play.expect(tick="", end="TCP_USER_TIMEOUT", ticks=(), ends=ends)
         sent = await client.send(b"hello")
         told = await client.recv(65536)

@@ -215,13 +215,6 @@ class Socket:
 
         return self._set_up("ioctl", name, ask, lambda n: f"{n} bytes")
 
-    def begin_connect(self, address: Address) -> Call:
-        """connect(2) without waiting: "connect EINPROGRESS", and `connect` later tells how it ended."""
-        began = time.time_ns()
-        number = self.raw.connect_ex(address)
-        self._note_address()
-        return self._told("connect", str(address), errno.errorcode[number] if number else "ok", began)
-
     async def connect(self, address: Address) -> Call:
         """connect(2), waiting as a blocking one does."""
         started = False
@@ -234,7 +227,7 @@ class Socket:
                 started = True
                 number = self.raw.connect_ex(address)
                 self._note_address()
-            if number in (errno.EINPROGRESS, errno.EALREADY):
+            if number == errno.EINPROGRESS:
                 raise BlockingIOError
             if number:
                 raise OSError(number, os.strerror(number))
