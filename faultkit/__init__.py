@@ -13,13 +13,54 @@ if TYPE_CHECKING:
     from faultkit.check import check_cause as check_cause
     from faultkit.errors import Misuse as Misuse
     from faultkit.errors import Unable as Unable
+    from faultkit.serving.answers import Http as Http
+    from faultkit.serving.connection import Connection as Connection
+    from faultkit.serving.connection import Live as Live
+    from faultkit.serving.entry import serve as serve
+    from faultkit.serving.server import FaultNotMet as FaultNotMet
+    from faultkit.serving.server import HandlerCrashed as HandlerCrashed
+    from faultkit.serving.server import Server as Server
+    from faultkit.sockets import abort as abort
+    from faultkit.sockets import black_hole as black_hole
+    from faultkit.sockets import close_unread as close_unread
+    from faultkit.sockets import half_close as half_close
+    from faultkit.sockets import heal as heal
+    from faultkit.sockets import stop_reading as stop_reading
+    from faultkit.sockets import vanish as vanish
 
 __version__ = "0.1.0"
 
 # Where each public name lives. Imported when first asked for: `faultkit list` must not pay for what it does not use.
-_HOMES = {"check_cause": "check", "NotProduced": "check", "Misuse": "errors", "Unable": "errors"}
+_HOMES = {
+    **dict.fromkeys(("check_cause", "NotProduced"), "check"),
+    **dict.fromkeys(("Misuse", "Unable"), "errors"),
+    **dict.fromkeys(("Connection", "Live"), "serving.connection"),
+    **dict.fromkeys(("FaultNotMet", "HandlerCrashed", "Server"), "serving.server"),
+    **dict.fromkeys(("Http",), "serving.answers"),
+    **dict.fromkeys(("serve",), "serving.entry"),
+    **dict.fromkeys(("abort", "black_hole", "close_unread", "half_close", "heal", "stop_reading", "vanish"), "sockets"),
+}
 
-__all__ = ["Misuse", "NotProduced", "Unable", "check_cause"]
+__all__ = [
+    "Connection",
+    "FaultNotMet",
+    "HandlerCrashed",
+    "Http",
+    "Live",
+    "Misuse",
+    "NotProduced",
+    "Server",
+    "Unable",
+    "abort",
+    "black_hole",
+    "check_cause",
+    "close_unread",
+    "half_close",
+    "heal",
+    "serve",
+    "stop_reading",
+    "vanish",
+]
 
 
 def __getattr__(name: str) -> Any:

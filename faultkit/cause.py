@@ -7,10 +7,13 @@ from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from faultkit.errors import Misuse
+from faultkit.trigger import FIRST_BYTE, Trigger
 from faultkit.verdict import Promise
 
 if TYPE_CHECKING:
     from faultkit.play import Play
+    from faultkit.serving.connection import Live
+    from faultkit.serving.door import Door
     from faultkit.witness.calls import Socket
 
 Family = Literal["application", "absent", "timer", "middlebox", "protocol"]
@@ -119,6 +122,19 @@ def _check_range(cause: Cause, option: Field[Any], value: Any) -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Served:
+    """The fault as somebody else's client can have it: `faultkit serve`, `faultkit.serve`, the fixtures."""
+
+    act: Callable[[Live], None] | None = None  # what is done to a live connection when the trigger comes
+    door: Callable[[Door], None] | None = None  # or to the listening socket, before there is a connection
+    when: Trigger = FIRST_BYTE  # where the user names none
+    unread: bool = False  # what sets it off stays in the receive buffer
+    hangs: bool = False  # the client is left waiting, until its own timer ends it
+    holds_fin: bool = False  # its FIN must not leave: the answer before it is sent so that `sockets.hold_back` works
+    needs_repair: bool = False  # TCP_REPAIR, which takes CAP_NET_ADMIN
+
+
+@dataclass(frozen=True, slots=True)
 class LookAlike:
     """A cause that this one is taken for, and the observation that tells them apart."""
 
@@ -152,6 +168,7 @@ class Cause:
     prepare: Callable[[Play], Awaitable[None]] | None = None  # decides what the promise depends on, before the play
     options: type[Options] = Options
     variants: tuple[Mapping[str, Any], ...] = ({},)  # the option sets that a conformance run plays, in Python's units
+    served: Mapping[str, Served] = field(default_factory=dict)  # by variant, the default first; one alone is called ""
     lookalikes: tuple[LookAlike, ...] = ()
     met: tuple[str, ...] = ()  # where it is met in the wild
     remedy: tuple[str, ...] = ()

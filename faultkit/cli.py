@@ -14,6 +14,7 @@ import click
 from faultkit import __version__, causes
 from faultkit.cause import Cause, checked, flag, spec, written
 from faultkit.errors import Misuse, Unable
+from faultkit.trigger import MOMENTS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -246,6 +247,61 @@ def reasons(check: bool, as_json: bool) -> int:
     from faultkit import producers
 
     return producers.show(check=check, as_json=as_json)
+
+
+@faultkit.command(short_help="a fault on a port, for a client in any language")
+@click.argument("fault", required=False)
+@click.option("--port", type=whole, default=0, metavar="N", help="[default: a free one]")
+@click.option("--host", metavar="ADDRESS", help="[default: loopback]")
+@click.option("--ipv6", is_flag=True, help="over IPv6")
+@click.option("--beyond-loopback", is_flag=True, help="allow a --host that others can reach")
+@click.option("--at", type=click.Choice(MOMENTS[:-1]), help="when the fault sets in")
+@click.option("--after-bytes", type=whole, metavar="N", help="or: after N bytes received")
+@click.option("--after-sent", type=whole, metavar="N", help="or: after N bytes sent")
+@click.option("--after-requests", type=whole, metavar="N", help="or: instead of the N-th answer")
+@click.option("--after-answers", type=whole, metavar="N", help="or: after N answers")
+@click.option("--after-idle", type=milliseconds, metavar="MS", help="or: after MS without a byte")
+@click.option("--plan", metavar="FAULT,...", help="the fault of each connection in turn, ok for none")
+@click.option("--random", type=float, metavar="P", help="the fault, or one of all, with that probability")
+@click.option("--seed", type=whole, metavar="N", help="repeats --random exactly")
+@click.option("--http", is_flag=True, help="healthy connections speak HTTP/1.1  [default: a byte echo]")
+@click.option("--body", metavar="TEXT", help="what they answer, with --http the body")
+@click.option("--tls", is_flag=True, help="TLS with a test authority, whose certificate it writes to a file")
+@click.option("--connections", type=whole, metavar="N", help="end after N connections  [default: at Ctrl-C]")
+@click.option("--json", "as_json", is_flag=True, help="for machines: one document per line")
+def serve(
+    fault: str | None,
+    plan: str | None,
+    after_idle: int | None,
+    http: bool,
+    body: str | None,
+    connections: int | None,
+    **options: Any,
+) -> int:
+    """Serve FAULT on a port, one line per connection, until Ctrl-C or SIGTERM. Without FAULT and --plan: list them all.
+
+    Exit status 1 where no client came.
+    """
+    from faultkit.serving import answers, command
+
+    if fault is None and plan is None and options["random"] is None:
+        click.echo(command.listing())
+        return PRODUCED
+    if connections is not None and connections < 1:
+        raise Misuse(f"serve: --connections {connections} would end at once: take 1 or more")
+    answer: answers.Answer = "echo"
+    if body is not None:
+        answer = answers.Http(body.encode()) if http else body.encode()
+    elif http:
+        answer = "http"
+    return command.serve(
+        fault,
+        plan=None if plan is None else plan.split(","),
+        after_idle_seconds=None if after_idle is None else after_idle / 1000,
+        connections=connections,
+        answer=answer,
+        **options,
+    )
 
 
 def _say(sentence: str) -> None:

@@ -7,11 +7,15 @@ those that use TCP_REPAIR need a privilege. An `OSError` of the kernel comes out
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import socket
 import struct
+import termios
 from dataclasses import dataclass
 from typing import Protocol
+
+from faultkit.errors import Misuse
 
 # Option numbers that Python's socket module does not name, from include/uapi/linux/in.h, in6.h and tcp.h.
 IP_MINTTL = 21
@@ -20,7 +24,8 @@ IP_RECVERR = 11
 IPV6_RECVERR = 25
 TCP_USER_TIMEOUT = 18
 TCP_REPAIR = 19
-SO_MEMINFO = 55  # asm-generic/socket.h
+SO_MAX_PACING_RATE = 47  # asm-generic/socket.h
+SO_MEMINFO = 55
 TCP_REPAIR_QUEUE = 20
 TCP_QUEUE_SEQ = 21
 TCP_TIMESTAMP = 24
@@ -41,10 +46,22 @@ class Socket(Protocol):
     def close(self) -> None: ...
 
 
+class Shutdown(Protocol):
+    """Anything that can be half closed."""
+
+    def shutdown(self, how: int, /) -> object: ...
+
+
 class Descriptor(Protocol):
-    """Anything with a file descriptor, for the one verb that Python's sockets do not have."""
+    """Anything with a file descriptor, for what Python's sockets do not have."""
 
     def fileno(self) -> int: ...
+
+
+class Closable(Descriptor, Protocol):
+    """Anything with a file descriptor that can be closed."""
+
+    def close(self) -> None: ...
 
 
 def _minimum_ttl(sock: Socket, ttl: int) -> None:
@@ -71,6 +88,46 @@ def vanish(sock: Socket) -> None:
     """
     sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
     sock.close()
+
+
+def close_unread(sock: Closable) -> None:
+    """Close with received bytes unread: RST instead of FIN (RFC 1122 section 4.2.2.13, tcp_close()).
+
+    Raises `Misuse` where nothing is unread, because that close would send FIN.
+    """
+    if not unread(sock):
+        raise Misuse(
+            "close_unread: nothing has arrived that is unread, so close() would send FIN: wait until it is readable"
+        )
+    sock.close()
+
+
+def unread(sock: Descriptor) -> int:
+    """How many received bytes the program has not read yet (SIOCINQ, tcp(7))."""
+    count: int = struct.unpack("=i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0]
+    return count
+
+
+def half_close(sock: Shutdown) -> None:
+    """shutdown(SHUT_WR): FIN after what is queued, and the other direction stays open (RFC 9293 section 3.6)."""
+    sock.shutdown(socket.SHUT_WR)
+
+
+def stop_reading(sock: Socket) -> None:
+    """Make the receive buffer as small as it gets (SO_RCVBUF, socket(7)). Who then does not read shows a zero window soon.
+
+    What was advertised before stays allowed: a window is never taken back (RFC 9293 section 3.8.6.2.2).
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+
+
+def hold_back(sock: Socket) -> None:
+    """Let the kernel pace this socket at a byte per second (SO_MAX_PACING_RATE, socket(7)): after the next segment with
+    data nothing leaves for as many seconds as it had bytes, not even the FIN of a close(). A RST does.
+
+    tcp_update_skb_after_send() does not pace the first ten segments with data. Undone by nothing: the socket is to close.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, struct.pack("=Q", 1))
 
 
 def disconnect(sock: Descriptor) -> None:

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets, timers
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse, Unable
 from faultkit.play import Play
 from faultkit.stage import sysctl
+from faultkit.trigger import Trigger
 from faultkit.verdict import AtLeast, Promise, Rst
 from faultkit.witness.calls import Socket
 
@@ -227,6 +228,7 @@ CAUSE = Cause(
     fault=fault,
     promise=promise,
     variants=({}, {"ended_by": "abort"}, {"ended_by": "accept"}, {"ended_by": "expiry"}),
+    served={"": Served(door=lambda door: door.fill(), when=Trigger("listen"), hangs=True)},
     lookalikes=(
         LookAlike("connect-timeout", "the SYN never arrives: the server's ListenOverflows and ListenDrops stand still"),
         LookAlike("closed-port", "connect() fails at once with ECONNREFUSED: nobody listens"),

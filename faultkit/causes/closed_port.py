@@ -7,7 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
+from faultkit.trigger import Trigger
 from faultkit.verdict import Promise, Rst
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    served={"": Served(door=lambda door: door.refuse(), when=Trigger("listen"))},
     lookalikes=(LookAlike("idle-firewall", "a silent drop: connect() waits and ends in ETIMEDOUT, not at once"),),
     met=(
         "a service that is not started yet, has crashed, or listens on another address or port",

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets, timers
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
 from faultkit.play import Play
 from faultkit.stage import sysctl
+from faultkit.trigger import Trigger
 from faultkit.verdict import AtLeast, Promise, Rst
 from faultkit.witness.calls import Socket
 from faultkit.witness.kernel import tcp_state
@@ -181,6 +182,7 @@ CAUSE = Cause(
     fault=fault,
     promise=promise,
     variants=({}, {"ended_by": "own-timeout"}, {"ended_by": "late-answer"}, {"drop_with": "socket"}),
+    served={"": Served(door=lambda door: door.hang(), when=Trigger("listen"), hangs=True)},
     lookalikes=(
         LookAlike("closed-port", "connect() fails at once with ECONNREFUSED: somebody answers"),
         LookAlike("backlog-full", "the server's ListenOverflows and ListenDrops move: the SYN arrived and was refused"),

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.verdict import Promise, Rst
 
 if TYPE_CHECKING:
@@ -165,6 +165,10 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    served={
+        "unread": Served(lambda conn: conn.crash(read=False), unread=True),
+        "read": Served(lambda conn: conn.crash(read=True)),
+    },
     lookalikes=(
         LookAlike("unread", "the same packets; but the process lives, and only connections with unread bytes are hit"),
         LookAlike("late-write", "the same as a crash with the request read; but other connections live on"),

@@ -12,7 +12,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.verdict import Promise, Rst
 
 SMALL = 4096  # bytes, SO_RCVBUF of a client that lets most of the answer wait; the kernel doubles it
@@ -135,6 +135,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    served={"": Served(lambda conn: conn.disconnect())},
     lookalikes=(
         LookAlike(
             "linger", "TCPAbortOnData moves, and the aborter's descriptor is closed; here no abort counter moves"

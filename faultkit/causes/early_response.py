@@ -21,7 +21,7 @@ import h11
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.verdict import AtLeast, Promise, Rst
 
 LINGERING = 5.0  # seconds without data after which the server gives the client up: nginx's lingering_timeout
@@ -172,6 +172,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    served={"": Served(lambda conn: conn.early_response(_answer(h11.Connection(h11.SERVER))), unread=True)},
     lookalikes=(
         LookAlike("unread", "the same reset, but no answer was sent before it"),
         LookAlike("keepalive-race", "the request was small and complete; here it is an upload, and fails every time"),

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
 from faultkit.verdict import Promise, Rst
 from faultkit.witness.kernel import tcp_state
@@ -31,6 +31,7 @@ SYSCTL = "ipv4.tcp_fin_timeout"
 
 if TYPE_CHECKING:
     from faultkit.play import Play
+    from faultkit.serving.connection import Live
     from faultkit.witness.calls import Socket
 
 
@@ -164,6 +165,11 @@ def doing(options: FinWaitTimeout) -> str:
     }[options.end]
 
 
+def _forget_soon(conn: Live) -> None:
+    conn.shorten_fin_wait(seconds=1)
+    conn.close()
+
+
 CAUSE = Cause(
     name="fin-wait-timeout",
     family="application",
@@ -186,6 +192,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    served={"": Served(_forget_soon)},
     lookalikes=(
         LookAlike("late-write", "the same for the client, but sooner after the FIN: reason TCP_TIMEWAIT_SOCKET"),
         LookAlike("half-open", "no FIN on the wire before the write; recv then gives ECONNRESET, not EOF"),

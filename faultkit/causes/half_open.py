@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Unable
 from faultkit.play import Play
 from faultkit.transcript import Address
@@ -226,6 +226,7 @@ CAUSE = Cause(
         {"found_by": "reconnect", "vanish_by": "deaf"},
         {"found_by": "nobody", "vanish_by": "deaf", "watch_seconds": 0.1},
     ),
+    served={"": Served(lambda conn: conn.vanish(), needs_repair=True)},
     lookalikes=(
         LookAlike("linger", "the RST comes by itself, before any write, with a window and options: a socket's abort"),
         LookAlike("keepalive-race", "the server closed: there is a FIN before the RST"),

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit import sockets, timers
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
 from faultkit.stage import sysctl
+from faultkit.trigger import Trigger
 from faultkit.verdict import AtLeast, Promise, Rst
 
 EXPIRY = "client's keepalive expiry (probes)"
@@ -285,6 +286,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    served={"": Served(lambda conn: conn.black_hole(), when=Trigger("idle", 0.5), hangs=True)},
     lookalikes=(
         LookAlike("keepalive-timeout", "one dead host instead of a cut path: the server's own timers have stopped too"),
         LookAlike("closed-port", "connect() fails at once: somebody answers"),

@@ -18,8 +18,9 @@ import h11
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
+from faultkit.trigger import Trigger
 from faultkit.verdict import Promise, Rst
 
 if TYPE_CHECKING:
@@ -247,6 +248,11 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    served={
+        "unsent": Served(lambda conn: conn.close_unread(), when=Trigger("requests", 2), unread=True),
+        "in-flight": Served(lambda conn: conn.close(), when=Trigger("answers", 1), holds_fin=True),
+        "unprocessed": Served(lambda conn: conn.close(), when=Trigger("answers", 1)),
+    },
     lookalikes=(
         LookAlike("unread", "the same RST,ACK on a first request: no idle time before it"),
         LookAlike("idle-firewall", "also after an idle time, but the request waits for seconds before it fails"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
 from faultkit.verdict import AtLeast, Promise, Rst
 
@@ -163,6 +163,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    served={"": Served(lambda conn: conn.black_hole(), hangs=True)},
     lookalikes=(
         LookAlike(
             "idle-firewall",

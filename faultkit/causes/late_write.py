@@ -12,7 +12,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.verdict import Promise, Rst
 
 # What the client is told, by the order of its calls.
@@ -139,6 +139,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    served={"": Served(lambda conn: conn.close())},
     lookalikes=(
         LookAlike("keepalive-race", "the FIN crosses the request: recv gives ECONNRESET, not EOF"),
         LookAlike("unread", "the closer had bytes left to read: no FIN before the RST, recv gives ECONNRESET"),

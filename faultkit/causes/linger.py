@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.verdict import Promise, Rst
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    served={"": Served(lambda conn: conn.abort())},
     lookalikes=(
         LookAlike("unread", "TCPAbortOnClose moves instead of TCPAbortOnData; the closer had bytes left to read"),
         LookAlike("closed-port", "the RST answers a SYN: connect() itself fails"),

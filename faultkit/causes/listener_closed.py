@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
+from faultkit.trigger import Trigger
 from faultkit.verdict import Promise, Rst
 from faultkit.witness.kernel import counters
 
@@ -122,6 +123,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    served={"": Served(door=lambda door: door.reset_waiting(), when=Trigger("accept"))},
     lookalikes=(
         LookAlike(
             "unread", "TCPAbortOnClose moves: a program had accepted the connection; here no abort counter moves"

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
 from faultkit.transcript import Address
+from faultkit.trigger import Trigger
 from faultkit.verdict import AtLeast, Promise, Rst
 
 if TYPE_CHECKING:
@@ -325,6 +326,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    served={"": Served(lambda conn: conn.abort(), when=Trigger("idle", 1.0))},
     lookalikes=(
         LookAlike("linger", "the same RST,ACK with a window, but from the server itself and after no idle time"),
         LookAlike("keepalive-race", "also after an idle time, but the server closed (FIN) and the request crossed it"),

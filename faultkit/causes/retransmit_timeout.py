@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets, timers
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Unable
 from faultkit.play import Play
 from faultkit.stage import sysctl
@@ -185,6 +185,7 @@ CAUSE = Cause(
     fault=fault,
     promise=promise,
     variants=({}, {"ended_by": "user-timeout"}, {"ended_by": "healing"}),
+    served={"": Served(lambda conn: conn.black_hole(), hangs=True)},
     lookalikes=(
         LookAlike("keepalive-timeout", "nothing was in flight: TCPKeepAlive moves, and a RST goes out"),
         LookAlike("zero-window", "every probe is answered, with window 0: the peer is alive and does not read"),

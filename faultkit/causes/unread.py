@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from faultkit.cause import Cause, LookAlike, Options
+from faultkit.cause import Cause, LookAlike, Options, Served
 from faultkit.verdict import Promise, Rst
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
+    served={"": Served(lambda conn: conn.close_unread(), unread=True)},
     lookalikes=(
         LookAlike("linger", "TCPAbortOnData moves instead of TCPAbortOnClose; the closer had read everything"),
         LookAlike("keepalive-race", "the same reset, but only on a reused connection after an idle time"),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets, timers
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.play import Play
 from faultkit.verdict import AtLeast, Promise, Rst
 from faultkit.witness.calls import Socket
@@ -185,6 +185,7 @@ CAUSE = Cause(
     fault=fault,
     promise=promise,
     variants=({}, {"ended_by": "reading", "stall_seconds": 0.6}),
+    served={"": Served(lambda conn: conn.stop_reading(), hangs=True)},
     lookalikes=(
         LookAlike(
             "retransmit-timeout",

@@ -1,0 +1,115 @@
+"""What a healthy connection answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from faultkit.errors import Misuse
+
+if TYPE_CHECKING:
+    import h11
+
+    from faultkit.serving.connection import Live
+
+Handler = Callable[["Live"], Awaitable[None]]
+
+
+async def echo(conn: Live) -> None:
+    """Each bytes that come, back again."""
+    while data := await conn.receive():
+        await conn.request()
+        await conn.answer(data)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """The same bytes, whenever something comes."""
+
+    body: bytes
+
+    async def __call__(self, conn: Live) -> None:
+        while await conn.receive():
+            await conn.request()
+            await conn.answer(self.body)
+
+
+@dataclass(frozen=True)
+class Http:
+    """HTTP/1.1 with keep-alive, for `answer=`: any request is answered with that status and that body."""
+
+    body: bytes = b"hello from faultkit\n"
+    status: int = 200
+    content_type: str = "text/plain"
+
+    async def __call__(self, conn: Live) -> None:
+        import h11
+
+        http = h11.Connection(h11.SERVER)
+        try:
+            while await self._answer(conn, http):
+                http.start_next_cycle()
+        except h11.RemoteProtocolError as error:
+            if http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
+                body = f"{error}\n".encode()
+                await conn.answer(body, self._head(http, error.error_status_hint, body, [("Connection", "close")]))
+
+    async def _answer(self, conn: Live, http: h11.Connection) -> bool:
+        """Read one request and answer it. False where there is no further one."""
+        import h11
+
+        method = b"GET"
+        while True:
+            event = http.next_event()
+            if event is h11.NEED_DATA:
+                if http.they_are_waiting_for_100_continue:
+                    going_on = http.send(h11.InformationalResponse(status_code=100, headers=[]))
+                    await conn.send(going_on or b"")
+                http.receive_data(await conn.receive())
+            elif isinstance(event, h11.Request):
+                method = event.method
+            elif isinstance(event, h11.EndOfMessage):
+                break
+            elif isinstance(event, h11.ConnectionClosed):
+                return False
+        await conn.request()
+        head = self._head(http, self.status, self.body)
+        await conn.answer(b"" if method == b"HEAD" else self.body, head)
+        if method != b"HEAD":
+            http.send(h11.Data(self.body))
+        http.send(h11.EndOfMessage())
+        return http.our_state is h11.DONE and http.their_state is h11.DONE
+
+    def _head(
+        self, http: h11.Connection, status: int, body: bytes, headers: list[tuple[str, str]] | None = None
+    ) -> bytes:
+        import h11
+
+        fields = [("Content-Type", self.content_type), ("Content-Length", str(len(body))), *(headers or [])]
+        return http.send(h11.Response(status_code=status, headers=fields)) or b""
+
+
+Answer = Literal["echo", "http"] | bytes | Http | Handler
+
+
+def chosen(answer: Answer) -> Handler:
+    """The handler that this asks for. Raises `Misuse`."""
+    if answer == "echo":
+        return echo
+    if answer == "http":
+        return Http()
+    if isinstance(answer, bytes | bytearray):
+        return Fixed(bytes(answer))
+    if isinstance(answer, Http):
+        return answer
+    if callable(answer):
+        return answer
+    raise Misuse(
+        f"answer={answer!r} is nothing to answer: take 'echo', 'http', faultkit.Http(...), bytes, or async def handler(conn)"
+    )
+
+
+def speaks_first(handler: Handler) -> bool:
+    """May it speak before the client does? Only what we wrote is known not to."""
+    return not (handler is echo or isinstance(handler, Fixed | Http))

@@ -1,0 +1,484 @@
+"""One served connection: what it did, for the test, and the verbs on it, for faults and handlers."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import struct
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+import trio
+
+from faultkit import sockets
+from faultkit.errors import Misuse
+from faultkit.serving.waiting import Waiting
+from faultkit.transcript import Address
+
+if TYPE_CHECKING:
+    from faultkit.serving.answers import Handler
+    from faultkit.serving.faults import Fault
+
+CHUNK = 65536  # bytes; arbitrary
+PACED = 11  # segments with data after which the kernel paces: tcp_update_skb_after_send() lets ten go
+
+
+class Connection:
+    """What one connection did. Written by the server while it goes on; counts are in bytes, times in seconds."""
+
+    __slots__ = (
+        "_waiting",
+        "answers",
+        "ended",
+        "fault",
+        "fired_after_seconds",
+        "number",
+        "opened_at",
+        "peer",
+        "received",
+        "requests",
+        "seconds",
+        "sent",
+    )
+
+    def __init__(self, number: int, peer: Address | None, fault: str, waiting: Waiting) -> None:
+        self.number = number  # the first is 1
+        self.peer = peer  # None where the kernel did not tell
+        self.fault = fault  # "ok" for none
+        self.received = 0
+        self.sent = 0
+        self.requests = 0
+        self.answers = 0
+        self.opened_at = time.monotonic()
+        self.fired_after_seconds: float | None = None  # None while the fault has not set in
+        self.ended: str | None = None  # None while it goes on; else how: "abort", "peer closed" ...
+        self.seconds: float | None = None  # from the accept to the end
+        self._waiting = waiting
+
+    @property
+    def fired(self) -> bool:
+        """Has the fault set in?"""
+        return self.fired_after_seconds is not None
+
+    def wait_for_end(self, *, timeout_seconds: float = 5.0) -> Connection:
+        """Wait until it has ended, not in an event loop. Raises `TimeoutError`."""
+        self._waiting.wait(lambda: self.ended is not None, f"connection {self.number} goes on", timeout_seconds)
+        return self
+
+    async def await_end(self) -> Connection:
+        """Wait until it has ended, in asyncio or Trio; the caller's own timeout ends the wait."""
+        await self._waiting.come(lambda: self.ended is not None)
+        return self
+
+    def document(self) -> dict[str, object]:
+        """The same for machines."""
+        values: dict[str, object] = {name: getattr(self, name) for name in self.__slots__ if name != "_waiting"}
+        return {**values, "peer": str(self.peer) if self.peer else None}
+
+    def __repr__(self) -> str:
+        fired = f", fired after {self.fired_after_seconds:.4f} s" if self.fired_after_seconds is not None else ""
+        return (
+            f"<connection {self.number} from {self.peer}: {self.fault}, {self.received} bytes in, {self.sent} out{fired}, "
+            f"{self.ended or 'open'}>"
+        )
+
+
+class Live:
+    """The server's end of one connection, as faults and handlers have it: `async def handler(conn)`.
+
+    The verbs are those of `faultkit.sockets`. What ends the connection ends the handler too, at its next wait.
+    """
+
+    __slots__ = (
+        "_audible",
+        "_begun",
+        "_early",
+        "_fault",
+        "_heard_fin",
+        "_rate",
+        "_reading",
+        "_slice",
+        "_stopped",
+        "_stream",
+        "_task",
+        "_waiting",
+        "descriptor",
+        "draining",
+        "has_task",
+        "record",
+        "sock",
+    )
+
+    def __init__(self, sock: socket.socket, record: Connection, fault: Fault | None, waiting: Waiting) -> None:
+        self.sock = sock
+        self.descriptor = sock.fileno()
+        self.record = record
+        self.has_task = False
+        self.draining = False  # nothing more is said; what comes is read and thrown away until the peer closes
+        self._fault = fault
+        self._waiting = waiting
+        self._task: trio.CancelScope | None = None
+        self._stream: trio.SSLStream[_Raw] | None = None
+        self._audible: trio.Event | None = None  # set again by heal(): until then nothing is sent
+        self._reading: trio.Event | None = None
+        self._stopped = False
+        self._heard_fin = False
+        self._early = b""  # read before there was a task
+        self._begun = False  # part of a request was read
+        self._slice = 0  # bytes of one send; 0: as many as there are
+        self._rate = 0.0  # bytes per second; 0: as fast as it goes
+
+    # What a handler does.
+
+    async def receive(self, limit: int = CHUNK) -> bytes:
+        """Up to `limit` bytes as they come, b"" when the peer has closed its direction. Raises `OSError` as recv(2) does."""
+        while True:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if self._reading is not None:
+                await self._reading.wait()
+            if self._early:
+                data, self._early = self._early, b""
+                return data
+            fault = self.armed
+            if fault is None:
+                data = await self._receive(limit)
+            elif fault.meets_next_byte(self.record, begun=self._begun):
+                await self._readable()
+                await self._fire()
+                continue
+            else:
+                idle = fault.when.amount if fault.when.kind == "idle" else float("inf")
+                with trio.move_on_after(idle) as patience:
+                    data = await self._receive(min(limit, fault.bytes_before(self.record)))
+                if patience.cancelled_caught:
+                    await self._fire()
+                    continue
+            self.record.received += len(data)
+            self._begun = self._begun or bool(data)
+            self._heard_fin = not data
+            if fault and fault.when.kind == "bytes" and self.record.received >= fault.when.amount:
+                await self._fire()
+            return data
+
+    async def request(self) -> None:
+        """Say that a request is there, whole: what `after_requests` counts."""
+        self.record.requests += 1
+        fault = self.armed
+        if fault and fault.when.kind == "requests" and self.record.requests >= fault.when.amount:
+            await self._fire()
+
+    async def answer(self, body: bytes, head: bytes = b"") -> None:
+        """Send an answer, whole: what `after_answers` counts and "mid-body" cuts in two."""
+        fault = self.armed
+        if fault and fault.when.kind == "mid-body":
+            middle = len(body) // 2
+            await self.send(head + body[:middle])
+            await self._flushed()
+            await self._fire()
+            head, body = b"", body[middle:]
+        elif fault and fault.served.holds_fin and self.record.answers + 1 == fault.when.amount:
+            await self._send_paced(head + body)
+            head, body = b"", b""
+        await self.send(head + body)
+        self.record.answers += 1
+        self._begun = False
+        fault = self.armed
+        if fault and fault.when.kind == "answers" and self.record.answers >= fault.when.amount:
+            await self._flushed()
+            await self._fire()
+
+    async def send(self, data: bytes) -> None:
+        """Send all of it. Raises `OSError` as send(2) does."""
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while data:
+            if self._audible is not None:
+                await self._audible.wait()
+            if self.record.ended or self.draining:
+                await trio.sleep_forever()  # cancelled already
+            fault, size = self.armed, len(data)
+            if fault and fault.when.kind == "sent":
+                size = min(size, int(fault.when.amount) - self.record.sent)
+            if self._slice:
+                size = min(size, self._slice)
+            if self._rate:
+                size = min(size, max(1, int(self._rate / 10)))
+            size = await self._send(data[:size])
+            self.record.sent += size
+            data = data[size:]
+            if fault and fault.when.kind == "sent" and self.record.sent >= fault.when.amount:
+                await self._flushed()
+                await self._fire()
+            if self._rate:
+                await trio.sleep(size / self._rate)  # what this fault is: bytes per second
+
+    # The verbs: what a fault does, at once.
+
+    def abort(self) -> None:
+        """RST: close with SO_LINGER {on, 0}, everything read first, or the kernel would call it unread."""
+        self._read_all()
+        self._leave("abort")
+        sockets.abort(self.sock)
+
+    def close_unread(self) -> None:
+        """RST: close with received bytes unread. Raises `Misuse` where nothing is unread."""
+        waiting = sockets.unread(self.sock)
+        if waiting:
+            self._leave(f"close with {waiting} bytes unread")
+        sockets.close_unread(self.sock)
+
+    def close(self) -> None:
+        """FIN, both directions at once, everything read first: what the peer sends after it is answered with RST."""
+        self._read_all()
+        self._leave("close")
+        self.sock.close()
+
+    def finish(self) -> None:
+        """FIN, then read and throw away until the peer closes: the lingering close of web servers. Never RST."""
+        sockets.half_close(self.sock)
+        self.draining = True
+        if self._task:
+            self._task.cancel()
+
+    def half_close(self) -> None:
+        """FIN, and go on reading; what is said from now on is not sent."""
+        sockets.half_close(self.sock)
+        self.stall()
+
+    def vanish(self) -> None:
+        """Be gone without FIN or RST. PermissionError without CAP_NET_ADMIN in the network namespace."""
+        self._leave("vanish")
+        sockets.vanish(self.sock)
+
+    def disconnect(self) -> None:
+        """RST: connect(2) to AF_UNSPEC, everything read first."""
+        self._read_all()
+        sockets.disconnect(self.sock)
+        self._leave("disconnect")
+        self.sock.close()
+
+    def crash(self, *, read: bool) -> None:
+        """Give the connection to a process of its own, and kill that: its kernel closes what it had, with everything read
+        or as it is."""
+        if read:
+            self._read_all()
+        waiting = sockets.unread(self.sock)
+        number = self.sock.fileno()
+        with subprocess.Popen(["sleep", "infinity"], stdin=subprocess.DEVNULL, pass_fds=[number]) as owner:
+            self._leave(f"killed with {waiting} bytes unread" if waiting else "killed")
+            self.sock.close()
+            owner.kill()
+
+    def black_hole(self) -> None:
+        """Hear nothing and say nothing: the peer's kernel gets no answer until `heal`, and times out in the end."""
+        sockets.black_hole(self.sock)
+        self.stall()
+
+    def stop_reading(self) -> None:
+        """Read nothing more, with the smallest receive buffer: the peer's send() waits, its kernel sees a zero window."""
+        sockets.stop_reading(self.sock)
+        if self._reading is None:
+            self._reading = trio.Event()
+        self.stall()
+
+    def stall(self) -> None:
+        """Say nothing more until `heal`; what comes is still acknowledged."""
+        if self._audible is None:
+            self._audible = trio.Event()
+
+    def heal(self) -> None:
+        """Undo `black_hole`, `stop_reading`, `stall`, `slow` and `slices`, and go on."""
+        if self.record.ended:
+            return
+        sockets.heal(self.sock)
+        self._slice, self._rate = 0, 0.0
+        for gate in (self._audible, self._reading):
+            if gate is not None:
+                gate.set()
+        self._audible = self._reading = None
+
+    def slow(self, *, bytes_per_second: float) -> None:
+        """Send no faster than that from now on."""
+        self._rate = bytes_per_second
+
+    def slices(self, *, size: int) -> None:
+        """Send in segments of so many bytes from now on (TCP_NODELAY)."""
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._slice = size
+
+    def garbage(self, data: bytes) -> None:
+        """Send bytes that are no answer, below TLS where there is TLS, then `finish`."""
+        self.record.sent += self.sock.send(data)
+        self.finish()
+
+    def early_response(self, data: bytes) -> None:
+        """Answer before the request is read, and close with it unread."""
+        self.record.sent += self.sock.send(data)
+        self.close_unread()
+
+    def shorten_fin_wait(self, *, seconds: int) -> None:
+        """Let the kernel forget the connection that long after its FIN is acknowledged (TCP_LINGER2, tcp(7))."""
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, seconds)
+
+    # What the server does.
+
+    @property
+    def armed(self) -> Fault | None:
+        """The fault that is still to set in."""
+        return self._fault if self.record.fired_after_seconds is None else None
+
+    def met(self, fault: Fault) -> bool:
+        """Are the bytes that set it off there? What was read of them and is not enough, `receive` gives first.
+
+        Waits for nothing: raises `BlockingIOError` where there is nothing to read.
+        """
+        if fault.meets_next_byte(self.record, begun=False):
+            return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
+        data = self.sock.recv(min(CHUNK, fault.bytes_before(self.record)), socket.MSG_DONTWAIT)
+        self.record.received += len(data)
+        self._early, self._begun = data, bool(data)
+        return self.record.received >= fault.when.amount
+
+    def fire(self) -> None:
+        """Let the fault set in, if it has one and has not yet."""
+        fault = self.armed
+        if fault is None:
+            return
+        assert fault.served.act
+        fault.served.act(self)
+        self.record.fired_after_seconds = time.monotonic() - self.record.opened_at
+        self._waiting.changed()
+
+    @property
+    def how(self) -> str:
+        """How it ended, where its task came to its end by itself."""
+        if self._stopped:
+            return "server closed"
+        return "peer closed" if self._heard_fin else "closed"
+
+    def ended(self, how: str) -> None:
+        """Write down how it ended, once."""
+        if self.record.ended is None:
+            self.record.seconds = time.monotonic() - self.record.opened_at
+            self.record.ended = how
+
+    async def run(self, handler: Handler, tls: ssl.SSLContext | None) -> None:
+        """The connection's task: TLS, the handler, and what is left to do after a fault. Errors come out as they are."""
+        self.sock.setblocking(False)
+        with trio.CancelScope() as self._task:
+            if self.draining or self._stopped:
+                self._task.cancel()
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if tls:
+                await self._begin_tls(tls)
+            await handler(self)
+            if not self.record.ended and self._stream:
+                with trio.move_on_after(1):  # close_notify; arbitrary: nobody has to read it
+                    await self._stream.aclose()
+        if self.draining and not self.record.ended:
+            with trio.CancelScope() as self._task:
+                while await self._receive_raw(CHUNK):
+                    pass
+                self._heard_fin = True
+
+    def stop(self) -> None:
+        """End its task."""
+        self._stopped, self.draining = True, False
+        if self._task:
+            self._task.cancel()
+
+    async def _begin_tls(self, context: ssl.SSLContext) -> None:
+        fault = self.armed
+        if fault and fault.when.kind == "client-hello":
+            await self._readable()
+            await self._fire()
+        self._stream = trio.SSLStream(_Raw(self), context, server_side=True, https_compatible=True)
+        await self._stream.do_handshake()
+        fault = self.armed
+        if fault and fault.when.kind == "handshake":
+            await self._fire()
+
+    async def _send_paced(self, data: bytes) -> None:
+        """Send it so that the kernel holds back what comes after it: see `sockets.hold_back`."""
+        if len(data) < PACED:
+            raise Misuse(
+                f"{self.record.fault}: an answer of {len(data)} bytes is too short to hold a FIN back: take {PACED} or more"
+            )
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await self.send(data[:-PACED])
+        for at in range(-PACED, 0):
+            if at == -1:
+                sockets.hold_back(self.sock)
+            await self.send(data[at : at + 1 or None])
+
+    async def _fire(self) -> None:
+        self.fire()
+        await trio.lowlevel.checkpoint()  # what ended the connection ends its task here
+
+    def _leave(self, how: str) -> None:
+        self.ended(how)
+        if self._task:
+            self._task.cancel()  # before the next line: who is cancelled waits no more
+            trio.lowlevel.notify_closing(self.sock)
+
+    def _read_all(self) -> None:
+        try:
+            while data := self.sock.recv(CHUNK, socket.MSG_DONTWAIT):
+                self.record.received += len(data)
+        except OSError:
+            pass  # nothing there, or the peer has reset it: nothing is unread either way
+
+    async def _readable(self) -> None:
+        await trio.lowlevel.wait_readable(self.sock)
+
+    async def _receive(self, limit: int) -> bytes:
+        if self._stream:
+            return bytes(await self._stream.receive_some(limit))
+        return await self._receive_raw(limit)
+
+    async def _receive_raw(self, limit: int) -> bytes:
+        while True:
+            try:
+                return self.sock.recv(limit)
+            except BlockingIOError:
+                await trio.lowlevel.wait_readable(self.sock)
+
+    async def _send(self, data: bytes) -> int:
+        if self._stream:
+            await self._stream.send_all(data)
+            return len(data)
+        return await self._send_raw(data)
+
+    async def _send_raw(self, data: bytes) -> int:
+        while True:
+            try:
+                return self.sock.send(data)
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self.sock)
+
+    async def _flushed(self) -> None:
+        """Wait until the kernel has sent what it was given: an abort throws away what is queued."""
+        # A program has no event for it.
+        while struct.unpack_from("=I", self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), 144)[0]:  # noqa: ASYNC110
+            await trio.sleep(0.001)
+
+
+class _Raw(trio.abc.Stream):
+    """The connection below TLS."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        return await self._live._receive_raw(max_bytes or CHUNK)
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        left = bytes(data)
+        while left:
+            left = left[await self._live._send_raw(left) :]
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.wait_writable(self._live.sock)
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()  # the server closes the socket

@@ -1,0 +1,99 @@
+"""The listening socket of a server, and what can be wrong with it before there is a connection."""
+
+from __future__ import annotations
+
+import socket
+
+from faultkit import sockets
+from faultkit.transcript import Address
+from faultkit.witness.kernel import counters
+
+BACKLOG = 4096  # net.core.somaxconn's default, which bounds it
+
+
+class Door:
+    """A port that is ours until `close`, listened on or not.
+
+    A client that is refused, or whose SYN is dropped, never reaches a program; `turned_away` says whether the kernel saw one.
+    """
+
+    def __init__(self, family: socket.AddressFamily, host: str, port: int) -> None:
+        self.sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if port == 0:
+                # Only a port that is named to bind() stays bound when listening ends (SOCK_BINDPORT_LOCK in
+                # inet_shutdown(), tcp_disconnect()), so it is found first and named then.
+                with socket.socket(family, socket.SOCK_STREAM) as finder:
+                    finder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                    finder.bind((host, 0))
+                    port = finder.getsockname()[1]
+                    self.sock.bind((host, port))
+            else:
+                self.sock.bind((host, port))
+        except BaseException:
+            self.sock.close()
+            raise
+        self.sock.setblocking(False)
+        self.address = Address(host, port)
+        self.listening = False
+        self._resets = 0  # OutRsts of the namespace when it began to refuse
+        self._turned_away = False
+        self._fillers: list[socket.socket] = []
+
+    def open(self) -> None:
+        """Listen, and hear: undo whatever was done."""
+        self._turned_away = self.turned_away
+        sockets.heal(self.sock)
+        if not self.listening:
+            self.sock.listen(BACKLOG)
+            self.listening = True
+        if self._fillers:
+            ours = {filler.getsockname()[:2] for filler in self._fillers}
+            for _ in range(len(ours)):
+                self.sock.accept()[0].close()
+            for filler in self._fillers:
+                filler.close()
+            self._fillers.clear()
+            self.sock.listen(BACKLOG)
+
+    def refuse(self) -> None:
+        """Keep the port, and do not listen on it: a SYN is answered with RST, connect() gets ECONNREFUSED."""
+        if self.listening:
+            self.sock.shutdown(socket.SHUT_RD)  # inet_shutdown() of a listening socket: it may listen again
+            self.listening = False
+        self._resets = counters()["TcpOutRsts"]
+
+    def hang(self) -> None:
+        """Hear no SYN: connect() waits until the client gives up, or ETIMEDOUT after net.ipv4.tcp_syn_retries."""
+        self.open()
+        sockets.black_hole(self.sock)
+
+    def fill(self) -> None:
+        """Let the accept queue be full, with a backlog of 0 and one connection of our own: SYNs are dropped."""
+        self.open()
+        self.sock.listen(0)
+        filler = socket.socket(self.sock.family, socket.SOCK_STREAM)
+        self._fillers.append(filler)
+        filler.connect(self.address)
+
+    def reset_waiting(self) -> None:
+        """Stop listening for a moment: every connection that waits to be accepted is reset (inet_csk_listen_stop())."""
+        self.sock.shutdown(socket.SHUT_RD)
+        self.sock.listen(BACKLOG)
+
+    @property
+    def turned_away(self) -> bool:
+        """May a client have met a closed door? Where SYNs are dropped this socket's own count says so. A refusal counts for
+        the whole network namespace (OutRsts), so False is certain, and True is not."""
+        if self.sock.fileno() == -1:
+            return self._turned_away
+        refused = self._resets and not self.listening and counters()["TcpOutRsts"] > self._resets
+        return self._turned_away or bool(refused) or sockets.dropped(self.sock) > 0
+
+    def close(self) -> None:
+        """Let go of the port."""
+        self._turned_away = self.turned_away
+        for filler in self._fillers:
+            filler.close()
+        self.sock.close()

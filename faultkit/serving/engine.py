@@ -1,0 +1,168 @@
+"""What every server stands on: one epoll in one Trio task, which accepts, and waits with connections that have said nothing.
+
+A connection costs no Trio task until it has something to say: that makes a reset cost little more than its system calls,
+and an idle connection little more than its socket.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+TURNS = 64  # looks at the epoll before Trio's other tasks have theirs; arbitrary
+EVENTS = 1024  # of one look; arbitrary
+
+
+class Engine:
+    """Runs in Trio: in the loop that asks for it, or in a thread of its own (`thread`)."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._calls: dict[int, Callable[[], None]] = {}
+        self._nursery: trio.Nursery | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled."""
+        try:
+            async with trio.open_nursery() as self._nursery:
+                self._token = trio.lowlevel.current_trio_token()
+                task_status.started()
+                while True:
+                    await trio.lowlevel.wait_readable(self._epoll.fileno())
+                    self._turn()
+        finally:
+            self._epoll.close()
+
+    def watch(self, descriptor: int, call: Callable[[], None]) -> None:
+        """Call it whenever there is something to read. From any thread."""
+        self._calls[descriptor] = call
+        self._epoll.register(descriptor, select.EPOLLIN)
+
+    def forget(self, descriptor: int) -> None:
+        """Watch it no more. Not needed for the epoll's sake where it is closed next, but for ours."""
+        if self._calls.pop(descriptor, None):
+            with contextlib.suppress(OSError):
+                self._epoll.unregister(descriptor)
+
+    def closed(self, descriptor: int) -> None:
+        """The same where it is closed already: the kernel has forgotten it."""
+        self._calls.pop(descriptor, None)
+
+    def start_soon(self, task: Callable[..., Awaitable[object]], *arguments: Any) -> None:
+        """Start a task beside the others. In the engine's thread only."""
+        assert self._nursery
+        self._nursery.start_soon(task, *arguments)
+
+    @property
+    def here(self) -> bool:
+        """Does this code run in the engine's own loop?"""
+        return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
+
+    def call(self, work: Callable[[], Any]) -> Any:
+        """Have it done in the engine's thread, and wait for what it gives or raises."""
+        if self.here:
+            return work()
+        return self._do(lambda done: done(work))
+
+    def wait_for(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Have it done in a task of the engine's, from another thread, and wait until that has ended."""
+
+        def start(done: Callable[[Callable[[], Any]], None]) -> None:
+            async def task() -> None:
+                try:
+                    await work()
+                finally:
+                    done(lambda: None)
+
+            self.start_soon(task)
+
+        self._do(start)
+
+    def _do(self, start: Callable[[Callable[[Callable[[], Any]], None]], None]) -> Any:
+        assert self._token
+        given: list[Any] = []
+        over = threading.Lock()
+        over.acquire()
+
+        def done(work: Callable[[], Any]) -> None:
+            try:
+                given.append(work())
+            except BaseException as error:
+                given.append(error)
+                given.append(None)
+            over.release()
+
+        self._token.run_sync_soon(start, done)
+        over.acquire()
+        if len(given) == 2:
+            raise given[0]
+        return given[0]
+
+    def _turn(self) -> None:
+        for _ in range(TURNS):
+            events = self._epoll.poll(0, EVENTS)
+            if not events:
+                return
+            for descriptor, _event in events:
+                # An earlier one of these events may have closed it.
+                call = self._calls.get(descriptor)
+                if call:
+                    call()
+
+
+class Thread:
+    """An engine in a thread of its own, there as long as somebody holds it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holders = 0
+        self._process = 0
+        self._engine: Engine | None = None
+        self._thread: threading.Thread | None = None
+        self._stop: Callable[[], None] = lambda: None
+
+    def hold(self) -> Engine:
+        """The engine, started where it does not run yet. To be given back with `release`."""
+        with self._lock:
+            if self._engine is None or self._process != os.getpid():  # a thread does not survive a fork
+                self._holders = 0
+                self._start()
+            self._holders += 1
+            assert self._engine
+            return self._engine
+
+    def release(self) -> None:
+        """Give it back. The last one to do so ends the thread."""
+        with self._lock:
+            self._holders -= 1
+            if self._holders == 0:
+                assert self._thread
+                self._stop()
+                self._thread.join()
+                self._engine = self._thread = None
+
+    def _start(self) -> None:
+        engine, ready = Engine(), threading.Event()
+
+        async def serve() -> None:
+            token = trio.lowlevel.current_trio_token()
+            async with trio.open_nursery() as nursery:
+                self._stop = lambda: token.run_sync_soon(nursery.cancel_scope.cancel)
+                await nursery.start(engine.run)
+                ready.set()
+
+        # A daemon: a program that ends in the middle must not wait for a server that nobody will stop.
+        self._thread = threading.Thread(target=trio.run, args=(serve,), name="faultkit", daemon=True)
+        self._thread.start()
+        ready.wait()
+        self._engine, self._process = engine, os.getpid()
+
+
+SHARED = Thread()

@@ -1,0 +1,194 @@
+"""`faultkit.serve`: a fault on a port, for any client, in sync tests, in asyncio and in Trio."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import socket
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any
+
+import sniffio
+import trio
+
+from faultkit.errors import Misuse, Unable
+from faultkit.serving import answers
+from faultkit.serving import plan as plans
+from faultkit.serving.answers import Answer
+from faultkit.serving.connection import Connection
+from faultkit.serving.door import Door
+from faultkit.serving.engine import SHARED, Engine
+from faultkit.serving.server import Server
+from faultkit.trigger import At
+from faultkit.trigger import chosen as trigger
+
+
+class Serving:
+    """What `faultkit.serve` gives: `with` in a thread of its own, `async with` in Trio's own loop or asyncio's."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._here: contextlib.AsyncExitStack | None = None
+
+    def __enter__(self) -> Server:
+        self._server.open(SHARED.hold())
+        return self._server
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._server.check()
+        finally:
+            try:
+                self._server.close()
+            finally:
+                SHARED.release()
+        if kind is None:
+            self._server.check_crash()
+
+    async def __aenter__(self) -> Server:
+        if sniffio.current_async_library() != "trio":
+            return self.__enter__()
+        engine = Engine()
+        async with contextlib.AsyncExitStack() as stack:
+            nursery = await stack.enter_async_context(trio.open_nursery())
+            await nursery.start(engine.run)
+            stack.callback(nursery.cancel_scope.cancel)
+            self._server.open(engine)
+            stack.push_async_callback(self._server.aclose)
+            self._here = stack.pop_all()
+        return self._server
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._here is None:
+            self.__exit__(kind, error, trace)
+            return
+        try:
+            if kind is None:
+                await self._server.acheck()
+        finally:
+            await self._here.aclose()
+        if kind is None:
+            self._server.check_crash()
+
+
+def serve(
+    fault: str | None = None,
+    *,
+    plan: Sequence[str] | None = None,
+    random: float | None = None,
+    seed: int | None = None,
+    at: At | None = None,
+    after_bytes: int | None = None,
+    after_sent: int | None = None,
+    after_requests: int | None = None,
+    after_answers: int | None = None,
+    after_idle_seconds: float | None = None,
+    answer: Answer = "echo",
+    tls: bool = False,
+    host: str | None = None,
+    port: int = 0,
+    ipv6: bool = False,
+    beyond_loopback: bool = False,
+    must_be_met: bool = True,
+) -> Serving:
+    """A server with a fault: `with faultkit.serve("linger") as server:`, or `async with`.
+
+    fault             the fault of every connection, by name: `faultkit serve` lists them; None or "ok": a healthy server
+    plan              instead: the fault of each connection in turn, "ok" for none; those after the last are healthy
+    random, seed      each connection has the fault, or one of all, with that probability; the seed repeats it exactly
+    at, after_...     when it sets in (`faultkit.trigger.Trigger`); each fault has a trigger of its own where none is named
+    answer            what a healthy connection says: "echo", "http", `faultkit.Http(...)`, bytes (whenever something
+                      comes), or the test's own `async def handler(conn)`, which runs in Trio (`Live`)
+    tls               TLS with a test authority: `server.client_context`, `server.ca_file`
+    host, port, ipv6  where it listens: loopback and a free port; another host only with beyond_loopback
+    must_be_met       a fault that nobody met is an error at the end of the `with`: `FaultNotMet`
+
+    Raises `Misuse` for what cannot mean anything, and `Unable` where this machine cannot.
+    """
+    return Serving(
+        made(
+            fault,
+            plan=plan,
+            random=random,
+            seed=seed,
+            at=at,
+            after_bytes=after_bytes,
+            after_sent=after_sent,
+            after_requests=after_requests,
+            after_answers=after_answers,
+            after_idle_seconds=after_idle_seconds,
+            answer=answer,
+            tls=tls,
+            host=host,
+            port=port,
+            ipv6=ipv6,
+            beyond_loopback=beyond_loopback,
+            must_be_met=must_be_met,
+        )
+    )
+
+
+def made(
+    fault: str | None,
+    *,
+    plan: Sequence[str] | None = None,
+    random: float | None = None,
+    seed: int | None = None,
+    answer: Answer = "echo",
+    tls: bool = False,
+    host: str | None = None,
+    port: int = 0,
+    ipv6: bool = False,
+    beyond_loopback: bool = False,
+    must_be_met: bool = True,
+    each: Callable[[Connection], None] | None = None,
+    **when: Any,
+) -> Server:
+    """The server, bound and not yet open. `each` is told of each connection that has ended; they are not kept then."""
+    from faultkit.serving import tls as certificates
+
+    moment = trigger(**when)
+    if moment and moment.kind in ("client-hello", "handshake") and not tls:
+        raise Misuse(f"at={moment.kind!r} never comes without TLS: add tls=True")
+    chosen = plans.chosen(fault, plan, random, seed, moment)
+    handler = answers.chosen(answer)
+    family, name = _where(host, ipv6, beyond_loopback)
+    authority = certificates.authority(name) if tls else None
+    return Server(_bound(family, name, port), chosen, handler, authority, must_be_met, each)
+
+
+def _where(host: str | None, ipv6: bool, beyond_loopback: bool) -> tuple[socket.AddressFamily, str]:
+    if host is None or host == "localhost":
+        return (socket.AF_INET6, "::1") if ipv6 else (socket.AF_INET, "127.0.0.1")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        raise Misuse(f"host={host!r} is not an address: leave it out for loopback") from None
+    if ipv6 and address.version == 4:
+        raise Misuse(f"host={host!r} is no IPv6 address: leave ipv6 out")
+    if not (address.is_loopback or beyond_loopback):
+        raise Misuse(
+            f"host={host!r} is not loopback, and others could reach what is broken on purpose: "
+            "say beyond_loopback if that is meant"
+        )
+    return (socket.AF_INET6 if address.version == 6 else socket.AF_INET), str(address)
+
+
+def _bound(family: socket.AddressFamily, host: str, port: int) -> Door:
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
+        raise Misuse(f"port={port!r} is no port: it is 0 to 65535, 0 for a free one")
+    try:
+        return Door(family, host, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise Misuse(f"port {port} is in use on {host}: leave it out to get a free one") from error
+        raise Unable(
+            f"port {port} on {host} is refused ({error.strerror}): leave both out to get a free port on loopback"
+        ) from error

@@ -1,0 +1,213 @@
+"""Every fault that can be served: the causes that have a server's half, and what testers ask for beside them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from faultkit import causes
+from faultkit.cause import FAMILIES, Served
+from faultkit.errors import Misuse, Unable
+from faultkit.trigger import Trigger
+
+if TYPE_CHECKING:
+    from faultkit.serving.connection import Connection, Live
+
+OK = "ok"  # in a plan: no fault
+
+# No HTTP status line, no RESP, no TLS record, not even text.
+NOISE = bytes(range(255, 191, -1))
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault with its trigger, as a connection has it."""
+
+    name: str  # "slow:100"
+    served: Served
+    when: Trigger
+
+    def meets_next_byte(self, record: Connection, *, begun: bool) -> bool:
+        """Does it set in as soon as the next byte is there, that byte unread?"""
+        if not self.served.unread or self.when.kind not in ("bytes", "requests"):
+            return False
+        if self.when.kind == "bytes":
+            return record.received + 1 >= self.when.amount
+        return record.requests + 1 >= self.when.amount and not begun
+
+    def bytes_before(self, record: Connection) -> int:
+        """How many bytes may be read before it must be looked at again."""
+        if self.when.kind != "bytes":
+            return 1 << 30
+        return max(1, int(self.when.amount) - record.received - self.served.unread)
+
+
+@dataclass(frozen=True, slots=True)
+class Tester:
+    """A fault that is no cause of a connection's death, but what clients are tested against."""
+
+    summary: str
+    served: Served
+    unit: str = ""  # of the number behind the colon
+    default: int = 0
+    act: Callable[[Live, int], None] | None = None  # takes that number
+
+
+AT_LISTEN, AT_ACCEPT, AT_MID_BODY = Trigger("listen"), Trigger("accept"), Trigger("mid-body")
+
+TESTERS: Mapping[str, Tester] = {
+    "refuse": Tester(
+        "the port is kept and nobody listens: ECONNREFUSED",
+        Served(door=lambda door: door.refuse(), when=AT_LISTEN),
+    ),
+    "connect-hang": Tester(
+        "SYNs go unanswered: connect() waits for its timeout",
+        Served(door=lambda door: door.hang(), when=AT_LISTEN, hangs=True),
+    ),
+    "accept-then-close": Tester(
+        "FIN at once, never a reset: EOF before any answer",
+        Served(lambda conn: conn.finish(), when=AT_ACCEPT),
+    ),
+    "accept-then-reset": Tester(
+        "RST at once: told by connect(), send() or recv(), by chance",
+        Served(lambda conn: conn.abort(), when=AT_ACCEPT),
+    ),
+    "stall": Tester(
+        "accepts and acknowledges, never answers",
+        Served(lambda conn: conn.stall(), hangs=True),
+    ),
+    "black-hole": Tester(
+        "hears and says nothing more: ETIMEDOUT by the client's own timers",
+        Served(lambda conn: conn.black_hole(), hangs=True),
+    ),
+    "half-close": Tester(
+        "FIN, and goes on reading without an answer",
+        Served(lambda conn: conn.half_close()),
+    ),
+    "slow": Tester(
+        "answers so many bytes per second",
+        Served(hangs=True),
+        "bytes per second",
+        16,
+        lambda conn, number: conn.slow(bytes_per_second=number),
+    ),
+    "slices": Tester(
+        "answers in segments of so many bytes",
+        Served(),
+        "bytes",
+        1,
+        lambda conn, number: conn.slices(size=number),
+    ),
+    "garbage": Tester(
+        "answers so many bytes that mean nothing, and closes",
+        Served(),
+        "bytes",
+        len(NOISE),
+        lambda conn, number: conn.garbage((NOISE * (number // len(NOISE) + 1))[:number]),
+    ),
+    "truncate": Tester(
+        "closes in the middle of the body: Content-Length unmet",
+        Served(lambda conn: conn.finish(), when=AT_MID_BODY),
+    ),
+}
+
+
+def known() -> Iterator[tuple[str, str, Served]]:
+    """Every fault by name, with its summary; causes first, each with its first variant."""
+    for cause in causes.by_family():
+        for variant, served in cause.served.items():
+            yield (f"{cause.name}:{variant}" if variant else cause.name), cause.summary, served
+    for name, tester in TESTERS.items():
+        yield name, tester.summary, tester.served
+
+
+def names() -> list[str]:
+    """Every name that `fault` takes; a cause alone is its first variant."""
+    served = [cause.name for cause in causes.by_family() if cause.served]
+    return sorted({*served, *TESTERS, *(name for name, _, _ in known())})
+
+
+def fault(name: str, when: Trigger | None = None) -> Fault:
+    """The fault of that name, at its own trigger or at this one.
+
+    Raises `Misuse` for one that is not known, with the nearest name, and for one that no server can play; `Unable` for one
+    that needs a capability.
+    """
+    if not isinstance(name, str):
+        raise Misuse(f"{name!r} is not the name of a fault: it is one of {', '.join(names())}")
+    base, colon, variant = name.partition(":")
+    served = _tester(name, base, variant if colon else None) or _cause(name, base, variant if colon else None)
+    if served.needs_repair and not _may_repair():
+        raise Unable(
+            f"{name} needs CAP_NET_ADMIN in the network namespace, for TCP_REPAIR: run it inside `faultkit sandbox -- ...`"
+        )
+    if when is not None:
+        served = _fits(name, served, when)
+    return Fault(name, served, when or served.when)
+
+
+def _fits(name: str, served: Served, when: Trigger) -> Served:
+    if served.door and when.kind not in ("fire", served.when.kind):
+        raise Misuse(
+            f"{name} is done to the listening socket, before there is a connection: leave `{when}` out, or at='fire'"
+        )
+    if served.holds_fin and when.kind not in ("answers", "idle"):
+        raise Misuse(f"{name} needs an answer before it, not `{when}`: take after_answers")
+    if served.unread and when.kind not in ("bytes", "requests", "fire"):
+        raise Misuse(
+            f"{name} leaves received bytes unread, and `{when}` there may be none: take after_bytes or after_requests"
+        )
+    return served
+
+
+def _tester(name: str, base: str, number: str | None) -> Served | None:
+    tester = TESTERS.get(base)
+    if tester is None:
+        return None
+    if not tester.act:
+        if number is not None:
+            raise Misuse(f"{name}: {base} takes nothing behind a colon")
+        return tester.served
+    if number is not None and not (number.isdecimal() and 0 < int(number) < 2**31):
+        raise Misuse(
+            f"{name}: {base}:N takes a whole number of {tester.unit}, 1 or more, such as {base}:{tester.default}"
+        )
+    amount, act = int(number or tester.default), tester.act
+    return replace(tester.served, act=lambda conn: act(conn, amount))
+
+
+def _cause(name: str, base: str, variant: str | None) -> Served:
+    if base not in causes.names():
+        near = difflib.get_close_matches(name, [*names(), OK], n=1, cutoff=0.5)
+        raise Misuse(
+            f"there is no fault {name!r}: " + (f"did you mean {near[0]}?" if near else "faultkit serve names them all")
+        )
+    cause = causes.load(base)
+    if not cause.served:
+        raise Misuse(
+            f"{base} cannot be served to a client ({FAMILIES[cause.family]}): faultkit {base} plays both of its sides"
+        )
+    if variant is None:
+        return next(iter(cause.served.values()))
+    if variant not in cause.served or not variant:
+        variants = ", ".join(f"{base}:{known}" for known in cause.served if known)
+        raise Misuse(
+            f"there is no {name}: "
+            + (f"it is one of {variants}" if variants else f"{base} takes nothing behind a colon")
+        )
+    return cause.served[variant]
+
+
+def _may_repair() -> bool:
+    import socket
+
+    from faultkit.sockets import TCP_REPAIR
+
+    with socket.socket() as probe:
+        try:
+            probe.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+        except PermissionError:
+            return False
+        return True

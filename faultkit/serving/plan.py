@@ -1,0 +1,106 @@
+"""Which fault each connection gets: the same for all, one after the other, or drawn."""
+
+from __future__ import annotations
+
+import random as chance
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from faultkit.errors import Misuse
+from faultkit.serving import faults
+from faultkit.serving.faults import OK, Fault
+from faultkit.trigger import Trigger
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`of(n)` is the fault of connection n, the first being 1; None where it is healthy."""
+
+    of: Callable[[int], Fault | None]
+    listed: tuple[Fault | None, ...] = ()  # in a plan: what each of the first connections gets
+    door: Fault | None = None  # done to the listening socket
+    waiting: Fault | None = None  # done to it when a connection waits
+    seed: int | None = None  # what to give as seed= to have the same again
+    fault: Fault | None = None  # every connection's
+
+    @property
+    def armed(self) -> bool:
+        """Is any fault to come?"""
+        return bool(self.door or self.waiting or self.fault or self.seed is not None or any(self.listed))
+
+
+def chosen(
+    fault: str | None,
+    plan: Sequence[str] | None,
+    random: float | None,
+    seed: int | None,
+    when: Trigger | None,
+) -> Plan:
+    """The plan that these ask for. Raises `Misuse` for what does not go together, and as `faults.fault` does."""
+    if fault is not None and plan is not None:
+        raise Misuse(f"fault {fault!r} and a plan: the plan says what each connection gets; leave one of them out")
+    if seed is not None and random is None:
+        raise Misuse(f"seed={seed} decides nothing without random: add random=0.3, or leave it out")
+    if random is not None:
+        return _drawn(fault, plan, random, seed, when)
+    if plan is not None:
+        return _listed(plan, when)
+    if fault is None or fault == OK:
+        if when is not None:
+            raise Misuse(f"`{when}` and no fault: name the fault that is to set in then")
+        return Plan(lambda number: None)
+    only = faults.fault(fault, when)
+    if only.served.door is None:
+        return Plan(lambda number: only, fault=only)
+    if only.served.when.kind == "accept":
+        return Plan(lambda number: only, waiting=only)
+    return Plan(lambda number: None, door=only)
+
+
+def _listed(plan: Sequence[str], when: Trigger | None) -> Plan:
+    if isinstance(plan, str) or not plan:
+        raise Misuse(f"plan={plan!r} is not a list of faults: take one such as ['linger', 'linger', 'ok']")
+    listed = tuple(None if name == OK else _of_a_connection(name, when) for name in plan)
+
+    def of(number: int) -> Fault | None:
+        return listed[number - 1] if number <= len(listed) else None
+
+    return Plan(of, listed)
+
+
+def _drawn(
+    fault: str | None, plan: Sequence[str] | None, random: float, seed: int | None, when: Trigger | None
+) -> Plan:
+    if plan is not None:
+        raise Misuse(f"random={random} and a plan: the plan leaves nothing to chance; leave one of them out")
+    if isinstance(random, bool) or not isinstance(random, int | float) or not 0 < random <= 1:
+        raise Misuse(f"random={random!r} is not a probability: take more than 0, up to 1, such as 0.3")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        raise Misuse(f"seed={seed!r} is not a whole number")
+    if fault is not None:
+        choice: tuple[Fault, ...] = (_of_a_connection(fault, when),)
+    else:
+        # Those that end a connection at once, each at its own trigger.
+        choice = tuple(
+            faults.fault(name)
+            for name, _, served in faults.known()
+            if served.act and not (served.hangs or served.needs_repair or served.holds_fin)
+        )
+        if when is not None:
+            raise Misuse(f"`{when}` with random and no fault: faults drawn from all set in at their own triggers")
+    number = chance.SystemRandom().getrandbits(32) if seed is None else seed
+
+    def of(connection: int) -> Fault | None:
+        stream = chance.Random(f"{number}:{connection}")
+        return stream.choice(choice) if stream.random() < random else None
+
+    return Plan(of, seed=number)
+
+
+def _of_a_connection(name: str, when: Trigger | None) -> Fault:
+    found = faults.fault(name, when)
+    if found.served.door:
+        raise Misuse(
+            f"{name} keeps clients from connecting at all, so no server can count them: serve it alone, and heal() it"
+        )
+    return found

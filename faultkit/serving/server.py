@@ -1,0 +1,432 @@
+"""`faultkit.serve`: a fault on a port, for any client, in sync tests, in asyncio and in Trio."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import socket
+import ssl
+from collections.abc import Callable
+
+import trio
+import trio.testing
+
+from faultkit.errors import Misuse
+from faultkit.serving import answers, tls, waiting
+from faultkit.serving import plan as plans
+from faultkit.serving.answers import Handler
+from faultkit.serving.connection import Connection, Live
+from faultkit.serving.door import Door
+from faultkit.serving.engine import Engine
+from faultkit.serving.faults import OK, Fault
+from faultkit.transcript import Address
+
+BATCH = 64  # connections accepted before others have their turn; arbitrary
+PATIENCE = 5.0  # seconds that a handler may take to end when it is cancelled; arbitrary
+
+
+class FaultNotMet(AssertionError):
+    """A fault was armed and no client met it: one sentence."""
+
+
+class HandlerCrashed(AssertionError):
+    """The test's own handler raised an exception, which is the `__cause__`: one sentence."""
+
+
+class Server:
+    """A port with a fault on it. Made by `faultkit.serve`, and by the fixture `fault_server`."""
+
+    def __init__(
+        self,
+        door: Door,
+        plan: plans.Plan,
+        handler: Handler,
+        authority: tls.Authority | None,
+        must_be_met: bool,
+        each: Callable[[Connection], None] | None,
+    ) -> None:
+        self._door = door
+        self._plan = plan
+        self._handler = handler
+        self._authority = authority
+        self._must_be_met = must_be_met
+        self._each = each  # told of each connection that has ended; then they are not kept
+        self._keep = each is None
+        self._engine: Engine | None = None
+        self._live: dict[int, Live] = {}  # by the connection's number
+        self._waiting = waiting.Waiting()
+        self._count = 0
+        self._healed = False
+        self._tasks = 0
+        self._idle: trio.Event | None = None
+        self._ca_file: str | None = None
+        self._crash: tuple[int, BaseException] | None = None
+        self._door_shut = False
+        self._connections: list[Connection] = []
+        # What says nothing before the client does, and waits for no clock, needs no task until then.
+        self._lean = authority is None and not answers.speaks_first(handler)
+
+    # What a test sees.
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port, as `socket.connect` takes them."""
+        return self._door.address.host, self._door.address.port
+
+    @property
+    def host(self) -> str:
+        return self._door.address.host
+
+    @property
+    def port(self) -> int:
+        return self._door.address.port
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:41234/`; https with TLS."""
+        return f"http{'s' if self._authority else ''}://{self._door.address}/"
+
+    @property
+    def seed(self) -> int | None:
+        """With `random`: what to give as `seed` to have the same faults again."""
+        return self._plan.seed
+
+    @property
+    def connections(self) -> list[Connection]:
+        """What each connection did so far, in the order in which they were accepted."""
+        return list(self._connections)
+
+    @property
+    def ca_file(self) -> str:
+        """With TLS: the file of the authority to trust, for `verify=`, `--cacert` and the like. Removed with the server."""
+        if self._ca_file is None:
+            self._ca_file = self._trusted().write()
+        return self._ca_file
+
+    @property
+    def client_context(self) -> ssl.SSLContext:
+        """With TLS: an `ssl.SSLContext` for a client, which trusts this server and no other."""
+        return self._trusted().client_context()
+
+    def wait_for_connection(self, number: int = 1, *, timeout_seconds: float = 5.0) -> Connection:
+        """Wait until so many connections have been accepted, and give that one. Raises `TimeoutError`; not in an event loop."""
+        self._waiting.wait(lambda: self._count >= number, f"{self._came()}, not {number},", timeout_seconds)
+        return self._connections[number - 1]
+
+    async def await_connection(self, number: int = 1) -> Connection:
+        """The same in asyncio or Trio; the caller's own timeout ends the wait."""
+        await self._waiting.come(lambda: self._count >= number)
+        return self._connections[number - 1]
+
+    @property
+    def came(self) -> bool:
+        """Has a client come, or been turned away at the door?"""
+        return self._count > 0 or self._door.turned_away
+
+    async def await_ended(self, number: int) -> None:
+        """Wait until so many connections have ended."""
+        await self._waiting.come(lambda: self._count - len(self._live) >= number)
+
+    def fire(self) -> None:
+        """Let the fault set in now: on every live connection that has one and has not met it, and at the listening socket."""
+        self._run(self._fire)
+
+    def heal(self) -> None:
+        """From now on all is well: closed doors open, live connections hear and speak again, later ones are healthy."""
+        self._run(self._heal)
+
+    def check(self) -> None:
+        """Raise `HandlerCrashed` where a handler did, and `FaultNotMet` where a fault was armed and nobody met it.
+
+        The end of the `with`, and of a test, does it too. Not in the loop in which the server runs: `acheck` there.
+        """
+        if self._unmet():
+            # What a client did before it went is in the kernel's queues, and the engine may not have looked yet.
+            assert self._engine
+            self._engine.wait_for(self._settle)
+        self._complain()
+
+    async def acheck(self) -> None:
+        """`check`, in the loop in which the server runs."""
+        if self._unmet():
+            await self._settle()
+        self._complain()
+
+    def _complain(self) -> None:
+        self.check_crash()
+        if sentence := self._unmet():
+            raise FaultNotMet(sentence)
+
+    def check_crash(self) -> None:
+        """Raise `HandlerCrashed` where a handler did."""
+        if self._crash is not None:
+            number, error = self._crash
+            raise HandlerCrashed(f"connection {number}: {type(error).__name__}: {error}") from error
+
+    # What the engine calls.
+
+    def open(self, engine: Engine) -> None:
+        """Serve with that engine."""
+        self._engine = engine
+        if self._plan.door and self._plan.door.when.kind == "listen":
+            self._shut(self._plan.door)
+        else:
+            self._admit()
+
+    def close(self) -> None:
+        """End everything, from a thread that is not the engine's."""
+        assert self._engine
+        if self._engine.call(self._end):
+            self._engine.wait_for(self._ended)
+
+    async def aclose(self) -> None:
+        """End everything, in the engine's own loop."""
+        if self._end():
+            with trio.CancelScope(shield=True):
+                await self._ended()
+
+    def _end(self) -> bool:
+        """Stop listening and end every connection. Gives whether there are tasks to wait for."""
+        assert self._engine
+        self._engine.forget(self._door.sock.fileno())
+        self._door.close()  # what it turned away is known from now on
+        for live in list(self._live.values()):
+            live.stop()
+            if live.record.number in self._live and not live.has_task:
+                self._over(live, "server closed")
+        if self._ca_file:
+            tls.remove(self._ca_file)
+        return self._tasks > 0
+
+    async def _ended(self) -> None:
+        with trio.move_on_after(PATIENCE) as patience:
+            while self._tasks:
+                self._idle = trio.Event()
+                await self._idle.wait()
+        if patience.cancelled_caught:
+            self._crash = self._crash or (0, TimeoutError(f"it did not end within {PATIENCE:g} s of being cancelled"))
+
+    async def _settle(self) -> None:
+        with trio.move_on_after(PATIENCE):
+            await trio.testing.wait_all_tasks_blocked()
+
+    def _arrive(self) -> None:
+        """Accept what waits at the listening socket."""
+        if self._plan.waiting and not self._healed:
+            self._turn_away(self._plan.waiting)
+            return
+        for _ in range(BATCH):
+            try:
+                sock, peer = self._door.sock.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    self._failed(self._count + 1, error)
+                    assert self._engine
+                    self._engine.forget(self._door.sock.fileno())  # or it would be readable for ever
+                    return
+                continue  # what waited is gone (accept(2))
+            self._accept(sock, Address(peer[0], peer[1]))
+
+    def _turn_away(self, fault: Fault) -> None:
+        """A connection waits to be accepted, and is not."""
+        record = self._record(None, fault)
+        assert fault.served.door
+        fault.served.door(self._door)
+        record.fired_after_seconds = record.seconds = 0.0
+        record.ended = "never accepted"
+        self._tell(record)
+
+    def _accept(self, sock: socket.socket, peer: Address) -> None:
+        fault = None if self._healed else self._plan.of(self._count + 1)
+        record = self._record(peer, fault)
+        live = Live(sock, record, fault, self._waiting)
+        self._live[record.number] = live
+        if fault and fault.when.kind == "accept":
+            self._fire_one(live)
+            if record.ended:
+                return
+        if not self._lean or live.draining or (fault and fault.when.kind == "idle"):
+            self._start(live)
+        else:
+            self._look(live)
+
+    def _look(self, live: Live, *, parked: bool = False) -> None:
+        """There may be something to read from a connection that has no task."""
+        assert self._engine
+        fault = live.armed
+        try:
+            if fault and fault.when.kind == "bytes":
+                if live.met(fault):
+                    self._fire_one(live)
+                    if live.record.ended:
+                        return
+            elif not parked:
+                raise BlockingIOError  # not looked at yet: wait for it
+        except BlockingIOError:
+            if not parked:
+                self._engine.watch(live.descriptor, functools.partial(self._look, live, parked=True))
+            return
+        except OSError as error:
+            self._over(live, _lost(error))
+            return
+        self._start(live)
+
+    def _fire_one(self, live: Live) -> None:
+        """Let the fault of a connection that has no task set in."""
+        try:
+            live.fire()
+        except (OSError, Misuse) as error:
+            self._failed(live.record.number, error)
+            self._over(live, "failed")
+        else:
+            if live.record.ended:
+                self._over(live)
+
+    def _start(self, live: Live) -> None:
+        """Give it a task."""
+        assert self._engine
+        self._engine.forget(live.descriptor)
+        live.has_task = True
+        self._tasks += 1
+        self._engine.start_soon(self._session, live)
+
+    async def _session(self, live: Live) -> None:
+        how = "server closed"
+        try:
+            await live.run(self._handler, self._authority.server if self._authority else None)
+            how = live.how
+        except (ConnectionError, trio.BrokenResourceError) as error:
+            how = _lost(error)
+        except OSError as error:
+            how = _lost(error)
+            if error.errno not in _LOST:
+                self._failed(live.record.number, error)
+        except Exception as error:
+            how = "failed"
+            self._failed(live.record.number, error)
+        finally:
+            self._over(live, how)
+            self._tasks -= 1
+            if self._idle:
+                self._idle.set()
+
+    def _over(self, live: Live, how: str = "") -> None:
+        """It has ended: so, unless it is written down already. Its socket is closed."""
+        assert self._engine
+        live.ended(how)
+        if live.sock.fileno() == -1:
+            self._engine.closed(live.descriptor)
+        elif not live.has_task:
+            self._engine.forget(live.descriptor)
+        live.sock.close()
+        del self._live[live.record.number]
+        self._tell(live.record)
+
+    # The rest.
+
+    def _record(self, peer: Address | None, fault: Fault | None) -> Connection:
+        self._count += 1
+        record = Connection(self._count, peer, fault.name if fault else OK, self._waiting)
+        if self._keep:
+            self._connections.append(record)
+        self._waiting.changed()
+        return record
+
+    def _tell(self, record: Connection) -> None:
+        self._waiting.changed()
+        if self._each:
+            self._each(record)
+
+    def _failed(self, number: int, error: BaseException) -> None:
+        self._crash = self._crash or (number, error)
+
+    def _run(self, work: Callable[[], None]) -> None:
+        assert self._engine, "the server is not open"
+        self._engine.call(work)
+
+    def _admit(self) -> None:
+        assert self._engine
+        self._door.open()
+        self._engine.forget(self._door.sock.fileno())
+        self._engine.watch(self._door.sock.fileno(), self._arrive)
+
+    def _shut(self, fault: Fault) -> None:
+        assert self._engine and fault.served.door
+        self._engine.forget(self._door.sock.fileno())
+        fault.served.door(self._door)
+        self._door_shut = True
+
+    def _fire(self) -> None:
+        self._healed = False
+        if self._plan.door:
+            self._shut(self._plan.door)
+        refused: Misuse | None = None
+        for live in list(self._live.values()):
+            if live.armed and live.has_task:
+                try:
+                    live.fire()
+                except Misuse as error:
+                    refused = error
+            elif live.armed:
+                self._fire_one(live)
+                if live.draining:
+                    self._start(live)
+        if refused:
+            raise refused
+
+    def _heal(self) -> None:
+        self._healed = True
+        self._admit()
+        for live in self._live.values():
+            live.heal()
+
+    def _trusted(self) -> tls.Authority:
+        if self._authority is None:
+            raise Misuse("this server does not speak TLS, so there is nothing to trust: serve it with tls=True")
+        return self._authority
+
+    def _came(self) -> str:
+        return {0: "no connection came", 1: "1 connection came"}.get(self._count, f"{self._count} connections came")
+
+    def _unmet(self) -> str | None:
+        """Which fault was armed and not met, in a sentence."""
+        if not self._must_be_met:
+            return None
+        where = f"on port {self.port}"
+        if door := self._plan.door:
+            if not self._door_shut:
+                return f"{door.name} {where} was to set in at fire(), which was never called"
+            return None if self._door.turned_away else f"{door.name} {where} was never met: no client tried to connect"
+        for number, fault in enumerate(self._plan.listed, 1):
+            if fault and number > self._count:
+                return f"{fault.name} {where} was never met: it was planned for connection {number}, and {self._came()}"
+            if fault and not (record := self._connections[number - 1]).fired:
+                return f"{fault.name} {where} was never met: it was planned {fault.when} of connection {number}, {_told(record)}"
+        every = self._plan.fault or self._plan.waiting
+        if not every and self.seed is None:
+            return None
+        if not self._count:
+            return f"{every.name if every else 'a random fault'} {where} was never met: no connection came"
+        drawn = [record for record in self._connections if record.fault != OK]
+        if drawn and not any(record.fired for record in drawn):
+            when = f" {every.when}" if every else ""
+            return f"{drawn[0].fault} {where} was never met: it was to set in{when}, and {self._came()}: {_told(drawn[-1])}"
+        return None
+
+
+# errno.h: what a connection's own end gives.
+_LOST = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
+
+
+def _lost(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno:
+        return f"lost: {errno.errorcode.get(error.errno, str(error.errno))}"
+    return f"lost: {error.__cause__ or error}"
+
+
+def _told(record: Connection) -> str:
+    return (
+        f"connection {record.number} had {record.received} bytes in, {record.sent} out, {record.ended or 'and is open'}"
+    )

@@ -1,0 +1,70 @@
+"""Waiting for what the server's thread sees, by an event: from a plain thread, from asyncio, from Trio."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+
+import sniffio
+import trio
+
+from faultkit.errors import Misuse
+
+
+class Waiting:
+    """Who waits for a change. `changed` costs nothing while nobody does."""
+
+    def __init__(self) -> None:
+        self._wakers: set[Callable[[], object]] = set()
+
+    def changed(self) -> None:
+        """Wake everybody who waits, to look again."""
+        if self._wakers:
+            for wake in tuple(self._wakers):
+                wake()
+
+    def wait(self, there: Callable[[], bool], otherwise: str, timeout_seconds: float) -> None:
+        """Block this thread until it is there. Raises `TimeoutError` with `otherwise`; `Misuse` in an event loop."""
+        with contextlib.suppress(sniffio.AsyncLibraryNotFoundError):
+            raise Misuse(
+                f"this would block the {sniffio.current_async_library()} loop, in which the client may have to run: "
+                "await the await_... method instead"
+            )
+        deadline = time.monotonic() + timeout_seconds
+        woken = threading.Event()
+        self._wakers.add(woken.set)
+        try:
+            while not there():
+                if not woken.wait(max(0.0, deadline - time.monotonic())):
+                    raise TimeoutError(f"{otherwise} after {timeout_seconds:g} s")
+                woken.clear()
+        finally:
+            self._wakers.discard(woken.set)
+
+    async def come(self, there: Callable[[], bool]) -> None:
+        """Wait in the event loop that runs here."""
+        if sniffio.current_async_library() == "trio":
+            token, arrived = trio.lowlevel.current_trio_token(), trio.Event()
+
+            def wake() -> None:
+                token.run_sync_soon(lambda: arrived.set())
+        else:
+            loop, ready = asyncio.get_running_loop(), asyncio.Event()
+
+            def wake() -> None:
+                loop.call_soon_threadsafe(ready.set)
+
+        self._wakers.add(wake)
+        try:
+            while not there():
+                if sniffio.current_async_library() == "trio":
+                    await arrived.wait()
+                    arrived = trio.Event()
+                else:
+                    await ready.wait()
+                    ready.clear()
+        finally:
+            self._wakers.discard(wake)

@@ -1,0 +1,91 @@
+"""When a served fault sets in: at an event of the connection, never after a sleep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from faultkit.errors import Misuse
+
+# Moments that are named; the counted ones are `after_...`.
+At = Literal["accept", "client-hello", "handshake", "mid-body", "fire"]
+MOMENTS: tuple[At, ...] = get_args(At)
+
+Kind = Literal[
+    "listen", "accept", "client-hello", "handshake", "mid-body", "fire", "bytes", "sent", "requests", "answers", "idle"
+]
+
+_UNITS = {
+    "bytes": "bytes received",
+    "sent": "bytes sent",
+    "requests": "requests",
+    "answers": "answers",
+    "idle": "s without a byte",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """What sets a fault off.
+
+    listen         from the start, before there is a connection: for what is done to the listening socket
+    accept         the connection is accepted; with TLS, before the handshake
+    client-hello   TLS: the ClientHello is there
+    handshake      TLS: the handshake is done
+    bytes n        n bytes were received (with TLS: of the application)
+    sent n         n bytes were sent, often in the middle of an answer
+    mid-body       half of the body of an answer was sent
+    requests n     the n-th request is there; it gets the fault instead of an answer
+    answers n      n requests were answered
+    idle s         nothing was received for s seconds
+    fire           nothing but `Server.fire()`, which works with every other trigger too
+    """
+
+    kind: Kind
+    amount: float = 0
+
+    def __str__(self) -> str:
+        return f"after {self.amount:g} {_UNITS[self.kind]}" if self.kind in _UNITS else f"at {self.kind}"
+
+
+FIRST_BYTE = Trigger("bytes", 1)
+
+
+def chosen(
+    *,
+    at: At | None = None,
+    after_bytes: int | None = None,
+    after_sent: int | None = None,
+    after_requests: int | None = None,
+    after_answers: int | None = None,
+    after_idle_seconds: float | None = None,
+) -> Trigger | None:
+    """The trigger that these keywords ask for, None for none. Raises `Misuse` for two of them, and for what cannot come."""
+    counted: dict[Kind, tuple[str, float | None, int]] = {
+        "bytes": ("after_bytes", after_bytes, 0),
+        "sent": ("after_sent", after_sent, 1),
+        "requests": ("after_requests", after_requests, 1),
+        "answers": ("after_answers", after_answers, 1),
+        "idle": ("after_idle_seconds", after_idle_seconds, 0),
+    }
+    given = [(kind, *rest) for kind, rest in counted.items() if rest[1] is not None]
+    if len(given) + (at is not None) > 1:
+        names = [*(["at"] if at is not None else []), *(name for _, name, _, _ in given)]
+        raise Misuse(f"{' and '.join(names)}: a fault has one trigger: leave all but one out")
+    if at is not None:
+        if at not in MOMENTS:
+            raise Misuse(f"at={at!r} is no moment of a connection: it is one of {', '.join(MOMENTS)}")
+        return Trigger(at)
+    for kind, name, value, least in given:
+        whole = isinstance(value, int) and not isinstance(value, bool)
+        if not (whole or (kind == "idle" and isinstance(value, float))):
+            raise Misuse(f"{name}={value!r} is not a {'number of seconds' if kind == 'idle' else 'whole number'}")
+        assert value is not None
+        if not value >= least or (kind == "idle" and not 0 < value < 2**31):
+            raise Misuse(
+                f"{name}={value:g} never comes: take {least or 'more than 0' if kind == 'idle' else least} or more"
+            )
+        if kind == "bytes" and value == 0:
+            return Trigger("accept")
+        return Trigger(kind, value)
+    return None
