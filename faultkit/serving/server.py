@@ -9,7 +9,6 @@ import ssl
 from collections.abc import Callable
 
 import trio
-import trio.testing
 
 from faultkit.errors import Misuse
 from faultkit.serving import answers, tls, waiting
@@ -207,6 +206,8 @@ class Server:
             self._crash = self._crash or (0, TimeoutError(f"it did not end within {PATIENCE:g} s of being cancelled"))
 
     async def _settle(self) -> None:
+        import trio.testing  # as late as this: it imports pytest, where there is one
+
         with trio.move_on_after(PATIENCE):
             await trio.testing.wait_all_tasks_blocked()
 
