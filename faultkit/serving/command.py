@@ -36,7 +36,7 @@ def line(record: Connection) -> str:
     """One connection for a person: number, peer, fault, bytes in and out, how it ended and when, in ms."""
     ended = f"{record.ended} after {(record.seconds or 0) * 1000:.1f} ms"
     fault = record.fault if record.fired or record.fault == faults.OK else f"{record.fault} not met"
-    return f"{record.number:>5}  {record.peer!s:<22} {fault:<20} {record.received:>6} in {record.sent:>6} out  {ended}"
+    return f"{record.number:>3}  {record.peer!s:<15}  {fault:<14} {record.received:>5} in {record.sent:>5} out  {ended}"
 
 
 def listing() -> str:
