@@ -106,6 +106,7 @@ class Live:
         "descriptor",
         "draining",
         "has_task",
+        "parked",
         "record",
         "sock",
     )
@@ -114,6 +115,7 @@ class Live:
         self.sock = sock
         self.descriptor = sock.fileno()
         self.record = record
+        self.parked = False  # it has been watched by the engine's epoll
         self.has_task = False
         self.draining = False  # nothing more is said; what comes is read and thrown away until the peer closes
         self._fault = fault
@@ -217,21 +219,24 @@ class Live:
     def abort(self) -> None:
         """RST: close with SO_LINGER {on, 0}, everything read first, or the kernel would call it unread."""
         self._read_all()
-        self._leave("abort")
+        self._leave()
         sockets.abort(self.sock)
+        self.ended("abort")
 
     def close_unread(self) -> None:
         """RST: close with received bytes unread. Raises `Misuse` where nothing is unread."""
         waiting = sockets.unread(self.sock)
         if waiting:
-            self._leave(f"close with {waiting} bytes unread")
+            self._leave()
         sockets.close_unread(self.sock)
+        self.ended(f"close with {waiting} bytes unread")
 
     def close(self) -> None:
         """FIN, both directions at once, everything read first: what the peer sends after it is answered with RST."""
         self._read_all()
-        self._leave("close")
+        self._leave()
         self.sock.close()
+        self.ended("close")
 
     def finish(self) -> None:
         """FIN, then read and throw away until the peer closes: the lingering close of web servers. Never RST."""
@@ -247,15 +252,17 @@ class Live:
 
     def vanish(self) -> None:
         """Be gone without FIN or RST. PermissionError without CAP_NET_ADMIN in the network namespace."""
-        self._leave("vanish")
+        self._leave()
         sockets.vanish(self.sock)
+        self.ended("vanish")
 
     def disconnect(self) -> None:
         """RST: connect(2) to AF_UNSPEC, everything read first."""
         self._read_all()
+        self._leave()
         sockets.disconnect(self.sock)
-        self._leave("disconnect")
         self.sock.close()
+        self.ended("disconnect")
 
     def crash(self, *, read: bool) -> None:
         """Give the connection to a process of its own, and kill that: its kernel closes what it had, with everything read
@@ -265,9 +272,10 @@ class Live:
         waiting = sockets.unread(self.sock)
         number = self.sock.fileno()
         with subprocess.Popen(["sleep", "infinity"], stdin=subprocess.DEVNULL, pass_fds=[number]) as owner:
-            self._leave(f"killed with {waiting} bytes unread" if waiting else "killed")
+            self._leave()
             self.sock.close()
             owner.kill()
+        self.ended(f"killed with {waiting} bytes unread" if waiting else "killed")
 
     def black_hole(self) -> None:
         """Hear nothing and say nothing: the peer's kernel gets no answer until `heal`, and times out in the end."""
@@ -415,8 +423,8 @@ class Live:
         self.fire()
         await trio.lowlevel.checkpoint()  # what ended the connection ends its task here
 
-    def _leave(self, how: str) -> None:
-        self.ended(how)
+    def _leave(self) -> None:
+        """The socket is about to be closed."""
         if self._task:
             self._task.cancel()  # before the next line: who is cancelled waits no more
             trio.lowlevel.notify_closing(self.sock)

@@ -16,6 +16,7 @@ from typing import Any
 import trio
 
 TURNS = 64  # looks at the epoll before Trio's other tasks have theirs; arbitrary
+PATIENCE = 5.0  # seconds; arbitrary
 EVENTS = 1024  # of one look; arbitrary
 
 
@@ -46,14 +47,10 @@ class Engine:
         self._epoll.register(descriptor, select.EPOLLIN)
 
     def forget(self, descriptor: int) -> None:
-        """Watch it no more. Not needed for the epoll's sake where it is closed next, but for ours."""
+        """Watch it no more."""
         if self._calls.pop(descriptor, None):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # it is closed, and the kernel has forgotten it
                 self._epoll.unregister(descriptor)
-
-    def closed(self, descriptor: int) -> None:
-        """The same where it is closed already: the kernel has forgotten it."""
-        self._calls.pop(descriptor, None)
 
     def start_soon(self, task: Callable[..., Awaitable[object]], *arguments: Any) -> None:
         """Start a task beside the others. In the engine's thread only."""
@@ -145,7 +142,7 @@ class Thread:
             if self._holders == 0:
                 assert self._thread
                 self._stop()
-                self._thread.join()
+                self._thread.join(PATIENCE)  # a handler that shields itself cannot be ended, but waited for no longer
                 self._engine = self._thread = None
 
     def _start(self) -> None:

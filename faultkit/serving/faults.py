@@ -149,7 +149,7 @@ def fault(name: str, when: Trigger | None = None) -> Fault:
 
 
 def _fits(name: str, served: Served, when: Trigger) -> Served:
-    if served.door and when.kind not in ("fire", served.when.kind):
+    if served.door and when.kind not in ({"listen", "fire"} if served.when.kind == "listen" else {served.when.kind}):
         raise Misuse(
             f"{name} is done to the listening socket, before there is a connection: leave `{when}` out, or at='fire'"
         )

@@ -140,8 +140,10 @@ class Server:
         The end of the `with`, and of a test, does it too. Not in the loop in which the server runs: `acheck` there.
         """
         if self._unmet():
-            # What a client did before it went is in the kernel's queues, and the engine may not have looked yet.
             assert self._engine
+            if self._engine.here:
+                raise Misuse("check() would block the loop in which the server runs: await acheck() there")
+            # What a client did before it went is in the kernel's queues, and the engine may not have looked yet.
             self._engine.wait_for(self._settle)
         self._complain()
 
@@ -253,26 +255,33 @@ class Server:
         else:
             self._look(live)
 
-    def _look(self, live: Live, *, parked: bool = False) -> None:
-        """There may be something to read from a connection that has no task."""
-        assert self._engine
+    def _look(self, live: Live, *, readable: bool = False) -> None:
+        """See what a connection without a task is to do: its fault, a task, or wait for its first bytes."""
         fault = live.armed
-        try:
-            if fault and fault.when.kind == "bytes":
+        if fault and fault.when.kind == "bytes":
+            # Often they are there as soon as it is accepted.
+            try:
                 if live.met(fault):
                     self._fire_one(live)
                     if live.record.ended:
                         return
-            elif not parked:
-                raise BlockingIOError  # not looked at yet: wait for it
-        except BlockingIOError:
-            if not parked:
-                self._engine.watch(live.descriptor, functools.partial(self._look, live, parked=True))
-            return
-        except OSError as error:
-            self._over(live, _lost(error))
-            return
-        self._start(live)
+                readable = True
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self._over(live, _lost(error))
+                return
+        if readable:
+            self._start(live)
+        else:
+            self._park(live)
+
+    def _park(self, live: Live) -> None:
+        """Look again when there is something to read."""
+        assert self._engine
+        if not live.parked:
+            live.parked = True
+            self._engine.watch(live.descriptor, functools.partial(self._look, live, readable=True))
 
     def _fire_one(self, live: Live) -> None:
         """Let the fault of a connection that has no task set in."""
@@ -288,7 +297,8 @@ class Server:
     def _start(self, live: Live) -> None:
         """Give it a task."""
         assert self._engine
-        self._engine.forget(live.descriptor)
+        if live.parked:
+            self._engine.forget(live.descriptor)
         live.has_task = True
         self._tasks += 1
         self._engine.start_soon(self._session, live)
@@ -316,12 +326,10 @@ class Server:
     def _over(self, live: Live, how: str = "") -> None:
         """It has ended: so, unless it is written down already. Its socket is closed."""
         assert self._engine
-        live.ended(how)
-        if live.sock.fileno() == -1:
-            self._engine.closed(live.descriptor)
-        elif not live.has_task:
+        if live.parked and not live.has_task:
             self._engine.forget(live.descriptor)
         live.sock.close()
+        live.ended(how)
         del self._live[live.record.number]
         self._tell(live.record)
 
