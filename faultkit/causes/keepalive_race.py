@@ -250,7 +250,7 @@ CAUSE = Cause(
     promise=promise,
     served={
         "unsent": Served(lambda conn: conn.close_unread(), when=Trigger("requests", 2), unread=True),
-        "in-flight": Served(lambda conn: conn.close(), when=Trigger("answers", 1), holds_fin=True),
+        "in-flight": Served(lambda conn: conn.close_held(), when=Trigger("answers", 1), holds_fin=True),
         "unprocessed": Served(lambda conn: conn.close(), when=Trigger("answers", 1)),
     },
     lookalikes=(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import ssl
-import struct
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -21,7 +20,8 @@ if TYPE_CHECKING:
     from faultkit.serving.faults import Fault
 
 CHUNK = 65536  # bytes; arbitrary
-PACED = 11  # segments with data after which the kernel paces: tcp_update_skb_after_send() lets ten go
+PACED = 10  # segments with data that the kernel does not pace: tcp_update_skb_after_send()
+TAIL = 10  # bytes of the one after them, so seconds for which a FIN is held back: half as many at least
 
 
 class Connection:
@@ -35,6 +35,7 @@ class Connection:
         "fired_after_seconds",
         "number",
         "opened_at",
+        "over",
         "peer",
         "received",
         "requests",
@@ -54,6 +55,7 @@ class Connection:
         self.fired_after_seconds: float | None = None  # None while the fault has not set in
         self.ended: str | None = None  # None while it goes on; else how: "abort", "peer closed" ...
         self.seconds: float | None = None  # from the accept to the end
+        self.over = False  # its socket is closed
         self._waiting = waiting
 
     @property
@@ -63,12 +65,12 @@ class Connection:
 
     def wait_for_end(self, *, timeout_seconds: float = 5.0) -> Connection:
         """Wait until it has ended, not in an event loop. Raises `TimeoutError`."""
-        self._waiting.wait(lambda: self.ended is not None, f"connection {self.number} goes on", timeout_seconds)
+        self._waiting.wait(lambda: self.over, f"connection {self.number} goes on", timeout_seconds)
         return self
 
     async def await_end(self) -> Connection:
         """Wait until it has ended, in asyncio or Trio; the caller's own timeout ends the wait."""
-        await self._waiting.come(lambda: self.ended is not None)
+        await self._waiting.come(lambda: self.over)
         return self
 
     def document(self) -> dict[str, object]:
@@ -141,7 +143,7 @@ class Live:
                 await self._reading.wait()
             if self._early:
                 data, self._early = self._early, b""
-                return data
+                return data + self._rest(limit - len(data))
             fault = self.armed
             if fault is None:
                 data = await self._receive(limit)
@@ -161,6 +163,7 @@ class Live:
             self._heard_fin = not data
             if fault and fault.when.kind == "bytes" and self.record.received >= fault.when.amount:
                 await self._fire()
+                data += self._rest(limit - len(data))
             return data
 
     async def request(self) -> None:
@@ -219,24 +222,28 @@ class Live:
     def abort(self) -> None:
         """RST: close with SO_LINGER {on, 0}, everything read first, or the kernel would call it unread."""
         self._read_all()
-        self._leave()
+        self._leave("abort")
         sockets.abort(self.sock)
-        self.ended("abort")
 
     def close_unread(self) -> None:
         """RST: close with received bytes unread. Raises `Misuse` where nothing is unread."""
         waiting = sockets.unread(self.sock)
         if waiting:
-            self._leave()
+            self._leave(f"close with {waiting} bytes unread")
         sockets.close_unread(self.sock)
-        self.ended(f"close with {waiting} bytes unread")
 
     def close(self) -> None:
         """FIN, both directions at once, everything read first: what the peer sends after it is answered with RST."""
         self._read_all()
-        self._leave()
+        self._leave("close")
         self.sock.close()
-        self.ended("close")
+
+    def close_held(self) -> None:
+        """Close, with a FIN that the kernel holds back: what the peer sends meets FIN-WAIT-1, and is answered with RST."""
+        self._leave("close")
+        self.sock.shutdown(socket.SHUT_RDWR)
+        sockets.heal(self.sock)
+        self.sock.close()
 
     def finish(self) -> None:
         """FIN, then read and throw away until the peer closes: the lingering close of web servers. Never RST."""
@@ -252,17 +259,15 @@ class Live:
 
     def vanish(self) -> None:
         """Be gone without FIN or RST. PermissionError without CAP_NET_ADMIN in the network namespace."""
-        self._leave()
+        self._leave("vanish")
         sockets.vanish(self.sock)
-        self.ended("vanish")
 
     def disconnect(self) -> None:
         """RST: connect(2) to AF_UNSPEC, everything read first."""
         self._read_all()
-        self._leave()
+        self._leave("disconnect")
         sockets.disconnect(self.sock)
         self.sock.close()
-        self.ended("disconnect")
 
     def crash(self, *, read: bool) -> None:
         """Give the connection to a process of its own, and kill that: its kernel closes what it had, with everything read
@@ -272,10 +277,9 @@ class Live:
         waiting = sockets.unread(self.sock)
         number = self.sock.fileno()
         with subprocess.Popen(["sleep", "infinity"], stdin=subprocess.DEVNULL, pass_fds=[number]) as owner:
-            self._leave()
+            self._leave(f"killed with {waiting} bytes unread" if waiting else "killed")
             self.sock.close()
             owner.kill()
-        self.ended(f"killed with {waiting} bytes unread" if waiting else "killed")
 
     def black_hole(self) -> None:
         """Hear nothing and say nothing: the peer's kernel gets no answer until `heal`, and times out in the end."""
@@ -353,8 +357,12 @@ class Live:
         if fault is None:
             return
         assert fault.served.act
-        fault.served.act(self)
         self.record.fired_after_seconds = time.monotonic() - self.record.opened_at
+        try:
+            fault.served.act(self)
+        except BaseException:
+            self.record.fired_after_seconds = None
+            raise
         self._waiting.changed()
 
     @property
@@ -407,27 +415,45 @@ class Live:
             await self._fire()
 
     async def _send_paced(self, data: bytes) -> None:
-        """Send it so that the kernel holds back what comes after it: see `sockets.hold_back`."""
-        if len(data) < PACED:
+        """Send it so that the kernel holds back what comes after it (`sockets.hold_back`), for 5 s or more, and hear nothing
+        from its last segment on: what the peer says to it is to meet `close_held`."""
+        if len(data) < PACED + TAIL:
             raise Misuse(
-                f"{self.record.fault}: an answer of {len(data)} bytes is too short to hold a FIN back: take {PACED} or more"
+                f"{self.record.fault}: an answer of {len(data)} bytes is too short to hold a FIN back: "
+                f"take {PACED + TAIL} or more"
             )
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        await self.send(data[:-PACED])
-        for at in range(-PACED, 0):
-            if at == -1:
-                sockets.hold_back(self.sock)
-            await self.send(data[at : at + 1 or None])
+        await self.send(data[: -PACED - TAIL])
+        for at in range(-PACED - TAIL, -TAIL):
+            await self.send(data[at : at + 1])
+        # A program has no event for it. The last segment must not wait for an acknowledgement that is not heard.
+        while sockets.clock(self.sock).unacknowledged:  # noqa: ASYNC110
+            await trio.sleep(0.001)
+        sockets.black_hole(self.sock)
+        sockets.hold_back(self.sock)
+        await self.send(data[-TAIL:])
 
     async def _fire(self) -> None:
         self.fire()
         await trio.lowlevel.checkpoint()  # what ended the connection ends its task here
 
-    def _leave(self) -> None:
-        """The socket is about to be closed."""
+    def _leave(self, how: str) -> None:
+        """The socket is about to be closed; it is written down before, because a client may look as soon as it is told."""
+        self.ended(how)
         if self._task:
             self._task.cancel()  # before the next line: who is cancelled waits no more
             trio.lowlevel.notify_closing(self.sock)
+
+    def _rest(self, limit: int) -> bytes:
+        """What is there already behind the bytes that set a fault off: it came with them."""
+        if self._stream or limit <= 0:
+            return b""
+        try:
+            data = self.sock.recv(limit, socket.MSG_DONTWAIT)
+        except OSError:
+            return b""  # nothing there; an error is told by the next call too, or was told by the kernel once
+        self.record.received += len(data)
+        return data
 
     def _read_all(self) -> None:
         try:
@@ -467,7 +493,7 @@ class Live:
     async def _flushed(self) -> None:
         """Wait until the kernel has sent what it was given: an abort throws away what is queued."""
         # A program has no event for it.
-        while struct.unpack_from("=I", self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192), 144)[0]:  # noqa: ASYNC110
+        while sockets.clock(self.sock).unsent:  # noqa: ASYNC110
             await trio.sleep(0.001)
 
 

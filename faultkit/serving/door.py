@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import errno
+import functools
+import random
 import socket
+from pathlib import Path
 
 from faultkit import sockets
 from faultkit.transcript import Address
 from faultkit.witness.kernel import counters
 
 BACKLOG = 4096  # net.core.somaxconn's default, which bounds it
+DRAWS = 1000  # ports tried before the kernel is asked; arbitrary: most are free
+
+
+@functools.cache
+def _ephemeral() -> tuple[int, int]:
+    """The ports that the kernel gives out, first and last (ip-sysctl.txt)."""
+    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    return first, last
 
 
 class Door:
@@ -20,32 +32,41 @@ class Door:
     def __init__(self, family: socket.AddressFamily, host: str, port: int) -> None:
         self.sock = socket.socket(family, socket.SOCK_STREAM)
         try:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if port == 0:
-                # Only a port that is named to bind() stays bound when listening ends (SOCK_BINDPORT_LOCK in
-                # inet_shutdown(), tcp_disconnect()), so it is found first and named then.
-                with socket.socket(family, socket.SOCK_STREAM) as finder:
-                    finder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                    finder.bind((host, 0))
-                    port = finder.getsockname()[1]
-                    self.sock.bind((host, port))
-            else:
-                self.sock.bind((host, port))
+            self._bind(host, port)
         except BaseException:
             self.sock.close()
             raise
         self.sock.setblocking(False)
-        self.address = Address(host, port)
+        self.address = Address(*self.sock.getsockname()[:2])
         self.listening = False
         self._resets = 0  # OutRsts of the namespace when it began to refuse
         self._turned_away = False
         self._fillers: list[socket.socket] = []
+
+    def _bind(self, host: str, port: int) -> None:
+        # Only a port that is named to bind() stays bound when listening ends (SOCK_BINDPORT_LOCK in tcp_disconnect()), so
+        # a free one is drawn, not asked for. And only a bind() without SO_REUSEADDR keeps others out while nobody listens.
+        for _ in range(1 if port else DRAWS):
+            try:
+                self.sock.bind((host, port or random.randint(*_ephemeral())))
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+            else:
+                return
+        # A port that is named may be in TIME-WAIT, which is no reason to refuse it.
+        self._reusable(True)
+        self.sock.bind((host, port))
+
+    def _reusable(self, yes: bool) -> None:
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, yes)
 
     def open(self) -> None:
         """Listen, and hear: undo whatever was done."""
         self._turned_away = self.turned_away
         sockets.heal(self.sock)
         if not self.listening:
+            self._reusable(True)  # or connections of ours in TIME-WAIT would forbid it to listen again
             self.sock.listen(BACKLOG)
             self.listening = True
         if self._fillers:
@@ -62,6 +83,7 @@ class Door:
         if self.listening:
             self.sock.shutdown(socket.SHUT_RD)  # inet_shutdown() of a listening socket: it may listen again
             self.listening = False
+        self._reusable(False)
         self._resets = counters()["TcpOutRsts"]
 
     def hang(self) -> None:
@@ -76,6 +98,10 @@ class Door:
         filler = socket.socket(self.sock.family, socket.SOCK_STREAM)
         self._fillers.append(filler)
         filler.connect(self.address)
+
+    def defer(self) -> None:
+        """Show a connection only when it has sent something (TCP_DEFER_ACCEPT, tcp(7)): its connect() has returned then."""
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60)  # seconds; arbitrary
 
     def reset_waiting(self) -> None:
         """Stop listening for a moment: every connection that waits to be accepted is reset (inet_csk_listen_stop())."""

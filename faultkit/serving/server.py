@@ -169,6 +169,8 @@ class Server:
     def open(self, engine: Engine) -> None:
         """Serve with that engine."""
         self._engine = engine
+        if self._plan.waiting:
+            self._door.defer()
         if self._plan.door and self._plan.door.when.kind == "listen":
             self._shut(self._plan.door)
         else:
@@ -234,11 +236,12 @@ class Server:
 
     def _turn_away(self, fault: Fault) -> None:
         """A connection waits to be accepted, and is not."""
-        record = self._record(None, fault)
         assert fault.served.door
-        fault.served.door(self._door)
+        record = self._record(None, fault)
+        # Before it is done, because a client may look as soon as it is told.
         record.fired_after_seconds = record.seconds = 0.0
         record.ended = "never accepted"
+        fault.served.door(self._door)
         self._tell(record)
 
     def _accept(self, sock: socket.socket, peer: Address) -> None:
@@ -269,7 +272,7 @@ class Server:
             except BlockingIOError:
                 pass
             except OSError as error:
-                self._over(live, _lost(error))
+                self._over(live, self._lost(live, error))
                 return
         if readable:
             self._start(live)
@@ -288,8 +291,7 @@ class Server:
         try:
             live.fire()
         except (OSError, Misuse) as error:
-            self._failed(live.record.number, error)
-            self._over(live, "failed")
+            self._over(live, self._lost(live, error))
         else:
             if live.record.ended:
                 self._over(live)
@@ -308,19 +310,12 @@ class Server:
         try:
             await live.run(self._handler, self._authority.server if self._authority else None)
             how = live.how
-        except (ConnectionError, trio.BrokenResourceError) as error:
-            how = _lost(error)
-        except OSError as error:
-            how = _lost(error)
-            if error.errno not in _LOST:
-                self._failed(live.record.number, error)
         except Exception as error:
-            how = "failed"
-            self._failed(live.record.number, error)
+            how = self._lost(live, error)
         finally:
             self._over(live, how)
             self._tasks -= 1
-            if self._idle:
+            if self._idle is not None:
                 self._idle.set()
 
     def _over(self, live: Live, how: str = "") -> None:
@@ -328,8 +323,8 @@ class Server:
         assert self._engine
         if live.parked and not live.has_task:
             self._engine.forget(live.descriptor)
-        live.sock.close()
         live.ended(how)
+        live.sock.close()
         del self._live[live.record.number]
         self._tell(live.record)
 
@@ -344,9 +339,19 @@ class Server:
         return record
 
     def _tell(self, record: Connection) -> None:
+        record.over = True
         self._waiting.changed()
         if self._each:
             self._each(record)
+
+    def _lost(self, live: Live, error: Exception) -> str:
+        """How a connection ended that an exception ended: by its peer or the network, or else by a mistake in the handler."""
+        if isinstance(error, OSError) and error.errno in _LOST:
+            return f"lost: {errno.errorcode[error.errno]}"
+        if isinstance(error, trio.BrokenResourceError):
+            return f"lost: {error.__cause__ or error}"
+        self._failed(live.record.number, error)
+        return "failed"
 
     def _failed(self, number: int, error: BaseException) -> None:
         self._crash = self._crash or (number, error)
@@ -425,14 +430,16 @@ class Server:
         return None
 
 
-# errno.h: what a connection's own end gives.
-_LOST = {errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.ENETUNREACH}
-
-
-def _lost(error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno:
-        return f"lost: {errno.errorcode.get(error.errno, str(error.errno))}"
-    return f"lost: {error.__cause__ or error}"
+# What the calls on a connection give when it is gone: recv(2), send(2), shutdown(2), tcp(7), icmp.c.
+_LOST = {
+    errno.ECONNRESET,
+    errno.EPIPE,
+    errno.ENOTCONN,
+    errno.ETIMEDOUT,
+    errno.ECONNREFUSED,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+}
 
 
 def _told(record: Connection) -> str:
