@@ -17,7 +17,7 @@ from faultkit.stage import Stage
 from faultkit.stage.sysctl import Sysctls
 from faultkit.transcript import Address, Measurement, Step, Tally, Transcript
 from faultkit.witness.calls import Calls, Socket
-from faultkit.witness.kernel import tcp_state
+from faultkit.witness.kernel import Listed, tcp_listed
 
 if TYPE_CHECKING:
     from faultkit.cause import Cause
@@ -51,6 +51,7 @@ class Play:
         self.accepted: list[Socket] = []  # the server's connections, for a script that reaches for the other end
         self.countdown: Countdown | None = None
         self.tool: Tool | None = None
+        self.kept: set[str] = set()  # the roles at whose other end a closed socket was kept: see `fin_acknowledged`
         self.neighbours: list[Neighbour] = []
         self.taps: list[Capture] = []
         self._cues: dict[str, trio.Event] = {}
@@ -115,18 +116,26 @@ class Play:
             await trio.sleep(0.002)
 
     async def fin_acknowledged(self, closer: Address, other: Address) -> None:
-        """Wait until `closer`'s kernel has its FIN acknowledged by `other`'s: it has left FIN-WAIT-1.
+        """Wait until `closer`'s kernel has its FIN acknowledged by `other`'s, and note in `kept` what that left of it.
 
-        The acknowledgement may be delayed by 40 ms (tcp_fin() enters pingpong mode), and data that overtakes it meets
-        another state, so another reset reason.
+        The acknowledgement is delayed (tcp_fin() enters pingpong mode): by 40 ms, or until the next tick where `other` has
+        received no data yet. Data that overtakes it meets another state, so another reset reason.
+
+        A closed socket whose FIN is acknowledged turns into a bucket, which answers data with TCP_TIMEWAIT_SOCKET. But an
+        acknowledgement that comes while close() still owns the socket, in the microsecond between the two times that it
+        looks at its backlog (__tcp_close(), release_sock()), leaves it a socket (tcp_rcv_state_process(), "bad case"): then
+        the answer is TCP_ABORT_ON_DATA. A tick at that moment is enough, and no program can keep it away.
         """
-        # No end has an event for it: the closer's program has let go, the other's is not told what its kernel sends. What
-        # is left of a closed socket in FIN-WAIT-2 is listed as TIME-WAIT, or nothing is left of it; but the list is no
-        # snapshot, so what it does not name is looked for twice.
-        missing = 0
-        while missing < 2 and (state := tcp_state(closer, other)) not in ("FIN-WAIT-2", "TIME-WAIT"):
-            missing = 0 if state else missing + 1
+        # No end has an event for it: the closer's program has let go, the other's is not told what its kernel sends.
+        # A bucket stays one. What is a socket may be about to become one; and the list is no snapshot, so what it does not
+        # name may be there all the same: both are looked at twice.
+        left, looks = Listed(), 0
+        while looks < 2 and not (left := tcp_listed(closer, other)).bucket:
+            looks = looks + 1 if left.state in ("", "FIN-WAIT-2") else 0
             await trio.sleep(0.002)
+        if left.state and left.orphan and not left.bucket:
+            self.kept.add(self.transcript.role(other))
+            self.step(self.transcript.role(closer), "its kernel keeps the socket, in FIN-WAIT-2, not just a bucket")
 
     async def choose_tool(self, wanted: Literal["auto", "iptables", "nft", "socket"]) -> None:
         """Set `tool` to the firewall command that works here, or to None for black holes at the sockets.

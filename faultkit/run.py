@@ -42,20 +42,21 @@ async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, 
     try:
         if cause.prepare:
             await cause.prepare(play)
-        promise = cause.promise(options, play)
         try:
-            await _perform(play, promise, watch)
+            await _perform(play, cause.promise(options, play).seconds, watch)
         finally:
             seeing.end(transcript, play.neighbours, play.taps)
+        # Asked anew, because what can be promised of a later call may depend on what the kernel made of an earlier one.
+        promise = cause.promise(options, play)
     finally:
         with trio.CancelScope(shield=True):
             await play.strike()
     return Outcome(cause, options, stage, promise, transcript, judge(promise, transcript))
 
 
-async def _perform(play: Play, promise: Promise, watch: Watch | None) -> None:
+async def _perform(play: Play, seconds: float, watch: Watch | None) -> None:
     # Generous: what is late is judged by its own measurement; this bound only ends what would wait for ever.
-    with trio.move_on_after(promise.seconds * 1.5 + 10) as limit:
+    with trio.move_on_after(seconds * 1.5 + 10) as limit:
         try:
             async with trio.open_nursery() as outer:
                 if watch:

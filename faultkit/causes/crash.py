@@ -123,6 +123,8 @@ def promise(options: Crash, play: Play) -> Promise:
         served += ["recv 5"]
         wire += ["server FIN,ACK", "client PSH,ACK 4", "server RST"]
         reason, counters = "TCP_TIMEWAIT_SOCKET", {"TcpEstabResets": 1}
+        if "client" in play.kept:
+            reason, counters = "TCP_ABORT_ON_DATA", {"TcpEstabResets": 1, "TcpExtTCPAbortOnData": 1}
     client += ["recv EOF", "send EPIPE", "close ok"]
     if options.restart:
         client += ["connect ok", "send 5", "recv 6", "close ok"]

@@ -8,7 +8,8 @@
 # ECONNRESET (tcp_reset()): recv gives EOF, the next send EPIPE. Hence nginx's two log lines for one race.
 # Unprocessed needs the FIN acknowledged before the request goes out, else it would be TCP_ABORT_ON_DATA. The kernel
 # delays that acknowledgement (40 ms; tcp_fin() enters pingpong mode, and TCP_QUICKACK does nothing while the FIN sits in
-# the receive queue), so the client waits until the server's end has left FIN-WAIT-1.
+# the receive queue), so the client waits until the server's end has left FIN-WAIT-1. Where close() took those 40 ms the
+# reason is TCP_ABORT_ON_DATA all the same (Play.fin_acknowledged()).
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -200,6 +201,8 @@ def promise(options: KeepaliveRace, play: Play) -> Promise:
         client += ("recv EOF", "send EPIPE")
         wire += ["server FIN,ACK", "client PSH,ACK n", "server RST"]
         reason, resets, counters = "TCP_TIMEWAIT_SOCKET", 1, {}
+        if "client" in play.kept:
+            reason, counters = "TCP_ABORT_ON_DATA", {"TcpExtTCPAbortOnData": 1}
     return Promise(
         calls={"client": client, "server": ("accept ok", "recv n", "send n", "close ok")},
         packets=wire,

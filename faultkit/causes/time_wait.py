@@ -28,7 +28,7 @@ from faultkit.stage.forge import Forgery
 from faultkit.transcript import Address
 from faultkit.verdict import AtLeast, Promise, Rst
 from faultkit.witness.calls import Socket
-from faultkit.witness.kernel import tcp_state
+from faultkit.witness.kernel import tcp_listed
 
 ARRIVALS = {
     "data": "more data from the client, which has not closed",
@@ -38,6 +38,7 @@ ARRIVALS = {
     "old-timestamp": "a new connection from the same port, with an older timestamp",
     "stale-data": "an old duplicate of the client's data, then a new connection with an older sequence number",
 }
+MEETING = ("data", "syn")  # what meets the bucket in FIN-WAIT-2: the client does not close
 RTO = 1.0  # seconds until a SYN is sent again (RFC 6298 section 2, TCP_TIMEOUT_INIT)
 NEAR = 100  # sequence numbers: within any window; below, older
 AHEAD = (
@@ -92,13 +93,17 @@ async def server(play: Play) -> None:
 async def fault(connection: Socket, play: Play) -> None:
     """The server closes first, with everything read."""
     await connection.recv(65536)
+    if play.options.arrives in MEETING:
+        # A bucket for certain: an ACK of the FIN that comes within close() leaves a socket (Play.fin_acknowledged()).
+        connection.shutdown(socket.SHUT_WR)
+        await play.delivered(connection)
     connection.close()
 
 
 async def script(play: Play) -> None:
     address = await play.serving()
     client = play.socket("client")
-    again = _held(client, play) if play.options.arrives not in ("data", "syn") else None
+    again = _held(client, play) if play.options.arrives not in MEETING else None
     await client.connect(address)
     ours = client.address
     if play.options.arrives == "old-timestamp":
@@ -106,11 +111,11 @@ async def script(play: Play) -> None:
     await client.send(b"hello")
     await client.recv(65536)
     if again is None:
-        await in_state("FIN-WAIT-2", address, ours)
+        await bucket("FIN-WAIT-2", address, ours)
         await meet_fin_wait(play, client, address)
         return
     client.close()
-    await in_state("TIME-WAIT", address, ours)
+    await bucket("TIME-WAIT", address, ours)
     if play.options.arrives in ("old-syn", "stale-data"):
         sockets.first_seq(again, play.tap().next_seq(ours, address) - NEAR)
     if play.options.arrives == "old-timestamp":
@@ -126,9 +131,10 @@ async def script(play: Play) -> None:
         await served(again, address)
 
 
-async def in_state(wanted: str, local: Address, remote: Address) -> None:
-    # The kernel has no event for it: FIN-WAIT-2 comes with an ACK, which may be delayed by 40 ms.
-    while tcp_state(local, remote) != wanted:  # noqa: ASYNC110
+async def bucket(state: str, local: Address, remote: Address) -> None:
+    """Wait until a bucket in that state is what is left of the connection."""
+    # The kernel has no event for it.
+    while (left := tcp_listed(local, remote)).state != state or not left.bucket:  # noqa: ASYNC110
         await trio.sleep(0.002)
 
 
@@ -216,9 +222,10 @@ def promise(options: TimeWait, play: Play) -> Promise:
             counters |= {"TcpAttemptFails": 1, "TcpExtTCPAbortOnTimeout": 1}
     if resets:
         counters["TcpOutRsts"] = AtLeast(len(resets)) if options.rfc1337 else len(resets)
+    closing = ("shutdown ok", "close ok") if options.arrives in MEETING else ("close ok",)
     later = ("accept ok", "recv 5", "send 5", "close ok") * options.later
     return Promise(
-        calls={"client": client, "server": ("accept ok", "recv 5", "close ok", *later)},
+        calls={"client": client, "server": ("accept ok", "recv 5", *closing, *later)},
         packets=wire,
         resets=resets,
         counters=counters,

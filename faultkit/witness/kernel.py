@@ -9,6 +9,7 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from faultkit.sockets import STATES
 from faultkit.stage.tracing import Instance
@@ -51,8 +52,16 @@ def moved(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     }
 
 
-def tcp_state(local: Address, remote: Address) -> str:
-    """The state of that end of a connection by its name in RFC 9293, "" where the kernel knows none (proc_net_tcp.txt).
+class Listed(NamedTuple):
+    """One end of a connection in the kernel's list."""
+
+    state: str = ""  # by its name in RFC 9293, "" where the kernel knows none
+    bucket: bool = False  # what tcp_time_wait() puts in a socket's place, for FIN-WAIT-2 as for TIME-WAIT
+    orphan: bool = False  # no program holds it, as no program holds a bucket
+
+
+def tcp_listed(local: Address, remote: Address) -> Listed:
+    """That end of a connection in /proc/net/tcp (proc_net_tcp.txt).
 
     It knows more than TCP_INFO: the connection of a socket that its program has closed is still listed.
     """
@@ -61,8 +70,15 @@ def tcp_state(local: Address, remote: Address) -> str:
     for line in table.read_text().splitlines()[1:]:
         fields = line.split()
         if fields[1:3] == wanted:
-            return STATES.get(int(fields[3], 16), "")
-    return ""
+            # Column "tr" names the running timer, 03 for a bucket's own; an orphan has lost its inode.
+            state = STATES.get(int(fields[3], 16), "")
+            return Listed(state, bucket=fields[5].startswith("03:"), orphan=fields[9] == "0")
+    return Listed()
+
+
+def tcp_state(local: Address, remote: Address) -> str:
+    """The state of that end of a connection by its name in RFC 9293, "" where the kernel knows none."""
+    return tcp_listed(local, remote).state
 
 
 def _as_listed(address: Address) -> str:

@@ -88,6 +88,26 @@ def test_the_state_of_a_connection(family: int) -> None:
         assert kernel.tcp_state(ends[0], Address(host, 1)) == ""
 
 
+@both_families
+# Above TCP_TIMEWAIT_LEN, 60 s, close() leaves a socket for as long as that is exceeded.
+@pytest.mark.parametrize(("fin_timeout_seconds", "bucket"), [(60, True), (100, False)])
+def test_what_is_left_of_a_closed_connection(family: int, fin_timeout_seconds: int, bucket: bool) -> None:
+    host = LOOPBACK[socket.AddressFamily(family)]
+    with socket.create_server((host, 0), family=family) as listener, socket.socket(family) as client:
+        client.connect(listener.getsockname())
+        server, _ = listener.accept()
+        ends = address(server), address(client)
+        server.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, fin_timeout_seconds)
+        server.shutdown(socket.SHUT_WR)
+        deadline = time.monotonic() + 5
+        while sockets.state(server) != "FIN-WAIT-2":
+            assert time.monotonic() < deadline
+        assert kernel.tcp_listed(*ends) == kernel.Listed("FIN-WAIT-2", bucket=False, orphan=False)
+        server.close()
+        assert kernel.tcp_listed(*ends) == kernel.Listed("FIN-WAIT-2", bucket=bucket, orphan=True)
+        assert kernel.tcp_listed(ends[0], Address(host, 1)) == kernel.Listed()
+
+
 # As trace_pipe prints them on Linux 6.18.
 
 SENT = (
