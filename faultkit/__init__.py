@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from faultkit.serving.connection import Connection as Connection
     from faultkit.serving.connection import Live as Live
     from faultkit.serving.entry import serve as serve
+    from faultkit.serving.fixture import FaultServer as FaultServer
     from faultkit.serving.server import FaultNotMet as FaultNotMet
     from faultkit.serving.server import HandlerCrashed as HandlerCrashed
     from faultkit.serving.server import Server as Server
@@ -38,12 +39,14 @@ _HOMES = {
     **dict.fromkeys(("FaultNotMet", "HandlerCrashed", "Server"), "serving.server"),
     **dict.fromkeys(("Http",), "serving.answers"),
     **dict.fromkeys(("serve",), "serving.entry"),
+    **dict.fromkeys(("FaultServer",), "serving.fixture"),
     **dict.fromkeys(("abort", "black_hole", "close_unread", "half_close", "heal", "stop_reading", "vanish"), "sockets"),
 }
 
 __all__ = [
     "Connection",
     "FaultNotMet",
+    "FaultServer",
     "HandlerCrashed",
     "Http",
     "Live",

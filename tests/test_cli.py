@@ -553,7 +553,7 @@ def test_every_cause_is_listed_by_family() -> None:
 
 def test_the_list_for_machines() -> None:
     told = json.loads(faultkit("list", "--json").stdout)
-    assert sorted(entry["name"] for entry in told) == causes.names()
+    assert sorted(entry["name"] for entry in told) == [*causes.names()]
     for entry in told:
         shown = faultkit(entry["name"], "--help")
         assert shown.returncode == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import importlib
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from faultkit.cause import FAMILIES, Cause
 from faultkit.errors import Misuse
 
 
-def names() -> list[str]:
+@functools.cache  # a served fault is looked up in each test
+def names() -> tuple[str, ...]:
     """Every cause's name, from the files, none of them imported."""
     files = Path(__file__).parent.glob("[a-z]*.py")
-    return sorted(file.stem.replace("_", "-") for file in files)
+    return tuple(sorted(file.stem.replace("_", "-") for file in files))
 
 
 def load(name: str, beside: tuple[str, ...] = ()) -> Cause:

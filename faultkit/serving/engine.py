@@ -16,8 +16,8 @@ from typing import Any
 import trio
 
 TURNS = 64  # looks at the epoll before Trio's other tasks have theirs; arbitrary
-PATIENCE = 5.0  # seconds; arbitrary
 EVENTS = 1024  # of one look; arbitrary
+PATIENCE = 5.0  # seconds that a task may take to end when it is cancelled, and a call to be done; arbitrary
 
 
 class Engine:
@@ -63,13 +63,16 @@ class Engine:
         return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
 
     def call(self, work: Callable[[], Any]) -> Any:
-        """Have it done in the engine's thread, and wait for what it gives or raises."""
+        """Have it done in the engine's thread, and wait for what it gives or raises. `TimeoutError` where that is blocked."""
         if self.here:
             return work()
-        return self._do(lambda done: done(work))
+        return self._do(lambda done: done(work), PATIENCE)
 
     def wait_for(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Have it done in a task of the engine's, from another thread, and wait until that has ended."""
+        """Have it done in a task of the engine's, from another thread, and wait until that has ended.
+
+        It must be patient no longer than `PATIENCE`. `TimeoutError` where the engine's thread is blocked.
+        """
 
         def start(done: Callable[[Callable[[], Any]], None]) -> None:
             async def task() -> None:
@@ -80,9 +83,9 @@ class Engine:
 
             self.start_soon(task)
 
-        self._do(start)
+        self._do(start, 2 * PATIENCE)
 
-    def _do(self, start: Callable[[Callable[[Callable[[], Any]], None]], None]) -> Any:
+    def _do(self, start: Callable[[Callable[[Callable[[], Any]], None]], None], seconds: float) -> Any:
         assert self._token
         given: list[Any] = []
         over = threading.Lock()
@@ -97,7 +100,11 @@ class Engine:
             over.release()
 
         self._token.run_sync_soon(start, done)
-        over.acquire()
+        if not over.acquire(timeout=seconds):
+            raise TimeoutError(
+                f"the thread of the servers has not answered for {seconds:g} s: a handler blocks it; "
+                "await what it waits for, or await trio.to_thread.run_sync(...)"
+            )
         if len(given) == 2:
             raise given[0]
         return given[0]
@@ -136,7 +143,7 @@ class Thread:
             return self._engine
 
     def release(self) -> None:
-        """Give it back. The last one to do so ends the thread."""
+        """Give it back. The last one to do so ends the thread; one that a handler does not let end is left behind."""
         with self._lock:
             self._holders -= 1
             if self._holders == 0:

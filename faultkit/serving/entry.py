@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
 
-import sniffio
 import trio
 
 from faultkit.errors import Misuse, Unable
-from faultkit.serving import answers
+from faultkit.serving import answers, waiting
 from faultkit.serving import plan as plans
 from faultkit.serving.answers import Answer
 from faultkit.serving.connection import Connection
@@ -32,9 +31,13 @@ class Serving:
         self._server = server
         self._here: contextlib.AsyncExitStack | None = None
 
-    def __enter__(self) -> Server:
-        self._server.open(SHARED.hold())
+    def open(self, engine: Engine) -> Server:
+        """Serve with that engine. Who calls this checks and closes it too."""
+        self._server.open(engine)
         return self._server
+
+    def __enter__(self) -> Server:
+        return self.open(SHARED.hold())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -51,7 +54,7 @@ class Serving:
             self._server.check_crash()
 
     async def __aenter__(self) -> Server:
-        if sniffio.current_async_library() != "trio":
+        if waiting.running_loop() != "trio":
             return self.__enter__()
         engine = Engine()
         async with contextlib.AsyncExitStack() as stack:

@@ -16,12 +16,11 @@ from faultkit.serving import plan as plans
 from faultkit.serving.answers import Handler
 from faultkit.serving.connection import Connection, Live
 from faultkit.serving.door import Door
-from faultkit.serving.engine import Engine
+from faultkit.serving.engine import PATIENCE, Engine
 from faultkit.serving.faults import OK, Fault
 from faultkit.transcript import Address
 
 BATCH = 64  # connections accepted before others have their turn; arbitrary
-PATIENCE = 5.0  # seconds that a handler may take to end when it is cancelled; arbitrary
 
 
 class FaultNotMet(AssertionError):
@@ -139,19 +138,23 @@ class Server:
 
         The end of the `with`, and of a test, does it too. Not in the loop in which the server runs: `acheck` there.
         """
-        if self._unmet():
+        if self._undecided():
             assert self._engine
             if self._engine.here:
                 raise Misuse("check() would block the loop in which the server runs: await acheck() there")
-            # What a client did before it went is in the kernel's queues, and the engine may not have looked yet.
             self._engine.wait_for(self._settle)
         self._complain()
 
     async def acheck(self) -> None:
         """`check`, in the loop in which the server runs."""
-        if self._unmet():
+        if self._undecided():
             await self._settle()
         self._complain()
+
+    def _undecided(self) -> bool:
+        """What a client did before it went is in the kernel's queues, and the engine may not have looked yet: may that
+        still meet the fault, or crash the test's own handler?"""
+        return self._crash is None and (not self._lean or self._unmet() is not None)
 
     def _complain(self) -> None:
         self.check_crash()
@@ -162,7 +165,8 @@ class Server:
         """Raise `HandlerCrashed` where a handler did."""
         if self._crash is not None:
             number, error = self._crash
-            raise HandlerCrashed(f"connection {number}: {type(error).__name__}: {error}") from error
+            said = str(error).partition("\n")[0]  # a failed assertion under pytest says more: it is in the cause
+            raise HandlerCrashed(f"connection {number}: {type(error).__name__}{said and ': '}{said}") from error
 
     # What the engine calls.
 
@@ -207,7 +211,7 @@ class Server:
                 self._idle = trio.Event()
                 await self._idle.wait()
         if patience.cancelled_caught:
-            self._crash = self._crash or (0, TimeoutError(f"it did not end within {PATIENCE:g} s of being cancelled"))
+            self._failed(min(self._live), TimeoutError(f"it did not end within {PATIENCE:g} s of being cancelled"))
 
     async def _settle(self) -> None:
         import trio.testing  # as late as this: it imports pytest, where there is one

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import threading
 import time
 from collections.abc import Callable
 
-import sniffio
 import trio
 
 from faultkit.errors import Misuse
+
+
+def running_loop() -> str | None:
+    """Whose event loop runs in this thread: "trio", "asyncio" or nobody's."""
+    # Not sniffio's answer: AnyIO's pytest plugin makes it say "asyncio" in plain tests too, while a fixture of its loop lives.
+    if trio.lowlevel.in_trio_run():
+        return "trio"
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+    return "asyncio"
 
 
 class Waiting:
@@ -28,9 +38,9 @@ class Waiting:
 
     def wait(self, there: Callable[[], bool], otherwise: str, timeout_seconds: float) -> None:
         """Block this thread until it is there. Raises `TimeoutError` with `otherwise`; `Misuse` in an event loop."""
-        with contextlib.suppress(sniffio.AsyncLibraryNotFoundError):
+        if loop := running_loop():
             raise Misuse(
-                f"this would block the {sniffio.current_async_library()} loop, in which the client may have to run: "
+                f"this would block the {loop} loop, in which the client may have to run: "
                 "await the await_... method instead"
             )
         deadline = time.monotonic() + timeout_seconds
@@ -46,7 +56,7 @@ class Waiting:
 
     async def come(self, there: Callable[[], bool]) -> None:
         """Wait in the event loop that runs here."""
-        if sniffio.current_async_library() == "trio":
+        if running_loop() == "trio":
             token, arrived = trio.lowlevel.current_trio_token(), trio.Event()
 
             def wake() -> None:
@@ -60,7 +70,7 @@ class Waiting:
         self._wakers.add(wake)
         try:
             while not there():
-                if sniffio.current_async_library() == "trio":
+                if running_loop() == "trio":
                     await arrived.wait()
                     arrived = trio.Event()
                 else:

@@ -1,0 +1,112 @@
+"""The pytest plugin: fixtures, and what makes them loud. The work is done in `faultkit.serving`.
+
+pytest loads this with every test run of an environment that has faultkit, so it imports nothing until a fixture is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from faultkit import tracebacks
+
+if TYPE_CHECKING:
+    from faultkit.serving.engine import Engine
+    from faultkit.serving.fixture import FaultServer
+
+OPENED: pytest.StashKey[list[FaultServer]] = pytest.StashKey()
+"""Of an item: what its fixtures gave it."""
+
+# The names under which pytest-trio may be registered: by itself, and by `-p`.
+PYTEST_TRIO = ("trio", "pytest_trio.plugin")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if any(config.pluginmanager.has_plugin(name) for name in PYTEST_TRIO):
+        config.pluginmanager.import_plugin("faultkit.pytest_plugin_trio")
+
+
+@pytest.fixture(scope="session")
+def fault_server_defaults() -> Mapping[str, Any]:
+    """Keywords of `faultkit.serve` for every server that names no other. To be overridden: `return {"answer": "http"}`."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def _fault_server_thread() -> Iterator[None]:
+    """Keeps the servers' thread, with its Trio loop, from one test to the next. Overridden with a narrower scope, each
+    test has a thread of its own."""
+    from faultkit.serving.engine import SHARED
+
+    SHARED.hold()
+    yield
+    SHARED.release()
+
+
+@pytest.fixture
+def fault_server(
+    request: pytest.FixtureRequest, fault_server_defaults: Mapping[str, Any], _fault_server_thread: None
+) -> Iterator[FaultServer]:
+    """Opens servers with faults, on loopback: `server = fault_server("linger", after_bytes=1)`, then `server.url`.
+
+    It takes what `faultkit.serve` takes. A fault that no client met, and a handler that crashed, fail the test.
+    """
+    from faultkit.serving.engine import SHARED
+
+    engine = SHARED.hold()
+    try:
+        servers = opened(request, engine, fault_server_defaults)
+        yield servers
+        told = set(servers.complaints)
+        servers.close()
+    finally:
+        SHARED.release()
+    _fail([complaint for complaint in servers.complaints if complaint not in told])
+
+
+def opened(request: pytest.FixtureRequest, engine: Engine, defaults: Mapping[str, Any]) -> FaultServer:
+    """What the fixture gives, noted for the hooks below."""
+    from faultkit.errors import Misuse
+    from faultkit.serving.fixture import FaultServer
+
+    try:
+        servers = FaultServer(engine, request.fixturename, defaults)
+    except Misuse as refusal:
+        raise pytest.fail.Exception(str(refusal), pytrace=False) from None
+    request.node.stash[OPENED].append(servers)
+    return servers
+
+
+def _fail(complaints: list[str]) -> None:
+    if complaints:
+        pytest.fail("\n".join(complaints), pytrace=False)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    item.stash[OPENED] = []
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    try:
+        yield
+    finally:
+        for servers in item.stash[OPENED]:
+            servers.check()
+    # Only where the test did not fail by itself.
+    _fail([complaint for servers in item.stash[OPENED] for complaint in servers.complaints])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    if call.excinfo:
+        tracebacks.shorten(call.excinfo.value)
+    report = yield
+    if report.failed:
+        report.sections += [("faultkit", told) for servers in item.stash.get(OPENED, []) if (told := str(servers))]
+    return report

@@ -1,0 +1,136 @@
+"""The servers of one test: what the pytest fixtures give. Knows nothing of pytest."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from inspect import signature
+from typing import Any, Concatenate, ParamSpec
+
+from faultkit import tracebacks
+from faultkit.errors import Misuse
+from faultkit.serving.engine import Engine
+from faultkit.serving.entry import Serving, serve
+from faultkit.serving.server import FaultNotMet, HandlerCrashed, Server
+
+SHOWN = 50  # connections of one server in a report; arbitrary
+KEYWORDS = tuple(signature(serve).parameters)
+
+P = ParamSpec("P")
+
+
+def _taking(
+    _serve: Callable[P, Serving],
+) -> Callable[[Callable[..., Server]], Callable[Concatenate[FaultServer, P], Server]]:
+    """Types a method as taking what `faultkit.serve` takes: its keywords are listed there, and nowhere else."""
+    return lambda method: method
+
+
+@dataclass(eq=False)
+class _Opened:
+    server: Server
+    call: str  # as it was written, with the defaults
+    complaint: str | None = None
+
+    @contextlib.contextmanager
+    def heard(self) -> Iterator[None]:
+        """What is wrong is written down, the first that is."""
+        try:
+            yield
+        except (FaultNotMet, HandlerCrashed, TimeoutError) as error:
+            self.complaint = self.complaint or f"{type(error).__name__}: {error}"
+
+
+class FaultServer:
+    """Opens servers: called as `faultkit.serve` is, any number of times, it gives each `Server` at once.
+
+    Who made it checks and closes it, and asks for the `complaints`; a test does nothing of that.
+    """
+
+    def __init__(self, engine: Engine, name: str | None, defaults: Mapping[str, Any]) -> None:
+        """The name is the one by which a test calls it, for reports."""
+        for keyword in defaults:
+            if keyword not in KEYWORDS:
+                near = difflib.get_close_matches(keyword, KEYWORDS, n=1)
+                raise Misuse(
+                    f"fault_server_defaults: faultkit.serve takes no {keyword!r}: "
+                    + (f"did you mean {near[0]}?" if near else f"it takes {', '.join(KEYWORDS)}")
+                )
+        self._engine = engine
+        self._name = name
+        self._defaults = defaults
+        self._opened: list[_Opened] = []
+        self._closed = False
+
+    @_taking(serve)
+    def __call__(self, *fault: Any, **keywords: Any) -> Server:
+        __tracebackhide__ = True  # pytest's: a keyword that serve() does not take is the caller's matter
+        merged = {**self._defaults, **keywords}
+        if fault:
+            merged.pop("fault", None)
+        server = serve(*fault, **merged).open(self._engine)
+        given = [*map(_written, fault), *(f"{name}={_written(value)}" for name, value in merged.items())]
+        self._opened.append(_Opened(server, f"{self._name}({', '.join(given)})"))
+        return server
+
+    @property
+    def complaints(self) -> list[str]:
+        """What is known to be wrong: one sentence for each server whose fault nobody met or whose handler crashed."""
+        return [opened.complaint for opened in self._opened if opened.complaint]
+
+    def check(self) -> None:
+        """Find out what is wrong, from a thread that is not the servers'."""
+        for opened in self._opened:
+            if not self._closed:
+                with opened.heard():
+                    opened.server.check()
+
+    def close(self) -> None:
+        """Close every server, from a thread that is not theirs. What goes wrong then is in `complaints` too."""
+        for opened in self._opened:
+            with opened.heard():
+                opened.server.close()
+                opened.server.check_crash()
+        self._closed = True
+
+    async def acheck(self) -> None:
+        """`check`, in the loop in which the servers run."""
+        for opened in self._opened:
+            with opened.heard():
+                await opened.server.acheck()
+
+    async def aclose(self) -> None:
+        """`close`, in the loop in which the servers run."""
+        for opened in self._opened:
+            with opened.heard():
+                await opened.server.aclose()
+                opened.server.check_crash()
+        self._closed = True
+
+    def __str__(self) -> str:
+        """What each server saw, for the report of a test that failed."""
+        return "\n".join(_told(opened) for opened in self._opened)
+
+
+def _told(opened: _Opened) -> str:
+    server = opened.server
+    seen = server.connections
+    lines = [f"{opened.call} on port {server.port}" + ("" if seen else ": no connection came")]
+    if server.seed is not None:
+        lines.append(f"  seed={server.seed} repeats these faults")
+    if len(seen) > SHOWN:
+        lines.append(f"  {len(seen) - SHOWN} connections before these")
+    lines += [f"  {record!r}" for record in seen[-SHOWN:]]
+    try:
+        server.check_crash()
+    except HandlerCrashed as crash:
+        if (error := crash.__cause__) and (trace := tracebacks.behind_us(error)):
+            lines += "".join(traceback.format_exception(type(error), error, trace)).splitlines()
+    return "\n".join(lines)
+
+
+def _written(value: object) -> str:
+    return getattr(value, "__name__", None) or repr(value)

@@ -1,0 +1,47 @@
+"""Tracebacks with the test's own lines, and without ours: what we have to say is said in one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+
+
+def shorten(error: BaseException) -> None:
+    """Let it end at the line that called us, where it is one of ours or a wait of ours that took too long.
+
+    What it came from stays where that is the caller's own code, such as a handler's.
+    """
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            shorten(one)
+    frames = list(_frames(error.__traceback__))
+    if not (frames and _ours(frames[-1]) and (_is_ours(type(error).__module__) or isinstance(error, TimeoutError))):
+        return
+    theirs = [frame for frame in frames if not _ours(frame)]
+    if theirs:
+        theirs[-1].tb_next = None
+    if error.__cause__:
+        error.__cause__.__traceback__ = behind_us(error.__cause__)
+        if error.__cause__.__traceback__ is None:
+            error.__cause__ = None
+        else:
+            shorten(error.__cause__)
+
+
+def behind_us(error: BaseException) -> TracebackType | None:
+    """Its traceback from the first frame that is not ours: what was called from here."""
+    return next((frame for frame in _frames(error.__traceback__) if not _ours(frame)), None)
+
+
+def _frames(trace: TracebackType | None) -> Iterator[TracebackType]:
+    while trace:
+        yield trace
+        trace = trace.tb_next
+
+
+def _ours(frame: TracebackType) -> bool:
+    return _is_ours(frame.tb_frame.f_globals.get("__name__", ""))
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == "faultkit"
