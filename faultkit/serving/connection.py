@@ -472,7 +472,10 @@ class Live:
 
 
 class _Raw(trio.abc.Stream):
-    """The connection below TLS."""
+    """The connection below TLS.
+
+    What SSLStream waits for in between may be shielded, so whether a fault has closed the socket meanwhile is asked here.
+    """
 
     def __init__(self, live: Live) -> None:
         self._live = live
@@ -480,6 +483,7 @@ class _Raw(trio.abc.Stream):
         self._left = 0  # bytes of that record
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint_if_cancelled()
         fault = self._live.armed
         if not (fault and fault.served.unread):
             return await self._live._receive_raw(max_bytes or CHUNK)
@@ -495,6 +499,7 @@ class _Raw(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
         left = bytes(data)
         while left:
             left = left[await self._live._send_raw(left) :]

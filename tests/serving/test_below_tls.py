@@ -1,10 +1,11 @@
-"""Over TLS too, what `unread` leaves is left in the kernel: or the close would say FIN."""
+"""What a fault does to the socket below TLS."""
 
 from __future__ import annotations
 
 import socket
 
 import pytest
+import trio
 
 import faultkit
 
@@ -35,3 +36,19 @@ def test_a_byte_in_the_middle_of_a_record_cannot_be_left_unread() -> None:
     for plan in (["ok", "keepalive-race:unsent"], ["unread"]):
         with pytest.raises(faultkit.Misuse, match="a record is read whole"):
             faultkit.serve(plan=plan, tls=True, after_bytes=2)
+
+
+def test_a_socket_that_is_closed_while_tls_is_about_to_read_is_not_read() -> None:
+    async def handler(conn: faultkit.Live) -> None:
+        trio.lowlevel.current_trio_token().run_sync_soon(conn.close)  # as `Server.fire` does
+        await conn.receive()
+
+    # Trio shuffles the tasks of a turn, so in half of the connections the close comes first.
+    with faultkit.serve(tls=True, answer=handler) as server:
+        for _ in range(20):
+            with (
+                socket.create_connection(server.address) as plain,
+                server.client_context.wrap_socket(plain, server_hostname="localhost") as client,
+            ):
+                assert client.recv(1) == b""
+        assert {connection.wait_for_end().ended for connection in server.connections} == {"close"}
