@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import struct
@@ -240,14 +241,14 @@ class Live:
 
     def finish(self) -> None:
         """FIN, then read and throw away until the peer closes: the lingering close of web servers. Never RST."""
-        sockets.half_close(self.sock)
+        self._say_fin()
         self.draining = True
         if self._task:
             self._task.cancel()
 
     def half_close(self) -> None:
         """FIN, and go on reading; what is said from now on is not sent."""
-        sockets.half_close(self.sock)
+        self._say_fin()
         self.stall()
 
     def vanish(self) -> None:
@@ -405,6 +406,13 @@ class Live:
         fault = self.armed
         if fault and fault.when.kind == "handshake":
             await self._fire()
+
+    def _say_fin(self) -> None:
+        try:
+            sockets.half_close(self.sock)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:  # the peer has reset it already, which the next read tells
+                raise
 
     async def _send_paced(self, data: bytes) -> None:
         """Send it so that the kernel holds back what comes after it: see `sockets.hold_back`."""
