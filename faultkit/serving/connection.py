@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import subprocess
@@ -247,14 +248,14 @@ class Live:
 
     def finish(self) -> None:
         """FIN, then read and throw away until the peer closes: the lingering close of web servers. Never RST."""
-        sockets.half_close(self.sock)
+        self._say_fin()
         self.draining = True
         if self._task:
             self._task.cancel()
 
     def half_close(self) -> None:
         """FIN, and go on reading; what is said from now on is not sent."""
-        sockets.half_close(self.sock)
+        self._say_fin()
         self.stall()
 
     def vanish(self) -> None:
@@ -414,6 +415,13 @@ class Live:
         if fault and fault.when.kind == "handshake":
             await self._fire()
 
+    def _say_fin(self) -> None:
+        try:
+            sockets.half_close(self.sock)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:  # the peer has reset it already, which the next read tells
+                raise
+
     async def _send_paced(self, data: bytes) -> None:
         """Send it so that the kernel holds back what comes after it (`sockets.hold_back`), for 5 s or more, and hear nothing
         from its last segment on: what the peer says to it is to meet `close_held`."""
@@ -498,15 +506,34 @@ class Live:
 
 
 class _Raw(trio.abc.Stream):
-    """The connection below TLS."""
+    """The connection below TLS.
+
+    What SSLStream waits for in between may be shielded, so whether a fault has closed the socket meanwhile is asked here.
+    """
 
     def __init__(self, live: Live) -> None:
         self._live = live
+        self._head = b""  # of a record: its type, version and length (RFC 8446 section 5.1)
+        self._left = 0  # bytes of that record
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        return await self._live._receive_raw(max_bytes or CHUNK)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        fault = self._live.armed
+        if not (fault and fault.served.unread):
+            return await self._live._receive_raw(max_bytes or CHUNK)
+        # A client's last record of the handshake and its first request may come together, and what the fault leaves unread
+        # must be left in the kernel: so no more than one record is taken.
+        data = await self._live._receive_raw(self._left or 5 - len(self._head))
+        if self._left:
+            self._left -= len(data)
+        else:
+            self._head += data
+            if len(self._head) == 5:
+                self._head, self._left = b"", int.from_bytes(self._head[3:])
+        return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
         left = bytes(data)
         while left:
             left = left[await self._live._send_raw(left) :]

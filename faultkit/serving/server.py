@@ -319,7 +319,7 @@ class Server:
         finally:
             self._over(live, how)
             self._tasks -= 1
-            if self._idle is not None:
+            if self._idle is not None:  # an Event has no truth
                 self._idle.set()
 
     def _over(self, live: Live, how: str = "") -> None:
