@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import ssl
@@ -76,8 +77,18 @@ class Connection:
 
     def document(self) -> dict[str, object]:
         """The same for machines."""
-        values: dict[str, object] = {name: getattr(self, name) for name in self.__slots__ if name != "_waiting"}
-        return {**values, "peer": str(self.peer) if self.peer else None}
+        return {
+            "number": self.number,
+            "peer": str(self.peer) if self.peer else None,
+            "fault": self.fault,
+            "received": self.received,
+            "sent": self.sent,
+            "requests": self.requests,
+            "answers": self.answers,
+            "fired_after_seconds": self.fired_after_seconds,
+            "ended": self.ended,
+            "seconds": self.seconds,
+        }
 
     def __repr__(self) -> str:
         fired = f", fired after {self.fired_after_seconds:.4f} s" if self.fired_after_seconds is not None else ""
@@ -144,7 +155,7 @@ class Live:
                 await self._reading.wait()
             if self._early:
                 data, self._early = self._early, b""
-                return data + self._rest(limit - len(data))
+                return data
             fault = self.armed
             if fault is None:
                 data = await self._receive(limit)
@@ -155,7 +166,7 @@ class Live:
             else:
                 idle = fault.when.amount if fault.when.kind == "idle" else float("inf")
                 with trio.move_on_after(idle) as patience:
-                    data = await self._receive(min(limit, fault.bytes_before(self.record)))
+                    data = await self._receive(fault.may_read(self.record, limit))
                 if patience.cancelled_caught:
                     await self._fire()
                     continue
@@ -164,7 +175,6 @@ class Live:
             self._heard_fin = not data
             if fault and fault.when.kind == "bytes" and self.record.received >= fault.when.amount:
                 await self._fire()
-                data += self._rest(limit - len(data))
             return data
 
     async def request(self) -> None:
@@ -242,7 +252,8 @@ class Live:
     def close_held(self) -> None:
         """Close, with a FIN that the kernel holds back: what the peer sends meets FIN-WAIT-1, and is answered with RST."""
         self._leave("close")
-        self.sock.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):  # the peer has reset it already
+            self.sock.shutdown(socket.SHUT_RDWR)
         sockets.heal(self.sock)
         self.sock.close()
 
@@ -347,7 +358,7 @@ class Live:
         """
         if fault.meets_next_byte(self.record, begun=False):
             return bool(self.sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
-        data = self.sock.recv(min(CHUNK, fault.bytes_before(self.record)), socket.MSG_DONTWAIT)
+        data = self.sock.recv(fault.may_read(self.record, CHUNK), socket.MSG_DONTWAIT)
         self.record.received += len(data)
         self._early, self._begun = data, bool(data)
         return self.record.received >= fault.when.amount
@@ -451,17 +462,6 @@ class Live:
         if self._task:
             self._task.cancel()  # before the next line: who is cancelled waits no more
             trio.lowlevel.notify_closing(self.sock)
-
-    def _rest(self, limit: int) -> bytes:
-        """What is there already behind the bytes that set a fault off: it came with them."""
-        if self._stream or limit <= 0:
-            return b""
-        try:
-            data = self.sock.recv(limit, socket.MSG_DONTWAIT)
-        except OSError:
-            return b""  # nothing there; an error is told by the next call too, or was told by the kernel once
-        self.record.received += len(data)
-        return data
 
     def _read_all(self) -> None:
         try:

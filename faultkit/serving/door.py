@@ -14,6 +14,7 @@ from faultkit.witness.kernel import counters
 
 BACKLOG = 4096  # net.core.somaxconn's default, which bounds it
 DRAWS = 1000  # ports tried before the kernel is asked; arbitrary: most are free
+DRAW = random.SystemRandom()  # a test's own seeded stream must not be drawn from
 
 
 @functools.cache
@@ -48,7 +49,7 @@ class Door:
         # a free one is drawn, not asked for. And only a bind() without SO_REUSEADDR keeps others out while nobody listens.
         for _ in range(1 if port else DRAWS):
             try:
-                self.sock.bind((host, port or random.randint(*_ephemeral())))
+                self.sock.bind((host, port or DRAW.randint(*_ephemeral())))
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise

@@ -37,11 +37,11 @@ class Fault:
             return record.received + 1 >= self.when.amount
         return record.requests + 1 >= self.when.amount and not begun
 
-    def bytes_before(self, record: Connection) -> int:
-        """How many bytes may be read before it must be looked at again."""
-        if self.when.kind != "bytes":
-            return 1 << 30
-        return max(1, int(self.when.amount) - record.received - self.served.unread)
+    def may_read(self, record: Connection, most: int) -> int:
+        """How many bytes may be read, so that the one that sets it off stays unread where it has to."""
+        if not self.served.unread or self.when.kind != "bytes":
+            return most
+        return min(most, int(self.when.amount) - 1 - record.received)
 
 
 @dataclass(frozen=True, slots=True)

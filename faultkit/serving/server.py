@@ -56,6 +56,7 @@ class Server:
         self._count = 0
         self._healed = False
         self._tasks = 0
+        self._choked = False  # out of descriptors: nobody is accepted
         self._idle: trio.Event | None = None
         self._ca_file: str | None = None
         self._crash: tuple[int, BaseException] | None = None
@@ -233,7 +234,9 @@ class Server:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._failed(self._count + 1, error)
                     assert self._engine
-                    self._engine.forget(self._door.sock.fileno())  # or it would be readable for ever
+                    # Until a connection has ended, or it would be readable all the time.
+                    self._engine.forget(self._door.sock.fileno())
+                    self._choked = True
                     return
                 continue  # what waited is gone (accept(2))
             self._accept(sock, Address(peer[0], peer[1]))
@@ -330,6 +333,9 @@ class Server:
         live.ended(how)
         live.sock.close()
         del self._live[live.record.number]
+        if self._choked and self._door.sock.fileno() != -1:
+            self._choked = False
+            self._engine.watch(self._door.sock.fileno(), self._arrive)
         self._tell(live.record)
 
     # The rest.
@@ -375,6 +381,7 @@ class Server:
         self._engine.forget(self._door.sock.fileno())
         fault.served.door(self._door)
         self._door_shut = True
+        self._choked = False
 
     def _fire(self) -> None:
         self._healed = False
