@@ -209,12 +209,10 @@ def test_misuse_is_one_sentence(arguments: tuple[str, ...], sentence: str) -> No
 
 def test_a_port_in_use_is_one_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        ended = run("linger", "--port", str(taken.getsockname()[1]))
+        port = taken.getsockname()[1]
+        ended = run("linger", "--port", str(port))
     assert ended.returncode == 2
-    assert (
-        ended.stderr
-        == f"faultkit: port {taken.getsockname()[1]} is in use on 127.0.0.1: leave it out to get a free one\n"
-    )
+    assert ended.stderr == f"faultkit: port {port} is in use on 127.0.0.1: leave it out to get a free one\n"
 
 
 def test_a_port_is_served_again_at_once() -> None:
