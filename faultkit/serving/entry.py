@@ -37,7 +37,12 @@ class Serving:
         return self._server
 
     def __enter__(self) -> Server:
-        return self.open(SHARED.hold())
+        engine = SHARED.hold()
+        try:
+            return self.open(engine)
+        except BaseException:
+            SHARED.release()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
