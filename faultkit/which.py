@@ -105,6 +105,6 @@ def tell(candidate: Candidate, others: Sequence[Candidate]) -> str:
         if all(name not in (other.promise.counters or ()) for other in others if other is not candidate):
             return f"only here {name} moves"
     for rst in candidate.promise.resets or ():
-        if all(rst not in (other.promise.resets or ()) for other in others if other is not candidate):
+        if rst.reason and all(rst not in (other.promise.resets or ()) for other in others if other is not candidate):
             return f"only here the kernel's reset reason is {rst.reason}, from the {rst.by}"
     return "the calls alone do not tell it from the others: compare the packets with --packets"

@@ -38,7 +38,7 @@ def test_what_is_known_narrows() -> None:
     everything = named("recv ECONNRESET")
     assert {"linger", "unread", "keepalive-race"} <= set(everything)
     idle = named("recv ECONNRESET", after_idle=True)
-    assert "keepalive-race" in idle
+    assert {"keepalive-race", "load-balancer-idle"} <= set(idle)
     assert "linger" not in idle
     first = named("recv ECONNRESET", first_request=True)
     assert "linger" in first
@@ -60,6 +60,14 @@ def test_each_is_told_from_the_others() -> None:
     found = which.candidates(causes.by_family(), which.Sighting(("connect ETIMEDOUT",)))
     assert len(found) > 1
     assert all(which.tell(candidate, found) for candidate in found)
+
+
+def test_a_reason_that_no_kernel_gives_tells_nothing() -> None:
+    """A firewall's RST has none."""
+    found = which.candidates(causes.by_family(), which.Sighting(("recv ECONNRESET",), first_request=True))
+    told = {candidate.cause.name: which.tell(candidate, found) for candidate in found}
+    assert told["reject"] == "the calls alone do not tell it from the others: compare the packets with --packets"
+    assert not any("reason is ," in sentence for sentence in told.values())
 
 
 @pytest.mark.parametrize("typed", ["", "recv", "recv ECONNRESET now", "read ECONNRESET", "recv reset"])

@@ -323,6 +323,7 @@ CAUSE = Cause(
         {"timeout_seconds": 2.0, "tcp_keepalive": True},
     ),
     server=server,
+    after_idle=True,
     script=script,
     fault=fault,
     promise=promise,
