@@ -62,23 +62,36 @@ def _flag(option: Field[Any]) -> click.Option:
 
 
 def _common() -> list[click.Parameter]:
-    """What every cause takes."""
+    """What every cause takes, and every stack."""
     return [
         click.Option(["--repeat", "times"], type=whole, default=1, metavar="N", help="play it N times and count"),
         click.Option(["--json", "as_json"], is_flag=True, help="one JSON document instead of text"),
         click.Option(["--packets"], is_flag=True, help="the capture as a table with Wireshark's columns"),
         click.Option(["--pcap"], metavar="FILE", help="write the capture for Wireshark and tshark"),
-        click.Option(["--ipv6"], is_flag=True, help="over IPv6"),
-        click.Option(
-            ["--on"], type=click.Choice(["namespace", "host"]), help="where; default: a namespace where one is allowed"
-        ),
         click.Option(["--quiet"], is_flag=True, help="say nothing but what was not as promised"),
     ]
 
 
-def _command(cause: Cause) -> click.Command:
+def _where() -> list[click.Parameter]:
+    """What every cause takes beside that. A stack plays where its programs' files say, in a namespace."""
+    return [
+        click.Option(["--ipv6"], is_flag=True, help="over IPv6"),
+        click.Option(
+            ["--on"], type=click.Choice(["namespace", "host"]), help="where; default: a namespace where one is allowed"
+        ),
+    ]
+
+
+def _command(cause: Cause, common: list[click.Parameter]) -> click.Command:
     def play(
-        times: int, as_json: bool, packets: bool, pcap: str | None, ipv6: bool, on: Any, quiet: bool, **given: Any
+        times: int,
+        as_json: bool,
+        packets: bool,
+        pcap: str | None,
+        quiet: bool,
+        ipv6: bool = False,
+        on: Any = None,
+        **given: Any,
     ) -> int:
         from faultkit.session import Request, play
 
@@ -93,7 +106,7 @@ def _command(cause: Cause) -> click.Command:
 
     return click.Command(
         cause.name,
-        params=[*map(_flag, fields(cause.options)), *_common()],
+        params=[*map(_flag, fields(cause.options)), *common],
         callback=play,
         help=f"{cause.summary}\n\n{cause.story}",
         short_help=cause.summary,
@@ -109,7 +122,7 @@ class Catalogue(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in self.commands:
             return self.commands[cmd_name]
-        return _command(causes.load(cmd_name)) if cmd_name in causes.names() else None
+        return _command(causes.load(cmd_name), [*_common(), *_where()]) if cmd_name in causes.names() else None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -117,6 +130,20 @@ class Catalogue(click.Group):
         if not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             causes.load(args[0], beside=tuple(self.commands))  # raises, with the nearest name
         return super().resolve_command(ctx, args)
+
+
+class Stacks(click.Group):
+    """The group whose commands are the stacks."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        from faultkit import stack
+
+        return stack.names()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command:
+        from faultkit import stack
+
+        return _command(stack.load(cmd_name), _common())
 
 
 def _console() -> Console:
@@ -194,6 +221,26 @@ def recipe(name: str | None, port: int, ipv6: bool, tool: Any) -> None:
         from faultkit.host import filled
 
         click.echo(filled(name, port=port, ipv6=ipv6, tool=tool))
+
+
+@faultkit.group(
+    "stack",
+    cls=Stacks,
+    invoke_without_command=True,
+    subcommand_metavar="[NAME] [--fixed] [...]",
+    short_help="a cause played by real programs, with the log lines that people meet",
+)
+@click.pass_context
+def stacks(context: click.Context) -> None:
+    """Play a cause with real programs in a private namespace: their log lines, the packets, the cause and the fix.
+
+    Without a name: the stacks there are.
+    """
+    if context.invoked_subcommand is None:
+        from faultkit import stack
+
+        for name in stack.names():
+            click.echo(f"{name:<18} {stack.title(name)}")
 
 
 @faultkit.command(short_help="the causes that fit what you saw")
@@ -316,7 +363,8 @@ def _status(arguments: Sequence[str] | None, run: Callable[..., Any]) -> int:
     except click.exceptions.Exit as ended:
         return ended.exit_code
     except click.ClickException as error:
-        place = error.ctx.info_name if isinstance(error, click.UsageError) and error.ctx and error.ctx.parent else None
+        context = error.ctx if isinstance(error, click.UsageError) else None
+        place = context.command_path.removeprefix("faultkit ") if context and context.parent else None
         message = error.format_message().rstrip(".")
         _say(f"{place}: {message} (faultkit {place} --help)" if place else f"{message} (faultkit --help)")
         return MISUSED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import time
@@ -21,6 +22,7 @@ from faultkit.witness.kernel import Listed, tcp_listed
 
 if TYPE_CHECKING:
     from faultkit.cause import Cause
+    from faultkit.program import Programs
     from faultkit.stage.firewall import Firewall
     from faultkit.stage.forge import Forger, Forgery
     from faultkit.stage.neighbour import Neighbour
@@ -54,6 +56,9 @@ class Play:
         self.kept: set[str] = set()  # the roles at whose other end a closed socket was kept: see `fin_acknowledged`
         self.neighbours: list[Neighbour] = []
         self.taps: list[Capture] = []
+        self.leaving = contextlib.ExitStack()  # what else is to be closed at the end, last opened first
+        self.beside: trio.Nursery  # for what goes on beside both halves, from their beginning to their end
+        self.programs: Programs  # of a stack, from its preparation on
         self._cues: dict[str, trio.Event] = {}
         self._serving: Address | None = None
         self._firewall: Firewall | None = None
@@ -257,6 +262,7 @@ class Play:
                 tap.close()
             for neighbour in self.neighbours:
                 neighbour.close()
+            self.leaving.close()
 
     def step(self, actor: str, text: str) -> None:
         """Write down what was done to the stage."""

@@ -59,6 +59,7 @@ async def _perform(play: Play, seconds: float, watch: Watch | None) -> None:
     with trio.move_on_after(seconds * 1.5 + 10) as limit:
         try:
             async with trio.open_nursery() as outer:
+                play.beside = outer
                 if watch:
                     outer.start_soon(watch, play)
                 async with trio.open_nursery() as halves:

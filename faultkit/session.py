@@ -109,8 +109,12 @@ def _show(request: Request, outcomes: list[Outcome]) -> None:
         print(json.dumps(shown, indent=2, ensure_ascii=False))
         return
     out = console(sys.stdout)
-    from faultkit.views import report
+    from faultkit.stack import Stack
+    from faultkit.views import performance, report
 
+    if isinstance(request.cause, Stack):
+        performance.show(out, outcomes, packets=request.packets, quiet=request.quiet)
+        return
     if request.times == 1 and not request.quiet:
         if request.packets:
             report.heading(out, outcomes[0])

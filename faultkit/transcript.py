@@ -6,7 +6,7 @@ the clock in which the kernel stamps packets; everything shown to a person is in
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 
@@ -18,6 +18,9 @@ class Address(NamedTuple):
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+Connection = frozenset[Address]  # its two ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,33 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """One line that a real program printed, or wrote to its log, as it stands there; the time is that of its arrival."""
+
+    time_ns: int
+    program: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One request to a real program and what came of it: a status ("502"), or what the call that failed was told."""
+
+    client: str
+    request: str  # "POST /race"
+    outcome: str
+    began_ns: int
+    ended_ns: int
+    note: str = ""  # what the recipe has to say of it
+    body: bytes = b""
+
+    @property
+    def told(self) -> str:
+        """In the words of a promise: "POST /race 502"."""
+        return f"{self.request} {self.outcome}"
+
+
+@dataclass(frozen=True, slots=True)
 class Measurement:
     """A duration that the kernel's clocks decide: predicted before, measured after.
 
@@ -121,6 +151,9 @@ class Tally:
     outcome: str
 
 
+_AFTERWARDS_NS = 20_000_000  # arbitrary: a program logs what it was told within some microseconds
+
+
 @dataclass(slots=True)
 class Transcript:
     """All witnesses' events of one run."""
@@ -134,6 +167,9 @@ class Transcript:
     steps: list[Step] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    exchanges: list[Exchange] = field(default_factory=list)
+    connections: dict[tuple[str, int], Connection] = field(default_factory=dict)  # of each role's sockets that have one
     roles: dict[Address, str] = field(default_factory=dict)  # whose address it is
     absent: dict[str, str] = field(default_factory=dict)  # witness -> why it saw nothing, or not all
     alone: bool = True  # the counters are this run's alone (a private namespace)
@@ -151,3 +187,16 @@ class Transcript:
     def duration(self) -> float:
         """Seconds from the first event to the end of the run."""
         return self.seconds(self.ended_ns)
+
+    def only(self, connection: Connection) -> Transcript:
+        """What concerns one connection: its packets, its sockets' calls, and what was done and printed meanwhile."""
+        packets = [packet for packet in self.packets if {packet.source, packet.destination} == connection]
+        began, ended = packets[0].time_ns, packets[-1].time_ns
+        own = {key for key, ends in self.connections.items() if ends == connection}
+        return replace(
+            self,
+            calls=[call for call in self.calls if (call.role, call.socket) in own],
+            packets=packets,
+            steps=[step for step in self.steps if began <= step.time_ns <= ended],
+            lines=[line for line in self.lines if began <= line.time_ns <= ended + _AFTERWARDS_NS],
+        )

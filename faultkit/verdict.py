@@ -82,10 +82,14 @@ class Promise:
     resets: Sequence[Rst] | None = ()
     counters: Mapping[str, int | AtLeast] | None = field(default_factory=dict)
     measurements: Sequence[str] = ()  # names of the durations that are predicted and measured
+    exchanges: Sequence[str] | None = None  # requests to real programs and their outcomes: "POST /race 502"
+    lines: Mapping[str, Sequence[str]] = field(
+        default_factory=dict
+    )  # each program's, in order; of each a part is enough
     seconds: float = 0.1  # about how long the play takes
 
 
-Witness = Literal["calls", "wire", "kernel", "clock"]
+Witness = Literal["calls", "wire", "kernel", "clock", "program"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,10 @@ def judge(promise: Promise, transcript: Transcript) -> Verdict:
     if transcript.overdue:
         waiting = tuple(f"{call.role} {call.name}" for call in transcript.calls if call.outcome == "cancelled")
         checks.append(Check("clock", "end", (f"within {promise.seconds:g} s",), ("still waiting", *waiting), False))
+    if promise.exchanges is not None:
+        checks.append(_sequence("program", "requests", promise.exchanges, (one.told for one in transcript.exchanges)))
+    for program, parts in promise.lines.items():
+        checks.append(_printed(program, parts, transcript))
     for name in promise.measurements:
         checks.append(_measured(name, transcript))
     if "wire" not in transcript.absent:
@@ -187,6 +195,12 @@ def _ordered(transcript: Transcript) -> list[Reset]:
     if "wire" in transcript.absent:
         return unseen
     return captured + [event for event in unseen if event.destination.port]
+
+
+def _printed(program: str, expected: Sequence[str], transcript: Transcript) -> Check:
+    seen = tuple(line.text for line in transcript.lines if line.program == program)
+    agrees = len(seen) == len(expected) and all(part in text for part, text in zip(expected, seen, strict=True))
+    return Check("program", f"{program}'s log", tuple(expected), seen, agrees)
 
 
 def _measured(name: str, transcript: Transcript) -> Check:

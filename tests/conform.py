@@ -1,5 +1,7 @@
 """One cell of the conformance matrix, in a process of its own: `python -m tests.conform '{"cause": ..., "times": ...}'`.
 
+A stack is asked for as on the command line: "stack nginx-keepalive".
+
 Prints what `check_cause` reports, or the sentence with which the machine was found unable.
 """
 
@@ -11,11 +13,13 @@ import sys
 from typing import Any
 
 import faultkit
+from faultkit import stack
 
 
 def check(cause: str, times: int, ipv6: bool, on: str, options: dict[str, Any]) -> dict[str, Any]:
     try:
-        report = faultkit.check_cause(cause, times, ipv6=ipv6, on=on, **options)  # type: ignore[arg-type]
+        kind, _, name = cause.rpartition(" ")
+        report = faultkit.check_cause(stack.load(name) if kind else name, times, ipv6=ipv6, on=on, **options)  # type: ignore[arg-type]
     except faultkit.NotProduced as error:
         return {"otherwise": str(error)}
     except faultkit.Unable as error:

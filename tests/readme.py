@@ -1,7 +1,7 @@
 """Writes the README's generated parts anew, from the catalogue and from tests/examples/: `python -m tests.readme`.
 
-A part stands between `<!-- NAME -->` and `<!-- end -->`. NAME is `causes`, `flags`, or an example's file name. The output
-that it shows is taken anew too: as root, because only root sees the reset reasons.
+A part stands between `<!-- NAME -->` and `<!-- end -->`. NAME is `causes`, `flags`, `stacks`, or an example's file name.
+The output that it shows is taken anew too: as root, because only root sees the reset reasons.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from faultkit import causes
-from faultkit.cause import Cause, flag, spec, written
+from faultkit import causes, stack
+from faultkit.cause import Cause, Options, flag, spec, written
+from faultkit.stack import Stack, StackOptions
 from faultkit.views import catalogue
 
 ROOT = Path(__file__).parents[1]
@@ -25,18 +26,29 @@ PART = re.compile(r"<!-- (?P<name>\S+) -->\n(?P<body>.*?)<!-- end -->\n", re.DOT
 LANGUAGES = {".sh": "sh", ".py": "python", ".txt": "text"}
 
 
+def own(cause: Cause, beside: type[Options] = Options) -> str:
+    """A cause's own flags with their defaults, without those that `beside` has too."""
+    told = []
+    for option in fields(cause.options):
+        if option.name in {common.name for common in fields(beside)}:
+            continue
+        rule, default = spec(option), written(option, option.default)
+        value = "" if option.default is False else " " + (rule.metavar or ("\\|".join(rule.choices) or "N"))
+        value = value if not rule.unit else f" {rule.unit.upper()}"
+        told.append(f"`{flag(option)}{value}`" + ("" if default is None or default is False else f" {default}"))
+    return ", ".join(told) or "none"
+
+
 def flags(catalogued: list[Cause]) -> str:
     """The causes' own flags with their defaults."""
     rows = ["| cause | its own flags, with their defaults |", "|---|---|"]
-    for cause in catalogued:
-        told = []
-        for option in fields(cause.options):
-            rule, default = spec(option), written(option, option.default)
-            value = "" if option.default is False else " " + (rule.metavar or ("\\|".join(rule.choices) or "N"))
-            value = value if not rule.unit else f" {rule.unit.upper()}"
-            told.append(f"`{flag(option)}{value}`" + ("" if default is None or default is False else f" {default}"))
-        rows.append(f"| `{cause.name}` | {', '.join(told) or 'none'} |")
-    return "\n".join(rows)
+    return "\n".join([*rows, *(f"| `{cause.name}` | {own(cause)} |" for cause in catalogued)])
+
+
+def stacks(catalogued: list[Stack]) -> str:
+    """The stacks, what each shows, and its own flags."""
+    rows = ["| stack | what happens | its own flags, with their defaults |", "|---|---|---|"]
+    return "\n".join([*rows, *(f"| `{one.name}` | {one.summary} | {own(one, StackOptions)} |" for one in catalogued)])
 
 
 def part(name: str) -> str:
@@ -45,6 +57,8 @@ def part(name: str) -> str:
         return catalogue.markdown(causes.by_family()) + "\n"
     if name == "flags":
         return flags(causes.by_family()) + "\n"
+    if name == "stacks":
+        return stacks([stack.load(name) for name in stack.names()]) + "\n"
     file = EXAMPLES / name
     return f"```{LANGUAGES[file.suffix]}\n{file.read_text()}```\n"
 

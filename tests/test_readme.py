@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 import pytest
 
-from faultkit import causes, cli
+from faultkit import causes, cli, stack
 from tests import readme
 
 TEXT = readme.README.read_text()
@@ -34,7 +34,7 @@ def flags(parameters: list[click.Parameter]) -> set[str]:
 
 
 def common() -> set[str]:
-    return flags(cli._common())
+    return flags([*cli._common(), *cli._where()])
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_its_generated_parts_are_up_to_date() -> None:
 
 def test_it_shows_every_example_once() -> None:
     examples = {file.name for file in readme.EXAMPLES.iterdir() if file.is_file()} - {"__init__.py"}
-    assert sorted(readme.names(TEXT)) == sorted({*examples, "causes", "flags"})
+    assert sorted(readme.names(TEXT)) == sorted({*examples, "causes", "flags", "stacks"})
 
 
 def test_every_other_block_is_a_command_that_is_known_here() -> None:
@@ -137,6 +137,7 @@ def test_the_cheat_sheet_names_every_command_and_its_flags() -> None:
             word = command.split(" ")[0] if command[:1].islower() or command.startswith("CAUSE") else ""
             told.setdefault(word, set()).update(re.findall(r"--[a-z0-9-]+", command))
     there = {name: flags(command.params) for name, command in cli.faultkit.commands.items()}
+    there["stack"] |= flags(cli._common()) | {"--fixed"}
     assert told == {**there, "CAUSE": set(), "": {*flags(cli.faultkit.params), "--help"}}
 
 
@@ -149,6 +150,16 @@ def test_the_cheat_sheet_names_every_flag_that_all_causes_take() -> None:
         own = re.search(rf"^\| `{cause}` \| (.*) \|$", readme.part("flags"), re.MULTILINE)
         assert own
         assert flags(command.params) - common() == set(re.findall(r"--[a-z0-9-]+", own[1])), cause
+
+
+def test_the_table_of_stacks_names_every_flag() -> None:
+    for name in stack.names():
+        command = cli._command(stack.load(name), cli._common())
+        own = re.search(rf"^\| `{name}` \| .* \| (.*) \|$", readme.part("stacks"), re.MULTILINE)
+        assert own
+        assert flags(command.params) - flags(cli._common()) - {"--fixed"} == set(re.findall(r"--[a-z0-9-]+", own[1])), (
+            name
+        )
 
 
 def test_the_cheat_sheet_has_every_exit_status() -> None:

@@ -22,9 +22,17 @@ from faultkit.errors import Unable
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
+MS_REC = 0x4000  # sys/mount.h
+MS_PRIVATE = 0x40000
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
+
+# What gets one where it is refused.
+ALLOW = (
+    "allow user namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0; in a container "
+    "--security-opt seccomp=unconfined)"
+)
 
 _OWN_NETWORK = Path("/proc/self/ns/net")
 
@@ -42,12 +50,33 @@ class Namespace:
         return _OWN_NETWORK.stat().st_ino == self.inode != self.outer
 
 
-def unshare(flags: int) -> None:
-    # os.unshare came with Python 3.12.
+def _call(name: str, *arguments: bytes | int | ctypes.c_ulong | None, what: str = "") -> None:
+    # os.unshare and os.setns came with Python 3.12; there is no mount.
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.unshare(flags):
+    if getattr(libc, name)(*arguments):
         number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
+        raise OSError(number, f"{what}{os.strerror(number)}")
+
+
+def unshare(flags: int) -> None:
+    """unshare(2), for the calling thread."""
+    _call("unshare", flags)
+
+
+def setns(descriptor: int, kind: int) -> None:
+    """setns(2), for the calling thread."""
+    _call("setns", descriptor, kind)
+
+
+def mount(kind: bytes, target: bytes) -> None:
+    """Mount a file system in our own mount namespace, and in no other: what is mounted here is first made private."""
+    for source, place, flags in ((None, b"/", MS_REC | MS_PRIVATE), (kind, target, 0)):
+        _call("mount", source, place, source, ctypes.c_ulong(flags), None, what=f"mount {os.fsdecode(place)}: ")
+
+
+def unmount(target: bytes) -> None:
+    """Take it away again, also where something in it is still open (umount2(2), MNT_DETACH)."""
+    _call("umount2", target, 2)
 
 
 def _loopback_up() -> None:
@@ -111,7 +140,6 @@ def enter() -> Namespace:
     except OSError as error:
         raise Unable(
             f"a private network namespace is forbidden here ({errno.errorcode.get(error.errno or 0, error)}): "
-            "play with --on host, or allow user namespaces (sysctl user.max_user_namespaces, "
-            "kernel.apparmor_restrict_unprivileged_userns=0; in a container --security-opt seccomp=unconfined)"
+            f"play with --on host, or {ALLOW}"
         ) from error
     return Namespace(_OWN_NETWORK.stat().st_ino, outer, user)

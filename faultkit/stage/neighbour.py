@@ -6,7 +6,6 @@ They belong to this process alone, have no name, and end with it.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import subprocess
 from collections.abc import Iterator
@@ -14,18 +13,10 @@ from pathlib import Path
 
 from faultkit.errors import Unable
 from faultkit.stage.firewall import find
-from faultkit.stage.namespace import CLONE_NEWNET, Namespace, unshare
+from faultkit.stage.namespace import CLONE_NEWNET, Namespace, setns, unshare
 
 _HERE = Path("/proc/thread-self/ns/net")
 _PATIENCE = 10.0  # seconds; arbitrary: a command takes milliseconds
-
-
-def _setns(number: int) -> None:
-    # os.setns came with Python 3.12.
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(number, CLONE_NEWNET):
-        error = ctypes.get_errno()
-        raise OSError(error, os.strerror(error))
 
 
 class Neighbour:
@@ -42,7 +33,7 @@ class Neighbour:
                 try:
                     self._there = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
                 finally:
-                    _setns(self._home)
+                    setns(self._home, CLONE_NEWNET)
             except OSError as error:
                 raise Unable(
                     f"a second network namespace is refused ({error.strerror}): sysctl user.max_net_namespaces"
@@ -55,11 +46,11 @@ class Neighbour:
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
         """This thread is there, and what it makes belongs there: a socket stays. Nothing may be awaited meanwhile."""
-        _setns(self._there)
+        setns(self._there, CLONE_NEWNET)
         try:
             yield
         finally:
-            _setns(self._home)
+            setns(self._home, CLONE_NEWNET)
 
     def join(self, *, here: str, there: str) -> None:
         """Lay the cable: `here` and `there` are the addresses of its ends ("192.0.2.1/30"); all else goes out by ours."""

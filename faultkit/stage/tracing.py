@@ -7,7 +7,6 @@ run. A guardian, a child that does nothing but wait for our end, removes it then
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import os
 import signal
@@ -16,18 +15,10 @@ import time
 from pathlib import Path
 
 from faultkit.errors import Unable
-from faultkit.stage.namespace import Namespace
+from faultkit.stage.namespace import Namespace, mount
 
 _MOUNTED = Path("/sys/kernel/tracing")
 EVENTS = ("tcp_send_reset", "tcp_receive_reset")
-_MS_REC, _MS_PRIVATE = 0x4000, 0x40000
-
-
-def _mount(source: bytes | None, target: bytes, kind: bytes | None, flags: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(source, target, kind, ctypes.c_ulong(flags), None):
-        number = ctypes.get_errno()
-        raise OSError(number, f"mount {os.fsdecode(target)}: {os.strerror(number)}")
 
 
 def _make(instance: Path) -> None:
@@ -137,8 +128,7 @@ def ready(namespace: Namespace | None) -> str:
                 raise Unable(
                     "tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing, or leave --on host out"
                 )
-            _mount(None, b"/", None, _MS_REC | _MS_PRIVATE)
-            _mount(b"tracefs", os.fsencode(_MOUNTED), b"tracefs", 0)
+            mount(b"tracefs", os.fsencode(_MOUNTED))
         told = (_MOUNTED / "events/tcp" / EVENTS[0] / "format").read_text()
     except OSError as error:
         raise Unable(f"tracefs cannot be used here ({error}): the kernel's reset reasons stay unseen") from error

@@ -10,6 +10,7 @@ from faultkit import __version__
 from faultkit.attribution import attribute
 from faultkit.cause import flag, written
 from faultkit.segments import read
+from faultkit.stack import Stack
 
 if TYPE_CHECKING:
     from faultkit.cause import Cause, Options
@@ -26,9 +27,17 @@ def options(chosen: Options) -> dict[str, Any]:
 
 def head(cause: Cause, chosen: Options, stage: Stage) -> dict[str, Any]:
     """What is the same for every run of a series."""
+    named: dict[str, Any] = {"cause": cause.name}
+    if isinstance(cause, Stack):
+        named = {
+            "stack": cause.name,
+            "causes": list(cause.shows(chosen)),
+            "programs": cause.versions(chosen),
+            "fix": cause.fix(),
+        }
     return {
         "faultkit": __version__,
-        "cause": cause.name,
+        **named,
         "family": cause.family,
         "doing": cause.doing(chosen),
         "options": options(chosen),
@@ -86,6 +95,20 @@ def transcript(seen: Transcript) -> dict[str, Any]:
                 "reason": reset.reason,
             }
             for reset in seen.resets
+        ],
+        "lines": [
+            {"time": seen.seconds(line.time_ns), "program": line.program, "text": line.text} for line in seen.lines
+        ],
+        "exchanges": [
+            {
+                "began": seen.seconds(one.began_ns),
+                "ended": seen.seconds(one.ended_ns),
+                "from": one.client,
+                "request": one.request,
+                "outcome": one.outcome,
+                "note": one.note or None,
+            }
+            for one in seen.exchanges
         ],
         "steps": [{"time": seen.seconds(step.time_ns), "actor": step.actor, "text": step.text} for step in seen.steps],
         "tallies": [{"label": tally.label, "outcome": tally.outcome} for tally in seen.tallies],

@@ -64,6 +64,11 @@ def sides(transcript: Transcript) -> tuple[list[str], list[str]]:
     roles = list(dict.fromkeys(call.role for call in transcript.calls))
     accepting = {call.role for call in transcript.calls if call.name in ("listen", "accept")}
     connecting = {call.role for call in transcript.calls if call.name == "connect"} - accepting
+    # The calls of a real program are not recorded, but its segments are.
+    ends = [(transcript.role(p.source), transcript.role(p.destination)) for p in transcript.packets]
+    roles = list(dict.fromkeys((*roles, *(role for pair in ends for role in pair if role != "unknown"))))
+    dialling = [transcript.role(p.source) for p in transcript.packets if p.flags == ("SYN",)]
+    connecting = connecting or set(dialling) - accepting
     left = [role for role in roles if role in connecting] or ["client"]
     return left, [role for role in roles if role not in left] or ["server"]
 
@@ -87,6 +92,7 @@ def rungs(transcript: Transcript, wire: int = WIRE) -> list[Rung]:
         arrow = _arrow(packet_text(segment), transcript.role(packet.source) in left, wire)
         found.append(Rung(packet.time_ns, wire=arrow, style="bold red" if "RST" in packet.flags else "cyan"))
     found += [Rung(step.time_ns, across=_step_text(step), style="yellow") for step in transcript.steps]
+    found += [Rung(line.time_ns, across=f"{line.program}: {line.text}", style="red") for line in transcript.lines]
     return sorted(found, key=lambda rung: rung.time_ns)
 
 

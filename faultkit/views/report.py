@@ -27,7 +27,7 @@ def _wrapped(console: Console, text: str, first: str = "  ", rest: str = "  ", s
     console.print("\n".join(lines), style=style, markup=False, soft_wrap=True)
 
 
-def _section(console: Console, title: str, items: Sequence[str], *, bullets: bool = False) -> None:
+def section(console: Console, title: str, items: Sequence[str], *, bullets: bool = False) -> None:
     if items:
         console.print()
         console.print(title, style="bold")
@@ -58,14 +58,19 @@ def show(console: Console, outcome: Outcome) -> None:
         side_by_side(console, transcript)
     verdict(console, outcome)
     evidence(console, transcript)
+    resets(console, transcript, outcome.cause.story)
+    section(console, "Taken for", [f"{like.cause}: {like.tell}" for like in outcome.cause.lookalikes], bullets=True)
+    section(console, "Met in the wild", outcome.cause.met, bullets=True)
+    section(console, "What to do about it", outcome.cause.remedy, bullets=True)
+
+
+def resets(console: Console, transcript: Transcript, *stories: str) -> None:
+    """Whose each RST was and why, as the witnesses tell it."""
     found = [
         text if n == 1 else f"{n} times: {text}" for text, n in _runs(one.sentences for one in attribute(transcript))
     ]
     numbered = [f"{number}. {text}" for number, text in enumerate(found, 1)] if len(found) > 1 else found
-    _section(console, "Who sent the RST, and why", [*(numbered or ["No RST was seen."]), outcome.cause.story])
-    _section(console, "Taken for", [f"{like.cause}: {like.tell}" for like in outcome.cause.lookalikes], bullets=True)
-    _section(console, "Met in the wild", outcome.cause.met, bullets=True)
-    _section(console, "What to do about it", outcome.cause.remedy, bullets=True)
+    section(console, "Who sent the RST, and why", [*(numbered or ["No RST was seen."]), *stories])
 
 
 def side_by_side(console: Console, transcript: Transcript) -> None:
@@ -124,7 +129,11 @@ def evidence(console: Console, transcript: Transcript) -> None:
 
 def _seen(transcript: Transcript) -> Iterator[tuple[str, str]]:
     left, right = ladder.sides(transcript)
+    recorded = {call.role for call in transcript.calls}
     for role in (*left, *right):
+        if role not in recorded and role in transcript.roles.values():
+            yield "calls", f"{role}: a real program's, not recorded"
+            continue
         yield "calls", f"{role}: {_folded(told(transcript, role)) or 'none that tells'}"
     if transcript.packets or "wire" not in transcript.absent:
         rsts = [p for p in transcript.packets if "RST" in p.flags]
@@ -189,6 +198,7 @@ _LETTERS = {
     "EOF": "E",
     "EPIPE": "P",
     "ETIMEDOUT": "T",
+    "502": "X",
     "": "?",
 }
 

@@ -6,6 +6,7 @@ thing to be seen here, not an accident. Set-up calls (bind, listen, setsockopt .
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
 import os
@@ -33,6 +34,7 @@ _OPTIONS: dict[tuple[int, int], str] = {
     (socket.SOL_SOCKET, socket.SO_RCVBUF): "SO_RCVBUF",
     (socket.SOL_SOCKET, socket.SO_SNDBUF): "SO_SNDBUF",
     (socket.SOL_SOCKET, socket.SO_ERROR): "SO_ERROR",
+    (socket.SOL_SOCKET, sockets.SO_MAX_PACING_RATE): "SO_MAX_PACING_RATE",
     (socket.IPPROTO_IP, socket.IP_TTL): "IP_TTL",
     (socket.IPPROTO_IP, 11): "IP_RECVERR",
     (socket.IPPROTO_IP, 21): "IP_MINTTL",
@@ -136,6 +138,9 @@ class Socket:
         address = self.address
         if address.port:
             self.calls.transcript.roles[address] = self.role
+        with contextlib.suppress(OSError):  # not connected, or not any more
+            peer = Address(*self.raw.getpeername()[:2])
+            self.calls.transcript.connections[self.role, self.number] = frozenset({address, peer})
 
     def _told(self, name: str, argument: str, outcome: str, began_ns: int, data: bytes = b"") -> Call:
         call = Call(self.role, self.number, name, argument, outcome, began_ns, time.time_ns(), data)
@@ -232,7 +237,9 @@ class Socket:
             if number:
                 raise OSError(number, os.strerror(number))
 
-        return (await self._wait("connect", str(address), attempt, lambda _: "ok", writing=True))[0]
+        call = (await self._wait("connect", str(address), attempt, lambda _: "ok", writing=True))[0]
+        self._note_address()
+        return call
 
     async def accept(self) -> Socket | None:
         """accept(2): the connection, or None where the call failed."""

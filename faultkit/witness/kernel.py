@@ -66,9 +66,7 @@ def tcp_listed(local: Address, remote: Address) -> Listed:
     It knows more than TCP_INFO: the connection of a socket that its program has closed is still listed.
     """
     wanted = [_as_listed(local), _as_listed(remote)]
-    table = Path("/proc/self/net/tcp6" if ":" in local.host else "/proc/self/net/tcp")
-    for line in table.read_text().splitlines()[1:]:
-        fields = line.split()
+    for fields in _sockets(local):
         if fields[1:3] == wanted:
             # Column "tr" names the running timer, 03 for a bucket's own; an orphan has lost its inode.
             state = STATES.get(int(fields[3], 16), "")
@@ -79,6 +77,19 @@ def tcp_listed(local: Address, remote: Address) -> Listed:
 def tcp_state(local: Address, remote: Address) -> str:
     """The state of that end of a connection by its name in RFC 9293, "" where the kernel knows none."""
     return tcp_listed(local, remote).state
+
+
+def listening(address: Address) -> bool:
+    """Does a socket of this namespace listen there? On that very address, or on all of them (0.0.0.0, ::)."""
+    anywhere = Address("::" if ":" in address.host else "0.0.0.0", address.port)
+    places = [_as_listed(address), _as_listed(anywhere)]
+    return any(fields[1] in places and STATES.get(int(fields[3], 16)) == "LISTEN" for fields in _sockets(address))
+
+
+def _sockets(like: Address) -> Iterator[list[str]]:
+    """The columns of every TCP socket of the namespace that has an address of that family."""
+    table = Path("/proc/self/net/tcp6" if ":" in like.host else "/proc/self/net/tcp")
+    yield from map(str.split, table.read_text().splitlines()[1:])
 
 
 def _as_listed(address: Address) -> str:

@@ -45,7 +45,11 @@ class Tap:
                 if wanted(packet):
                     return packet
             looked = len(heard)
-            await trio.lowlevel.wait_readable(self._socket)
+            await self.more()
+
+    async def more(self) -> None:
+        """Wait until something has passed that was not listened to yet."""
+        await trio.lowlevel.wait_readable(self._socket)
 
     def last(self, source: Address, destination: Address) -> Packet:
         """The newest segment of that direction."""

@@ -1,0 +1,125 @@
+"""What a stack's run prints: requests and answers, the programs' own words, one failure's packets, its cause, the fix."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from faultkit import causes
+from faultkit.stack import Stack
+from faultkit.views import ladder, report
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from faultkit.run import Outcome
+    from faultkit.transcript import Connection, Exchange, Transcript
+
+
+def show(console: Console, outcomes: Sequence[Outcome], *, packets: bool, quiet: bool) -> None:
+    """One run whole; of a series how many were as promised, and every odd run."""
+    if not quiet:
+        heading(console, outcomes[0])
+    if len(outcomes) == 1 and not quiet:
+        whole(console, outcomes[0], packets=packets)
+        return
+    odd = [(number, outcome) for number, outcome in enumerate(outcomes, 1) if not outcome.verdict.produced]
+    if not quiet:
+        produced = f"{len(outcomes) - len(odd)} of {len(outcomes)} as promised"
+        console.print(f"\n{produced}", style="bold red" if odd else "bold green")
+    for number, outcome in odd:
+        console.print(f"\nRun {number} of {len(outcomes)}", style="bold")
+        seen(console, outcome.transcript)
+        report.verdict(console, outcome)
+
+
+def heading(console: Console, outcome: Outcome) -> None:
+    """What is done, where, and by which programs."""
+    report.heading(console, outcome)
+    assert isinstance(outcome.cause, Stack)
+    programs = outcome.cause.versions(outcome.options).items()
+    console.print(
+        ", ".join(f"{name} {version}".rstrip() for name, version in programs) + ".", style="dim", markup=False
+    )
+
+
+def whole(console: Console, outcome: Outcome, *, packets: bool) -> None:
+    """Everything about one run."""
+    assert isinstance(outcome.cause, Stack)
+    transcript = outcome.transcript
+    seen(console, transcript)
+    failure = failed(transcript)
+    if packets:
+        report.packets(console, outcome)
+    elif failure:
+        ends = sorted(failure, key=lambda end: transcript.role(end) not in ladder.sides(transcript.only(failure))[0])
+        console.print(f"\nOne failure, {' to '.join(f'{transcript.role(end)} {end}' for end in ends)}", style="bold")
+        for line in ladder.lines(transcript.only(failure), console.width):
+            console.print(line, soft_wrap=True)
+    report.verdict(console, outcome)
+    report.evidence(console, transcript)
+    report.resets(console, transcript)
+    for number, (name, commands) in enumerate(shown(outcome.cause.shows(outcome.options)).items()):
+        report.section(
+            console, "Another cause" if number else "The cause", [f"{name}: {causes.load(name).summary}. Alone:"]
+        )
+        console.print("\n".join(f"    {command}" for command in commands), markup=False, highlight=False)
+    report.section(console, "In this stack", [outcome.cause.story])
+    report.section(console, "The fix", outcome.cause.remedy, bullets=True)
+    console.print()
+    for changed in outcome.cause.fix().splitlines():
+        style = {"+": "green", "-": "red", "@": "cyan"}.get(changed[:1])
+        console.print(f"  {changed}", style=style, markup=False, soft_wrap=True)
+
+
+def shown(commands: Sequence[str]) -> dict[str, list[str]]:
+    """The causes by their names in the catalogue, with what to type to see each alone."""
+    told: dict[str, list[str]] = {}
+    for command in commands:
+        told.setdefault(command.split()[0], []).append(f"faultkit {command}")
+    return told
+
+
+def seen(console: Console, transcript: Transcript) -> None:
+    """The requests with what came of them, and what the programs printed, word for word."""
+    from rich.table import Table
+
+    if transcript.tallies:
+        report.chart(console, transcript)
+    else:
+        table = Table("ms", "request", "answer", "", box=None, pad_edge=False)
+        table.columns[0].justify = "right"
+        for one in transcript.exchanges:
+            style = "" if ok(one) else "red"
+            at = f"{transcript.seconds(one.began_ns) * 1000:.0f}"
+            table.add_row(at, one.request, one.outcome, one.note, style=style)
+        console.print()
+        console.print(table)
+    counted = ", ".join(
+        f"{outcome} ×{n}" for outcome, n in Counter(one.outcome for one in transcript.exchanges).items()
+    )
+    rsts = sum("RST" in packet.flags for packet in transcript.packets)
+    resets = f"resets: {rsts}" if "wire" not in transcript.absent else "resets not seen"
+    console.print(f"\n{len(transcript.exchanges)} requests: {counted}; {resets}", highlight=False, markup=False)
+    for timed in transcript.measurements:
+        told = f"{timed.name}: after {timed.predicted:.3f} s by its settings, after {timed.measured:.3f} s in fact"
+        console.print(told, highlight=False, markup=False)
+    for program in dict.fromkeys(line.program for line in transcript.lines):
+        console.print(f"\n{program} says", style="bold")
+        for line in transcript.lines:
+            if line.program == program:
+                console.print(f"  {line.text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def failed(transcript: Transcript) -> Connection | None:
+    """The connection whose packets tell the most: one that was reset, if there is one while a request failed."""
+    rsts = [packet for packet in transcript.packets if "RST" in packet.flags]
+    failures = [one for one in transcript.exchanges if not ok(one)]
+    during = [p for p in rsts if any(one.began_ns <= p.time_ns <= one.ended_ns for one in failures)]
+    return next((frozenset({p.source, p.destination}) for p in (*during, *rsts)), None)
+
+
+def ok(exchange: Exchange) -> bool:
+    """Was it answered with success?"""
+    return exchange.outcome.isdecimal() and exchange.outcome.startswith("2")

@@ -1,0 +1,207 @@
+"""Every stack there is: really run, broken and fixed, as root and as an ordinary user; and what its folder must have."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+
+from faultkit import causes, cli, stack
+from faultkit.cause import checked
+from faultkit.errors import Misuse
+from faultkit.stage.firewall import find
+from tests.ordinary import CHECKOUT, command
+from tests.shell import USERS, faultkit, start
+
+TIMES = 10
+SEARCHES = 1  # what hunts by timing and promises nothing is played to see that it runs, and leaves nothing
+
+every_stack = pytest.mark.parametrize("name", stack.names())
+every_user = pytest.mark.parametrize("user", USERS)
+
+
+@dataclass(frozen=True)
+class Cell:
+    stack: str
+    variant: int
+    user: str
+
+    def __str__(self) -> str:
+        return f"{self.stack}-{self.variant}-{self.user}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(stack.load(self.stack).variants[self.variant])
+
+    @property
+    def times(self) -> int:
+        return SEARCHES if "sweep" in self.options else TIMES
+
+    def run(self) -> dict[str, Any]:
+        asked = {
+            "cause": f"stack {self.stack}",
+            "times": self.times,
+            "ipv6": False,
+            "on": "namespace",
+            "options": self.options,
+        }
+        argv = command(sys.executable, "-m", "tests.conform", json.dumps(asked), ordinary=self.user == "nobody")
+        ended = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=CHECKOUT)
+        assert ended.returncode == 0, ended.stderr
+        told = json.loads(ended.stdout)
+        assert isinstance(told, dict)
+        return told
+
+
+CELLS = [
+    Cell(name, variant, user)
+    for name in stack.names()
+    for variant in range(len(stack.load(name).variants))
+    for user in USERS
+]
+
+
+@pytest.fixture(scope="module")
+def conformance(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[dict[str, Any]]]]:
+    """Every selected cell, four at a time: most of them wait for a clock."""
+    calls = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
+    with ThreadPoolExecutor(4) as pool:
+        yield {
+            cell: pool.submit(cell.run)
+            for cell in [c.params["cell"] for c in calls if "cell" in c.params]
+            if isinstance(cell, Cell)
+        }
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_it_goes_as_promised_and_leaves_nothing(cell: Cell, conformance: dict[Cell, Future[dict[str, Any]]]) -> None:
+    told = conformance[cell].result()
+    assert "report" in told, told
+    report = told["report"]
+    assert report["runs"] == report["produced"] == cell.times
+    assert set(report["not_seen"]) <= {"reasons"}
+
+
+@every_stack
+def test_what_a_stack_says_about_itself(name: str) -> None:
+    found = stack.load(name)
+    assert found.story
+    assert found.remedy
+    assert {} in found.variants
+    assert {"fixed": True} in found.variants
+    for variant in found.variants:
+        options = checked(found, dict(variant))
+        assert found.doing(options).endswith(".")
+        assert found.parts(options)
+        for shown in found.shows(options):
+            # What it tells people to type is a command that is understood.
+            cause, *flags = shown.split()
+            assert causes.load(cause)
+            told = cli.faultkit.get_command(click.Context(cli.faultkit), cause)
+            assert told is not None
+            told.make_context(cause, flags)
+    # Each file of the fix differs from the one it replaces, and the diff says how.
+    for file in (found.folder / "fixed").iterdir():
+        assert f"+++ fixed/{file.name}" in found.fix()
+        assert found.files(fixed=True)[file.name] != found.files(fixed=False).get(file.name)
+
+
+def test_the_list_names_every_stack() -> None:
+    ended = faultkit("stack")
+    assert ended.returncode == 0
+    assert [line.split()[0] for line in ended.stdout.splitlines()] == stack.names()
+
+
+@every_stack
+def test_a_missing_program_is_exit_3_with_the_package_that_has_it(name: str) -> None:
+    """Where it was is something that cannot be executed, in a mount namespace that ends with the command."""
+    found = stack.load(name)
+    for part in found.parts(found.options()):
+        path = find(part.command)
+        assert path is not None
+        hidden = f'mount --bind /dev/null {os.path.realpath(path)} && exec "$@"'
+        typed = [sys.executable, "-m", "faultkit", "stack", name]
+        ended = subprocess.run(
+            ["unshare", "--map-root-user", "--mount", "sh", "-c", hidden, "sh", *typed],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=CHECKOUT,
+        )
+        assert (ended.returncode, ended.stdout) == (3, "")
+        assert ended.stderr == (f"faultkit: {name}: {part.command} is not installed: apt-get install {part.package}\n")
+
+
+@every_stack
+@every_user
+def test_without_a_namespace_nothing_is_started(name: str, user: str) -> None:
+    ended = faultkit("stack", name, user=user, denied=True)
+    assert (ended.returncode, ended.stdout) == (3, "")
+    assert ended.stderr.startswith(f"faultkit: {name}: real programs are started in a private namespace only: ")
+    assert ended.stderr.count("\n") == 1
+    assert "--on" not in ended.stderr  # which a stack does not have
+
+
+def inside(namespace: str) -> set[int]:
+    """The processes that are in that network namespace."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.readlink(process / "ns/net") == namespace:
+                found.add(int(process.name))
+        except OSError:
+            continue
+    return found
+
+
+@every_stack
+@every_user
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+def test_whatever_ends_it_leaves_no_process_and_no_file(name: str, user: str, number: signal.Signals) -> None:
+    before = sorted(os.listdir("/dev/shm"))
+    running = start("stack", name, user=user)
+    try:
+        here = os.readlink("/proc/self/ns/net")
+        deadline = time.monotonic() + 30
+        # Its first process and one program at least, beside the command itself.
+        while (namespace := os.readlink(f"/proc/{running.pid}/ns/net")) == here or len(inside(namespace)) < 3:
+            assert time.monotonic() < deadline and running.poll() is None
+            time.sleep(0.01)
+        os.kill(running.pid, number)
+        out, err = running.communicate(timeout=30)
+    finally:
+        running.kill()
+        running.wait()
+    if number is signal.SIGINT:
+        assert (running.returncode, out, err) == (130, "", "\nfaultkit: interrupted; nothing is left behind\n")
+    else:
+        assert running.returncode == -number
+    deadline = time.monotonic() + 10  # after kill -9 the kernel ends the rest in its own time
+    while inside(namespace) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not inside(namespace)
+    assert sorted(os.listdir("/dev/shm")) == before
+
+
+def test_an_unknown_stack_is_named_with_the_nearest() -> None:
+    ended = faultkit("stack", "nginx-keepaliv")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "faultkit: there is no stack 'nginx-keepaliv': did you mean nginx-keepalive?\n"
+    assert faultkit("stack", "zzzz").stderr == "faultkit: there is no stack 'zzzz': faultkit stack names them all\n"
+
+
+def test_a_page_that_is_written_otherwise_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"# {tmp_path.name}: it breaks\n\nStory.\n\n## What runs\n\nThings.\n")
+    with pytest.raises(Misuse, match=r"must begin with .* and have the sections What runs, What to expect and The fix"):
+        stack.read(tmp_path)
