@@ -1,25 +1,33 @@
-"""Writes the README's generated parts anew, from the catalogue and from tests/examples/: `python -m tests.readme`.
+"""Writes the generated parts of the README and of docs/ anew, from the catalogue, from the code and from tests/examples/:
+`python -m tests.readme`.
 
-A part stands between `<!-- NAME -->` and `<!-- end -->`. NAME is `causes`, `flags`, `stacks`, or an example's file name.
-The output that it shows is taken anew too: as root, because only root sees the reset reasons.
+A part stands between `<!-- NAME -->` and `<!-- end -->`. NAME is one of `TABLES`, or an example's file name. The output
+that the README shows is taken anew too: as root, because only root sees the reset reasons.
 """
 
 from __future__ import annotations
 
+import inspect
+import itertools
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
 from faultkit import causes, stack
 from faultkit.cause import Cause, Options, flag, spec, written
+from faultkit.serving import faults
+from faultkit.serving.connection import Live
+from faultkit.serving.server import Server
 from faultkit.stack import Stack, StackOptions
 from faultkit.views import catalogue
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+PAGES = [README, ROOT / "docs/testing.md"]
 EXAMPLES = ROOT / "tests/examples"
 
 PART = re.compile(r"<!-- (?P<name>\S+) -->\n(?P<body>.*?)<!-- end -->\n", re.DOTALL)
@@ -51,14 +59,51 @@ def stacks(catalogued: list[Stack]) -> str:
     return "\n".join([*rows, *(f"| `{one.name}` | {one.summary} | {own(one, StackOptions)} |" for one in catalogued)])
 
 
+def served() -> str:
+    """Every fault that a server can have."""
+    rows = ["| fault | sets in | |", "|---|---|---|"]
+    for name, summary, fault in faults.known():
+        tester = faults.TESTERS.get(name)
+        number = f"; N: {tester.unit}, {tester.default} where it is left out" if tester and tester.unit else ""
+        needs = "; needs CAP_NET_ADMIN" if fault.needs_repair else ""
+        when = "when a client connects" if fault.door and fault.when.kind == "accept" else str(fault.when)
+        when = "from the start" if fault.when.kind == "listen" else when
+        rows.append(f"| `{name}{'[:N]' if number else ''}` | {when} | {summary}{number}{needs} |")
+    return "\n".join(rows)
+
+
+def taken(function: Callable[..., object]) -> list[str]:
+    """What a method takes beside self."""
+    _, *parameters = inspect.signature(function).parameters.values()
+    return [f"{one.name}=..." if one.kind is one.KEYWORD_ONLY else one.name for one in parameters]
+
+
+def members(owner: type, name: str, before: str) -> str:
+    """What a class offers: its public members, in the order of its text, up to the one of that name."""
+    rows = [f"| `{name}` | |", "|---|---|"]
+    for member, thing in itertools.takewhile(lambda item: item[0] != before, vars(owner).items()):
+        if not member.startswith("_"):
+            arguments = "" if isinstance(thing, property) else f"({', '.join(taken(thing))})"
+            wait = "await " if inspect.iscoroutinefunction(thing) else ""
+            told = " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())
+            rows.append(f"| `{wait}{member}{arguments}` | {told} |")
+    return "\n".join(rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "causes": lambda: catalogue.markdown(causes.by_family()),
+    "flags": lambda: flags(causes.by_family()),
+    "stacks": lambda: stacks([stack.load(name) for name in stack.names()]),
+    "faults": served,
+    "verbs": lambda: members(Live, "conn", "armed"),
+    "server": lambda: members(Server, "server", "open"),
+}
+
+
 def part(name: str) -> str:
     """What belongs between the marks of that name."""
-    if name == "causes":
-        return catalogue.markdown(causes.by_family()) + "\n"
-    if name == "flags":
-        return flags(causes.by_family()) + "\n"
-    if name == "stacks":
-        return stacks([stack.load(name) for name in stack.names()]) + "\n"
+    if name in TABLES:
+        return TABLES[name]() + "\n"
     file = EXAMPLES / name
     return f"```{LANGUAGES[file.suffix]}\n{file.read_text()}```\n"
 
@@ -81,4 +126,5 @@ if __name__ == "__main__":
         check=True,
     )
     (EXAMPLES / "linger.txt").write_bytes(shown.stdout)
-    README.write_text(written_anew(README.read_text()))
+    for page in PAGES:
+        page.write_text(written_anew(page.read_text()))

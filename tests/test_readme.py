@@ -58,13 +58,19 @@ def run(file: Path, where: Path) -> str:
     return ended.stdout
 
 
-def test_its_generated_parts_are_up_to_date() -> None:
-    assert readme.written_anew(TEXT) == TEXT, f"to write them anew: {REGENERATE}"
+every_page = pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: page.name)
 
 
-def test_it_shows_every_example_once() -> None:
-    examples = {file.name for file in readme.EXAMPLES.iterdir() if file.is_file()} - {"__init__.py"}
-    assert sorted(readme.names(TEXT)) == sorted({*examples, "causes", "flags", "stacks"})
+@every_page
+def test_generated_parts_are_up_to_date(page: Path) -> None:
+    text = page.read_text()
+    assert readme.written_anew(text) == text, f"to write them anew: {REGENERATE}"
+
+
+def test_every_example_and_table_is_shown_once() -> None:
+    examples = {file.name for file in readme.EXAMPLES.iterdir() if file.is_file()} - {"__init__.py", "conftest.py"}
+    shown = [name for page in readme.PAGES for name in readme.names(page.read_text())]
+    assert sorted(shown) == sorted({*examples, *readme.TABLES})
 
 
 def test_every_other_block_is_a_command_that_is_known_here() -> None:
@@ -79,9 +85,10 @@ def test_ci_runs_the_test_command() -> None:
         assert (readme.ROOT / ".ci" / script).stat().st_mode & stat.S_IXOTH, script
 
 
-def test_its_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)]+)\)", TEXT):
-        assert (readme.ROOT / target).exists(), target
+@every_page
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)]+)\)", readme.PART.sub("", page.read_text())):
+        assert (page.parent / target).exists(), target
 
 
 SCRIPTS = sorted(readme.EXAMPLES.glob("*.sh"))

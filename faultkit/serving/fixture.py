@@ -90,11 +90,11 @@ class FaultServer:
 
     def close(self) -> None:
         """Close every server, from a thread that is not theirs. What goes wrong then is in `complaints` too."""
+        self._closed = True
         for opened in self._opened:
             with opened.heard():
                 opened.server.close()
                 opened.server.check_crash()
-        self._closed = True
 
     async def acheck(self) -> None:
         """`check`, in the loop in which the servers run."""
@@ -104,11 +104,11 @@ class FaultServer:
 
     async def aclose(self) -> None:
         """`close`, in the loop in which the servers run."""
+        self._closed = True
         for opened in self._opened:
             with opened.heard():
                 await opened.server.aclose()
                 opened.server.check_crash()
-        self._closed = True
 
     def __str__(self) -> str:
         """What each server saw, for the report of a test that failed."""

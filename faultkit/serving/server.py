@@ -74,10 +74,12 @@ class Server:
 
     @property
     def host(self) -> str:
+        """127.0.0.1, or where it was told to listen."""
         return self._door.address.host
 
     @property
     def port(self) -> int:
+        """Its own until it is closed, also while nobody listens on it."""
         return self._door.address.port
 
     @property

@@ -58,5 +58,9 @@ class Project:
     def run_apart(self, tests: str, *arguments: str, **others: str) -> pytest.RunResult:
         """Write and run it in a process of its own."""
         self.write(tests, **others)
-        named = [] if FOUND else ["-p", pytest_plugin.__name__]
-        return self.pytester.runpytest_subprocess(*named, *arguments, timeout=60)
+        return self.pytester.runpytest_subprocess(*self.named, *arguments, timeout=60)
+
+    @property
+    def named(self) -> list[str]:
+        """What a command line has to say for the plugin to be there."""
+        return [] if FOUND else ["-p", pytest_plugin.__name__]

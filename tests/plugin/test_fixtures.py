@@ -240,7 +240,7 @@ def test_defaults_are_a_fixture_to_override(project: Project) -> None:
 
 
 def test_a_thread_for_each_test_where_that_is_wanted(project: Project) -> None:
-    project.run(
+    project.run_apart(
         """
         import pytest
         import threading

@@ -1,0 +1,66 @@
+"""What docs/testing.md says by hand is all there is, and the examples run where and as whom they are said to."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+import faultkit
+from faultkit.trigger import MOMENTS
+from tests import ordinary, readme
+from tests.plugin.project import Project
+
+TEXT = readme.PART.sub("", (readme.ROOT / "docs/testing.md").read_text())
+
+
+def test_every_keyword_is_told_of() -> None:
+    told = set(re.findall(r"`(\w+)=", TEXT)) - {"body"}
+    assert told == set(inspect.signature(faultkit.serve).parameters)
+
+
+def test_every_moment_is_told_of() -> None:
+    assert set(re.findall(r'^\| `at="([\w-]+)"`', TEXT, re.MULTILINE)) == set(MOMENTS)
+
+
+def test_every_field_of_a_connection_is_told_of() -> None:
+    [paragraph] = re.findall(r"^Of each connection: .*?\n\n", TEXT, re.DOTALL | re.MULTILINE)
+    public = {name for name in dir(faultkit.Connection) if not name.startswith("_")} - {"document"}
+    assert {name.removeprefix("await ").removesuffix("()") for name in re.findall(r"`([^`]+)`", paragraph)} == public
+
+
+def test_each_public_name_in_it_is_there() -> None:
+    for name in re.findall(r"`faultkit\.(\w+)", TEXT):
+        assert hasattr(faultkit, name) or name == "sockets", name
+
+
+def test_the_example_in_asyncio(project: Project) -> None:
+    example = (readme.EXAMPLES / "test_in_asyncio.py").read_text()
+    with_it = ["-ppytest_asyncio.plugin", "-oasyncio_default_fixture_loop_scope=function"]
+    project.run(example, *with_it).assert_outcomes(passed=1)
+
+
+def test_the_example_of_defaults(project: Project) -> None:
+    tests = """
+        def test_it(fault_server):
+            assert fault_server().host == "::1"
+            assert talk(fault_server(), b"GET / HTTP/1.1\\r\\nHost: there\\r\\n\\r\\n").startswith(b"HTTP/1.1 200")
+    """
+    project.run(tests, conftest=(readme.EXAMPLES / "defaults.py").read_text()).assert_outcomes(passed=1)
+
+
+EXAMPLES = [name for page in readme.PAGES for name in readme.names(page.read_text()) if name.startswith("test_")]
+USED = [name for name in EXAMPLES if "fault_server" in (readme.EXAMPLES / name).read_text() and "asyncio" not in name]
+
+
+@pytest.mark.parametrize("run", [ordinary.as_nobody, ordinary.denied, partial(ordinary.as_nobody, denied=True)])
+def test_the_examples_as_others(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
+    files = [str(Path("tests/examples") / name) for name in USED]
+    ended = run(sys.executable, "-m", "pytest", "-q", "-pno:cacheprovider", *files)
+    assert f"{len(USED)} passed" in ended.stdout, ended.stdout + ended.stderr
