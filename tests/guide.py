@@ -208,11 +208,12 @@ def slow_server() -> socket.socket:
     listener = socket.create_server((HOST, PORT))
 
     def answer() -> None:
-        while True:
-            connection, _ = listener.accept()
-            connection.recv(65536)
-            time.sleep(4)  # the work
-            connection.sendall(ANSWER)
+        with contextlib.suppress(OSError):  # the listener is closed when the commands have ended
+            while True:
+                connection, _ = listener.accept()
+                connection.recv(65536)
+                time.sleep(4)  # the work
+                connection.sendall(ANSWER)
 
     threading.Thread(target=answer, daemon=True).start()
     return listener
