@@ -41,10 +41,13 @@ class Engine:
         finally:
             self._epoll.close()
 
-    def watch(self, descriptor: int, call: Callable[[], None]) -> None:
-        """Call it whenever there is something to read. From any thread."""
+    def watch(self, descriptor: int, call: Callable[[], None], events: int = select.EPOLLIN) -> bool:
+        """Call it whenever there is something to read, or for these events. From any thread. False: it is watched already."""
+        if descriptor in self._calls:
+            return False
         self._calls[descriptor] = call
-        self._epoll.register(descriptor, select.EPOLLIN)
+        self._epoll.register(descriptor, events)
+        return True
 
     def forget(self, descriptor: int) -> None:
         """Watch it no more."""
