@@ -22,6 +22,7 @@ from faultkit.serving.faults import OK, Fault
 from faultkit.transcript import Address
 
 BATCH = 64  # connections accepted before others have their turn; arbitrary
+RETRY = 0.1  # seconds until accept() is tried again where there were no descriptors; arbitrary
 
 
 class FaultNotMet(AssertionError):
@@ -59,6 +60,7 @@ class Server:
         self._tasks = 0
         self._closed = False
         self._choked = False  # out of descriptors: nobody is accepted
+        self._trying = False  # a task will try again
         self._idle: trio.Event | None = None
         self._ca_file: str | None = None
         self._crash: tuple[int, BaseException] | None = None
@@ -175,13 +177,24 @@ class Server:
 
     def open(self, engine: Engine) -> None:
         """Serve with that engine."""
+        if self._engine is not None:
+            raise Misuse("this server has been opened before: each faultkit.serve(...) gives one, for one `with`")
         self._engine = engine
-        if self._plan.waiting:
-            self._door.defer()
-        if self._plan.door and self._plan.door.when.kind == "listen":
-            self._shut(self._plan.door)
-        else:
-            self._admit()
+        try:
+            if self._plan.waiting:
+                self._door.defer()
+            if self._plan.door and self._plan.door.when.kind == "listen":
+                self._shut(self._plan.door)
+            else:
+                self._admit()
+        except BaseException:
+            self._door.close()
+            raise
+
+    @property
+    def elsewhere(self) -> bool:
+        """Was this process forked from the one in which the server runs?"""
+        return self._engine is not None and self._engine.elsewhere
 
     def close(self) -> None:
         """End everything, from a thread that is not the engine's."""
@@ -237,13 +250,31 @@ class Server:
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._failed(self._count + 1, error)
-                    assert self._engine
-                    # Until a connection has ended, or it would be readable all the time.
-                    self._engine.forget(self._door.sock.fileno())
-                    self._choked = True
+                    self._choke()
                     return
                 continue  # what waited is gone (accept(2))
             self._accept(sock, peer)
+
+    def _choke(self) -> None:
+        """Accept nobody until a connection has ended, or the time has come to try: it would be readable all the time."""
+        assert self._engine
+        self._engine.forget(self._door.sock.fileno())
+        self._choked = True
+
+        async def try_again() -> None:
+            await trio.sleep(RETRY)  # nobody says when others have given descriptors back
+            self._trying = False
+            self._breathe()
+
+        if not self._trying:
+            self._trying = True
+            self._engine.start_soon(try_again)
+
+    def _breathe(self) -> None:
+        if self._choked and not self._closed:
+            assert self._engine
+            self._choked = False
+            self._engine.watch(self._door.sock.fileno(), self._arrive)
 
     def _turn_away(self, fault: Fault) -> None:
         """Connections wait to be accepted, and are not."""
@@ -346,9 +377,7 @@ class Server:
         live.record.end(how)
         live.sock.close()
         del self._live[live.record.number]
-        if self._choked and self._door.sock.fileno() != -1:
-            self._choked = False
-            self._engine.watch(self._door.sock.fileno(), self._arrive)
+        self._breathe()
         self._tell(live.record)
 
     # The rest.
@@ -385,6 +414,7 @@ class Server:
     def _admit(self) -> None:
         assert self._engine
         self._door.open()
+        self._choked = False
         self._engine.forget(self._door.sock.fileno())
         self._engine.watch(self._door.sock.fileno(), self._arrive)
 
