@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from faultkit.sockets import close_unread as close_unread
     from faultkit.sockets import half_close as half_close
     from faultkit.sockets import heal as heal
+    from faultkit.sockets import resume_reading as resume_reading
     from faultkit.sockets import stop_reading as stop_reading
     from faultkit.sockets import vanish as vanish
 
@@ -40,7 +41,10 @@ _HOMES = {
     **dict.fromkeys(("Http",), "serving.answers"),
     **dict.fromkeys(("serve",), "serving.entry"),
     **dict.fromkeys(("FaultServer",), "serving.fixture"),
-    **dict.fromkeys(("abort", "black_hole", "close_unread", "half_close", "heal", "stop_reading", "vanish"), "sockets"),
+    **dict.fromkeys(
+        ("abort", "black_hole", "close_unread", "half_close", "heal", "resume_reading", "stop_reading", "vanish"),
+        "sockets",
+    ),
 }
 
 __all__ = [
@@ -60,6 +64,7 @@ __all__ = [
     "close_unread",
     "half_close",
     "heal",
+    "resume_reading",
     "serve",
     "stop_reading",
     "vanish",

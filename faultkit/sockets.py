@@ -26,6 +26,8 @@ TCP_USER_TIMEOUT = 18
 TCP_REPAIR = 19
 SO_MAX_PACING_RATE = 47  # asm-generic/socket.h
 SO_MEMINFO = 55
+SO_BUF_LOCK = 72
+SOCK_RCVBUF_LOCK = 2  # include/uapi/linux/socket.h
 TCP_REPAIR_QUEUE = 20
 TCP_QUEUE_SEQ = 21
 TCP_TIMESTAMP = 24
@@ -119,6 +121,19 @@ def stop_reading(sock: Socket) -> None:
     What was advertised before stays allowed: a window is never taken back (RFC 9293 section 3.8.6.2.2).
     """
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+
+
+def resume_reading(sock: Socket) -> None:
+    """Undo `stop_reading`: let the kernel choose the size of the receive buffer again (SO_BUF_LOCK, since Linux 5.14).
+
+    Left at that it may stay at 2 KiB, with a window probe for every segment (15 KB/s, seen on Linux 6.18); a low-water
+    mark makes it grow, and the window with it (SO_RCVLOWAT; tcp_set_rcvlowat()).
+    """
+    (locks,) = struct.unpack("=i", sock.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK, 4))
+    sock.setsockopt(socket.SOL_SOCKET, SO_BUF_LOCK, locks & ~SOCK_RCVBUF_LOCK)
+    mark = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 4)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 65536)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, mark)
 
 
 def hold_back(sock: Socket) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import select
 import socket
 import ssl
 import subprocess
@@ -14,6 +15,7 @@ import trio
 
 from faultkit import sockets
 from faultkit.errors import Misuse
+from faultkit.serving.engine import Engine
 from faultkit.serving.waiting import Waiting
 from faultkit.transcript import Address
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 CHUNK = 65536  # bytes; arbitrary
 PACED = 10  # segments with data that the kernel does not pace: tcp_update_skb_after_send()
+TCP_NOTSENT_LOWAT = 25  # include/uapi/linux/tcp.h
 TAIL = 10  # bytes of the one after them, so seconds for which a FIN is held back: half as many at least
 
 
@@ -67,7 +70,7 @@ class Connection:
 
     def wait_for_end(self, *, timeout_seconds: float = 5.0) -> Connection:
         """Wait until it has ended, not in an event loop. Raises `TimeoutError`."""
-        self._waiting.wait(lambda: self.over, f"connection {self.number} goes on", timeout_seconds)
+        self._waiting.wait(lambda: self.over, lambda: f"connection {self.number} goes on", timeout_seconds)
         return self
 
     async def await_end(self) -> Connection:
@@ -90,6 +93,23 @@ class Connection:
             "seconds": self.seconds,
         }
 
+    # What the server writes.
+
+    @property
+    def age_seconds(self) -> float:
+        """Since the accept."""
+        return time.monotonic() - self.opened_at
+
+    def end(self, how: str) -> None:
+        """Write down how it ended, once."""
+        if self.ended is None:
+            self.seconds = self.age_seconds
+            self.ended = how
+
+    def changed(self) -> None:
+        """Wake who waits for something in it."""
+        self._waiting.changed()
+
     def __repr__(self) -> str:
         fired = f", fired after {self.fired_after_seconds:.4f} s" if self.fired_after_seconds is not None else ""
         return (
@@ -108,38 +128,48 @@ class Live:
         "_audible",
         "_begun",
         "_early",
+        "_engine",
         "_fault",
         "_heard_fin",
+        "_last_words",
         "_rate",
         "_reading",
+        "_said_fin",
         "_slice",
         "_stopped",
         "_stream",
         "_task",
-        "_waiting",
+        "_tls",
         "descriptor",
         "draining",
         "has_task",
         "parked",
         "record",
         "sock",
+        "spared",
     )
 
-    def __init__(self, sock: socket.socket, record: Connection, fault: Fault | None, waiting: Waiting) -> None:
+    def __init__(
+        self, sock: socket.socket, record: Connection, fault: Fault | None, engine: Engine, tls: ssl.SSLContext | None
+    ) -> None:
         self.sock = sock
         self.descriptor = sock.fileno()
         self.record = record
         self.parked = False  # it has been watched by the engine's epoll
         self.has_task = False
         self.draining = False  # nothing more is said; what comes is read and thrown away until the peer closes
+        self.spared = False  # the server was healed before the fault set in
         self._fault = fault
-        self._waiting = waiting
+        self._engine = engine
+        self._tls = tls
         self._task: trio.CancelScope | None = None
         self._stream: trio.SSLStream[_Raw] | None = None
         self._audible: trio.Event | None = None  # set again by heal(): until then nothing is sent
         self._reading: trio.Event | None = None
         self._stopped = False
+        self._said_fin = False
         self._heard_fin = False
+        self._last_words = (b"", 0)  # again and again, so many bytes in all, before the FIN of `garbage`
         self._early = b""  # read before there was a task
         self._begun = False  # part of a request was read
         self._slice = 0  # bytes of one send; 0: as many as there are
@@ -152,21 +182,20 @@ class Live:
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
             if self._reading is not None:
-                await self._reading.wait()
+                await self._held(self._reading)
             if self._early:
-                data, self._early = self._early, b""
+                data, self._early = self._early[:limit], self._early[limit:]
                 return data
             fault = self.armed
             if fault is None:
                 data = await self._receive(limit)
-            elif fault.meets_next_byte(self.record, begun=self._begun):
-                await self._readable()
+            elif fault.meets_next_byte(self.record, begun=self._begun) and await self._byte_there():
                 await self._fire()
                 continue
             else:
                 idle = fault.when.amount if fault.when.kind == "idle" else float("inf")
                 with trio.move_on_after(idle) as patience:
-                    data = await self._receive(fault.may_read(self.record, limit))
+                    data = await self._receive(max(1, fault.may_read(self.record, limit)))
                 if patience.cancelled_caught:
                     await self._fire()
                     continue
@@ -180,8 +209,14 @@ class Live:
     async def request(self) -> None:
         """Say that a request is there, whole: what `after_requests` counts."""
         self.record.requests += 1
+        self._begun = False
         fault = self.armed
         if fault and fault.when.kind == "requests" and self.record.requests >= fault.when.amount:
+            if fault.served.unread and not sockets.unread(self.sock):
+                raise Misuse(
+                    f"{fault.name}: request {self.record.requests} came with the one before it, and was read with it: "
+                    "nothing is left to leave unread; let the client wait for each answer"
+                )
             await self._fire()
 
     async def answer(self, body: bytes, head: bytes = b"") -> None:
@@ -197,19 +232,24 @@ class Live:
             await self._send_paced(head + body)
             head, body = b"", b""
         await self.send(head + body)
+        if self._said_fin:
+            return
         self.record.answers += 1
-        self._begun = False
         fault = self.armed
         if fault and fault.when.kind == "answers" and self.record.answers >= fault.when.amount:
             await self._flushed()
             await self._fire()
 
     async def send(self, data: bytes) -> None:
-        """Send all of it. Raises `OSError` as send(2) does."""
+        """Send all of it; after `half_close`, none. Raises `OSError` as send(2) does."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while data:
+            if self._said_fin:
+                await trio.lowlevel.checkpoint()
+                return
             if self._audible is not None:
-                await self._audible.wait()
+                await self._held(self._audible)
+                continue
             if self.record.ended or self.draining:
                 await trio.sleep_forever()  # cancelled already
             fault, size = self.armed, len(data)
@@ -232,6 +272,7 @@ class Live:
 
     def abort(self) -> None:
         """RST: close with SO_LINGER {on, 0}, everything read first, or the kernel would call it unread."""
+        sockets.black_hole(self.sock)  # what came after the last look would be unread
         self._read_all()
         self._leave("abort")
         sockets.abort(self.sock)
@@ -260,6 +301,9 @@ class Live:
     def finish(self) -> None:
         """FIN, then read and throw away until the peer closes: the lingering close of web servers. Never RST."""
         self._say_fin()
+        self._drain()
+
+    def _drain(self) -> None:
         self.draining = True
         if self._task:
             self._task.cancel()
@@ -267,10 +311,12 @@ class Live:
     def half_close(self) -> None:
         """FIN, and go on reading; what is said from now on is not sent."""
         self._say_fin()
-        self.stall()
 
     def vanish(self) -> None:
         """Be gone without FIN or RST. PermissionError without CAP_NET_ADMIN in the network namespace."""
+        self.sock.setsockopt(
+            socket.IPPROTO_TCP, sockets.TCP_REPAIR, 1
+        )  # refused, where it is, before anything is written down
         self._leave("vanish")
         sockets.vanish(self.sock)
 
@@ -306,7 +352,7 @@ class Live:
         self.stall()
 
     def stall(self) -> None:
-        """Say nothing more until `heal`; what comes is still acknowledged."""
+        """Say nothing more until `heal`; what comes is still acknowledged. A peer that closes ends the connection."""
         if self._audible is None:
             self._audible = trio.Event()
 
@@ -315,6 +361,8 @@ class Live:
         if self.record.ended:
             return
         sockets.heal(self.sock)
+        if self._reading is not None:
+            sockets.resume_reading(self.sock)
         self._slice, self._rate = 0, 0.0
         for gate in (self._audible, self._reading):
             if gate is not None:
@@ -326,14 +374,14 @@ class Live:
         self._rate = bytes_per_second
 
     def slices(self, *, size: int) -> None:
-        """Send in segments of so many bytes from now on (TCP_NODELAY)."""
+        """Send in segments of so many bytes from now on (TCP_NODELAY, MSG_EOR)."""
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._slice = size
 
-    def garbage(self, data: bytes) -> None:
-        """Send bytes that are no answer, below TLS where there is TLS, then `finish`."""
-        self.record.sent += self.sock.send(data)
-        self.finish()
+    def garbage(self, data: bytes, *, size: int) -> None:
+        """Send bytes that are no answer, below TLS where there is TLS, again and again until it is that size; then `finish`."""
+        self._last_words = (data * (CHUNK // len(data)), size)
+        self._drain()
 
     def early_response(self, data: bytes) -> None:
         """Answer before the request is read, and close with it unread."""
@@ -349,7 +397,8 @@ class Live:
     @property
     def armed(self) -> Fault | None:
         """The fault that is still to set in."""
-        return self._fault if self.record.fired_after_seconds is None else None
+        record = self.record
+        return None if self.spared or record.ended or record.fired_after_seconds is not None else self._fault
 
     def met(self, fault: Fault) -> bool:
         """Are the bytes that set it off there? What was read of them and is not enough, `receive` gives first.
@@ -369,13 +418,14 @@ class Live:
         if fault is None:
             return
         assert fault.served.act
-        self.record.fired_after_seconds = time.monotonic() - self.record.opened_at
+        # Written down before, because a client may look as soon as it is told.
+        self.record.fired_after_seconds = self.record.age_seconds
         try:
             fault.served.act(self)
         except BaseException:
             self.record.fired_after_seconds = None
             raise
-        self._waiting.changed()
+        self.record.changed()
 
     @property
     def how(self) -> str:
@@ -384,30 +434,36 @@ class Live:
             return "server closed"
         return "peer closed" if self._heard_fin else "closed"
 
-    def ended(self, how: str) -> None:
-        """Write down how it ended, once."""
-        if self.record.ended is None:
-            self.record.seconds = time.monotonic() - self.record.opened_at
-            self.record.ended = how
-
-    async def run(self, handler: Handler, tls: ssl.SSLContext | None) -> None:
+    async def run(self, handler: Handler) -> None:
         """The connection's task: TLS, the handler, and what is left to do after a fault. Errors come out as they are."""
+        if self.record.ended:  # before its task came to its first step
+            return
         self.sock.setblocking(False)
         with trio.CancelScope() as self._task:
             if self.draining or self._stopped:
                 self._task.cancel()
             await trio.lowlevel.checkpoint_if_cancelled()
-            if tls:
-                await self._begin_tls(tls)
+            if self._tls:
+                await self._begin_tls(self._tls)
             await handler(self)
-            if not self.record.ended and self._stream:
+            if not self.record.ended and self._stream and not self._said_fin:
                 with trio.move_on_after(1):  # close_notify; arbitrary: nobody has to read it
                     await self._stream.aclose()
         if self.draining and not self.record.ended:
             with trio.CancelScope() as self._task:
-                while await self._receive_raw(CHUNK):
-                    pass
-                self._heard_fin = True
+                await self._finish()
+
+    async def _finish(self) -> None:
+        words, left = self._last_words
+        at = 0
+        while left:
+            size = await self._send_raw(words[at : at + left])
+            self.record.sent += size
+            at, left = (at + size) % len(words), left - size
+        self._say_fin()
+        while data := await self._receive_raw(CHUNK):
+            self._count(data)
+        self._heard_fin = True
 
     def stop(self) -> None:
         """End its task."""
@@ -417,8 +473,7 @@ class Live:
 
     async def _begin_tls(self, context: ssl.SSLContext) -> None:
         fault = self.armed
-        if fault and fault.when.kind == "client-hello":
-            await self._readable()
+        if fault and fault.when.kind == "client-hello" and await self._byte_there():
             await self._fire()
         self._stream = trio.SSLStream(_Raw(self), context, server_side=True, https_compatible=True)
         await self._stream.do_handshake()
@@ -427,6 +482,7 @@ class Live:
             await self._fire()
 
     def _say_fin(self) -> None:
+        self._said_fin = True
         try:
             sockets.half_close(self.sock)
         except OSError as error:
@@ -458,20 +514,41 @@ class Live:
 
     def _leave(self, how: str) -> None:
         """The socket is about to be closed; it is written down before, because a client may look as soon as it is told."""
-        self.ended(how)
+        self.record.end(how)
+        self._engine.forget(self.descriptor)  # whose number another connection may soon have
         if self._task:
             self._task.cancel()  # before the next line: who is cancelled waits no more
             trio.lowlevel.notify_closing(self.sock)
 
-    def _read_all(self) -> None:
+    async def _held(self, gate: trio.Event) -> None:
+        """Wait for `heal`. A peer that closes meanwhile, or resets, ends the connection: nobody reads, who would be told."""
+        watched = self._engine.watch(self.descriptor, self._left_alone, select.EPOLLRDHUP)
         try:
-            while data := self.sock.recv(CHUNK, socket.MSG_DONTWAIT):
-                self.record.received += len(data)
-        except OSError:
-            pass  # nothing there, or the peer has reset it: nothing is unread either way
+            await gate.wait()
+        finally:
+            if watched and not self.record.ended:
+                self._engine.forget(self.descriptor)
 
-    async def _readable(self) -> None:
-        await trio.lowlevel.wait_readable(self.sock)
+    def _left_alone(self) -> None:
+        error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        self._read_all()
+        self._leave(f"lost: {errno.errorcode[error]}" if error else "peer closed")
+
+    def _read_all(self) -> None:
+        with contextlib.suppress(OSError):  # the peer has reset it: nothing is unread
+            while sockets.unread(self.sock):
+                self._count(self.sock.recv(CHUNK, socket.MSG_DONTWAIT))
+
+    def _count(self, data: bytes) -> None:
+        if not self._tls:  # of TLS what the application got is counted
+            self.record.received += len(data)
+
+    async def _byte_there(self) -> bool:
+        """Wait for something to read, and leave it there. False where the peer has closed instead."""
+        while True:
+            await trio.lowlevel.wait_readable(self.sock)
+            with contextlib.suppress(BlockingIOError):
+                return bool(self.sock.recv(1, socket.MSG_PEEK))
 
     async def _receive(self, limit: int) -> bytes:
         if self._stream:
@@ -492,17 +569,21 @@ class Live:
         return await self._send_raw(data)
 
     async def _send_raw(self, data: bytes) -> int:
+        # Slices that wait for the peer's window are put together again (tcp_sendmsg()), unless each is an end of a record.
+        flags = socket.MSG_EOR if self._slice else 0
         while True:
             try:
-                return self.sock.send(data)
+                return self.sock.send(data, flags)
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self.sock)
 
     async def _flushed(self) -> None:
         """Wait until the kernel has sent what it was given: an abort throws away what is queued."""
-        # A program has no event for it.
-        while sockets.clock(self.sock).unsent:  # noqa: ASYNC110
-            await trio.sleep(0.001)
+        if sockets.clock(self.sock).unsent:
+            # With the least TCP_NOTSENT_LOWAT (tcp(7)) a socket is writable when nothing is unsent.
+            self.sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, 1)
+            await trio.lowlevel.wait_writable(self.sock)
+            self.sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0)
 
 
 class _Raw(trio.abc.Stream):

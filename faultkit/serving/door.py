@@ -40,9 +40,10 @@ class Door:
         self.sock.setblocking(False)
         self.address = Address(*self.sock.getsockname()[:2])
         self.listening = False
-        self._resets = 0  # OutRsts of the namespace when it began to refuse
+        self._resets: int | None = None  # OutRsts of the namespace when it began to refuse
         self._turned_away = False
-        self._fillers: list[socket.socket] = []
+        self._fillers: list[socket.socket] = []  # connections of our own, in the accept queue
+        self._ours: set[Address] = set()  # their addresses, until they are accepted
 
     def _bind(self, host: str, port: int) -> None:
         # Only a port that is named to bind() stays bound when listening ends (SOCK_BINDPORT_LOCK in tcp_disconnect()), so
@@ -71,13 +72,22 @@ class Door:
             self.sock.listen(BACKLOG)
             self.listening = True
         if self._fillers:
-            ours = {filler.getsockname()[:2] for filler in self._fillers}
-            for _ in range(len(ours)):
-                self.sock.accept()[0].close()
             for filler in self._fillers:
+                if sockets.state(filler) != "ESTABLISHED":
+                    self._ours.discard(Address(*filler.getsockname()[:2]))
                 filler.close()
             self._fillers.clear()
             self.sock.listen(BACKLOG)
+
+    def accept(self) -> tuple[socket.socket, Address]:
+        """A client's connection, which is not one of our own fillers. Raises as accept(2) does."""
+        while True:
+            sock, peer = self.sock.accept()
+            address = Address(peer[0], peer[1])
+            if address not in self._ours:
+                return sock, address
+            self._ours.discard(address)
+            sock.close()
 
     def refuse(self) -> None:
         """Keep the port, and do not listen on it: a SYN is answered with RST, connect() gets ECONNREFUSED."""
@@ -98,11 +108,18 @@ class Door:
         self.sock.listen(0)
         filler = socket.socket(self.sock.family, socket.SOCK_STREAM)
         self._fillers.append(filler)
-        filler.connect(self.address)
+        filler.setblocking(False)  # where a client was quicker, its connection fills the queue, and this one waits
+        filler.connect_ex(self.address)
+        self._ours.add(Address(*filler.getsockname()[:2]))
 
     def defer(self) -> None:
         """Show a connection only when it has sent something (TCP_DEFER_ACCEPT, tcp(7)): its connect() has returned then."""
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60)  # seconds; arbitrary
+
+    @property
+    def waiting(self) -> int:
+        """How many connections wait to be accepted: tcp_get_info() of a listening socket says it there."""
+        return sockets.clock(self.sock).unacknowledged
 
     def reset_waiting(self) -> None:
         """Stop listening for a moment: every connection that waits to be accepted is reset (inet_csk_listen_stop())."""
@@ -115,8 +132,9 @@ class Door:
         the whole network namespace (OutRsts), so False is certain, and True is not."""
         if self.sock.fileno() == -1:
             return self._turned_away
-        refused = self._resets and not self.listening and counters()["TcpOutRsts"] > self._resets
-        return self._turned_away or bool(refused) or sockets.dropped(self.sock) > 0
+        refusing = self._resets is not None and not self.listening
+        refused = refusing and counters()["TcpOutRsts"] > (self._resets or 0)
+        return self._turned_away or refused or sockets.dropped(self.sock) > 0
 
     def close(self) -> None:
         """Let go of the port."""

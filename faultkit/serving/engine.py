@@ -11,9 +11,15 @@ import os
 import select
 import threading
 from collections.abc import Awaitable, Callable
-from typing import Any
+from concurrent import futures
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import trio
+
+from faultkit.errors import Misuse
+
+T = TypeVar("T")
 
 TURNS = 64  # looks at the epoll before Trio's other tasks have theirs; arbitrary
 EVENTS = 1024  # of one look; arbitrary
@@ -25,6 +31,7 @@ class Engine:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
+        self._process = os.getpid()
         self._calls: dict[int, Callable[[], None]] = {}
         self._nursery: trio.Nursery | None = None
         self._token: trio.lowlevel.TrioToken | None = None
@@ -41,10 +48,13 @@ class Engine:
         finally:
             self._epoll.close()
 
-    def watch(self, descriptor: int, call: Callable[[], None]) -> None:
-        """Call it whenever there is something to read. From any thread."""
+    def watch(self, descriptor: int, call: Callable[[], None], events: int = select.EPOLLIN) -> bool:
+        """Call it whenever there is something to read, or for these events. From any thread. False: it is watched already."""
+        if descriptor in self._calls:
+            return False
         self._calls[descriptor] = call
-        self._epoll.register(descriptor, select.EPOLLIN)
+        self._epoll.register(descriptor, events)
+        return True
 
     def forget(self, descriptor: int) -> None:
         """Watch it no more."""
@@ -58,56 +68,66 @@ class Engine:
         self._nursery.start_soon(task, *arguments)
 
     @property
+    def elsewhere(self) -> bool:
+        """Was this process forked from the one in which the engine runs?"""
+        return self._process != os.getpid()
+
+    @property
     def here(self) -> bool:
         """Does this code run in the engine's own loop?"""
         return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
 
-    def call(self, work: Callable[[], Any]) -> Any:
+    def call(self, work: Callable[[], T]) -> T:
         """Have it done in the engine's thread, and wait for what it gives or raises. `TimeoutError` where that is blocked."""
         if self.here:
             return work()
-        return self._do(lambda done: done(work), PATIENCE)
+        given: Future[T] = Future()
 
-    def wait_for(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Have it done in a task of the engine's, from another thread, and wait until that has ended.
+        def do() -> None:
+            try:
+                given.set_result(work())
+            except BaseException as error:
+                given.set_exception(error)
+
+        return self._ask(do, given, PATIENCE)
+
+    def wait_for(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Have it done in a task of the engine's, from another thread, and wait until that has ended; its error comes out.
 
         It must be patient no longer than `PATIENCE`. `TimeoutError` where the engine's thread is blocked.
         """
+        given: Future[None] = Future()
 
-        def start(done: Callable[[Callable[[], Any]], None]) -> None:
-            async def task() -> None:
-                try:
-                    await work()
-                finally:
-                    done(lambda: None)
-
-            self.start_soon(task)
-
-        self._do(start, 2 * PATIENCE)
-
-    def _do(self, start: Callable[[Callable[[Callable[[], Any]], None]], None], seconds: float) -> Any:
-        assert self._token
-        given: list[Any] = []
-        over = threading.Lock()
-        over.acquire()
-
-        def done(work: Callable[[], Any]) -> None:
+        async def task() -> None:
             try:
-                given.append(work())
+                await work()
+                given.set_result(None)
+            except trio.Cancelled:
+                given.set_exception(RuntimeError("the loop of the servers has ended"))
+                raise
             except BaseException as error:
-                given.append(error)
-                given.append(None)
-            over.release()
+                given.set_exception(error)
 
-        self._token.run_sync_soon(start, done)
-        if not over.acquire(timeout=seconds):
+        def begin() -> None:
+            try:
+                self.start_soon(task)
+            except RuntimeError as error:  # the nursery takes no more
+                given.set_exception(error)
+
+        self._ask(begin, given, 2 * PATIENCE)
+
+    def _ask(self, begin: Callable[[], None], given: Future[T], seconds: float) -> T:
+        assert self._token
+        if self.elsewhere:
+            raise Misuse(f"the server runs in process {self._process}, which this one was forked from: use it there")
+        self._token.run_sync_soon(begin)
+        done, _ = futures.wait([given], seconds)
+        if not done:
             raise TimeoutError(
                 f"the thread of the servers has not answered for {seconds:g} s: a handler blocks it; "
                 "await what it waits for, or await trio.to_thread.run_sync(...)"
             )
-        if len(given) == 2:
-            raise given[0]
-        return given[0]
+        return given.result()
 
     def _turn(self) -> None:
         for _ in range(TURNS):
@@ -125,9 +145,12 @@ class Thread:
     """An engine in a thread of its own, there as long as somebody holds it."""
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Nothing runs: as at the beginning, and in a child, because a thread does not survive a fork."""
         self._lock = threading.Lock()
         self._holders = 0
-        self._process = 0
         self._engine: Engine | None = None
         self._thread: threading.Thread | None = None
         self._stop: Callable[[], None] = lambda: None
@@ -135,8 +158,7 @@ class Thread:
     def hold(self) -> Engine:
         """The engine, started where it does not run yet. To be given back with `release`."""
         with self._lock:
-            if self._engine is None or self._process != os.getpid():  # a thread does not survive a fork
-                self._holders = 0
+            if self._engine is None or self._thread is None or not self._thread.is_alive():
                 self._start()
             self._holders += 1
             assert self._engine
@@ -148,12 +170,14 @@ class Thread:
             self._holders -= 1
             if self._holders == 0:
                 assert self._thread
-                self._stop()
-                self._thread.join(PATIENCE)  # a handler that shields itself cannot be ended, but waited for no longer
+                with contextlib.suppress(trio.RunFinishedError):
+                    self._stop()
+                self._thread.join(PATIENCE)
                 self._engine = self._thread = None
 
     def _start(self) -> None:
         engine, ready = Engine(), threading.Event()
+        refused: list[BaseException] = []
 
         async def serve() -> None:
             token = trio.lowlevel.current_trio_token()
@@ -162,11 +186,23 @@ class Thread:
                 await nursery.start(engine.run)
                 ready.set()
 
+        def run() -> None:
+            try:
+                trio.run(serve)
+            except BaseException as error:
+                if ready.is_set():
+                    raise
+                refused.append(error)
+                ready.set()
+
         # A daemon: a program that ends in the middle must not wait for a server that nobody will stop.
-        self._thread = threading.Thread(target=trio.run, args=(serve,), name="faultkit", daemon=True)
+        self._thread = threading.Thread(target=run, name="faultkit", daemon=True)
         self._thread.start()
         ready.wait()
-        self._engine, self._process = engine, os.getpid()
+        if refused:
+            raise refused[0]
+        self._engine = engine
 
 
 SHARED = Thread()
+os.register_at_fork(after_in_child=SHARED.forget)

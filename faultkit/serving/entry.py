@@ -47,6 +47,8 @@ class Serving:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._server.elsewhere:
+            return  # a forked child leaves the `with`: the server is its parent's
         try:
             if kind is None:
                 self._server.check()

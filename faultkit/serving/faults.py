@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 OK = "ok"  # in a plan: no fault
 
+
 # No HTTP status line, no RESP, no TLS record, not even text.
 NOISE = bytes(range(255, 191, -1))
 
@@ -105,7 +106,7 @@ TESTERS: Mapping[str, Tester] = {
         Served(),
         "bytes",
         len(NOISE),
-        lambda conn, number: conn.garbage((NOISE * (number // len(NOISE) + 1))[:number]),
+        lambda conn, number: conn.garbage(NOISE, size=number),
     ),
     "truncate": Tester(
         "closes in the middle of the body: Content-Length unmet",

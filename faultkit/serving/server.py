@@ -10,17 +10,19 @@ from collections.abc import Callable
 
 import trio
 
+from faultkit import sockets
 from faultkit.errors import Misuse
 from faultkit.serving import answers, tls, waiting
 from faultkit.serving import plan as plans
 from faultkit.serving.answers import Handler
 from faultkit.serving.connection import Connection, Live
-from faultkit.serving.door import Door
+from faultkit.serving.door import BACKLOG, Door
 from faultkit.serving.engine import PATIENCE, Engine
 from faultkit.serving.faults import OK, Fault
 from faultkit.transcript import Address
 
 BATCH = 64  # connections accepted before others have their turn; arbitrary
+RETRY = 0.1  # seconds until accept() is tried again where there were no descriptors; arbitrary
 
 
 class FaultNotMet(AssertionError):
@@ -56,7 +58,9 @@ class Server:
         self._count = 0
         self._healed = False
         self._tasks = 0
+        self._closed = False
         self._choked = False  # out of descriptors: nobody is accepted
+        self._trying = False  # a task will try again
         self._idle: trio.Event | None = None
         self._ca_file: str | None = None
         self._crash: tuple[int, BaseException] | None = None
@@ -111,7 +115,7 @@ class Server:
 
     def wait_for_connection(self, number: int = 1, *, timeout_seconds: float = 5.0) -> Connection:
         """Wait until so many connections have been accepted, and give that one. Raises `TimeoutError`; not in an event loop."""
-        self._waiting.wait(lambda: self._count >= number, f"{self._came()}, not {number},", timeout_seconds)
+        self._waiting.wait(lambda: self._count >= number, lambda: f"{self._came()}, not {number},", timeout_seconds)
         return self._connections[number - 1]
 
     async def await_connection(self, number: int = 1) -> Connection:
@@ -175,13 +179,24 @@ class Server:
 
     def open(self, engine: Engine) -> None:
         """Serve with that engine."""
+        if self._engine is not None:
+            raise Misuse("this server has been opened before: each faultkit.serve(...) gives one, for one `with`")
         self._engine = engine
-        if self._plan.waiting:
-            self._door.defer()
-        if self._plan.door and self._plan.door.when.kind == "listen":
-            self._shut(self._plan.door)
-        else:
-            self._admit()
+        try:
+            if self._plan.waiting:
+                self._door.defer()
+            if self._plan.door and self._plan.door.when.kind == "listen":
+                self._shut(self._plan.door)
+            else:
+                self._admit()
+        except BaseException:
+            self._door.close()
+            raise
+
+    @property
+    def elsewhere(self) -> bool:
+        """Was this process forked from the one in which the server runs?"""
+        return self._engine is not None and self._engine.elsewhere
 
     def close(self) -> None:
         """End everything, from a thread that is not the engine's."""
@@ -198,11 +213,13 @@ class Server:
     def _end(self) -> bool:
         """Stop listening and end every connection. Gives whether there are tasks to wait for."""
         assert self._engine
+        self._closed = True
         self._engine.forget(self._door.sock.fileno())
         self._door.close()  # what it turned away is known from now on
         for live in list(self._live.values()):
-            live.stop()
-            if live.record.number in self._live and not live.has_task:
+            if live.has_task:
+                live.stop()
+            else:
                 self._over(live, "server closed")
         if self._ca_file:
             tls.remove(self._ca_file)
@@ -222,41 +239,64 @@ class Server:
         with trio.move_on_after(PATIENCE):
             await trio.testing.wait_all_tasks_blocked()
 
-    def _arrive(self) -> None:
+    def _arrive(self, most: int = BATCH) -> None:
         """Accept what waits at the listening socket."""
         if self._plan.waiting and not self._healed:
             self._turn_away(self._plan.waiting)
             return
-        for _ in range(BATCH):
+        for _ in range(most):
             try:
-                sock, peer = self._door.sock.accept()
+                sock, peer = self._door.accept()
             except BlockingIOError:
                 return
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     self._failed(self._count + 1, error)
-                    assert self._engine
-                    # Until a connection has ended, or it would be readable all the time.
-                    self._engine.forget(self._door.sock.fileno())
-                    self._choked = True
+                    self._choke()
                     return
                 continue  # what waited is gone (accept(2))
-            self._accept(sock, Address(peer[0], peer[1]))
+            self._accept(sock, peer)
+
+    def _choke(self) -> None:
+        """Accept nobody until a connection has ended, or the time has come to try: it would be readable all the time."""
+        assert self._engine
+        self._engine.forget(self._door.sock.fileno())
+        self._choked = True
+
+        async def try_again() -> None:
+            await trio.sleep(RETRY)  # nobody says when others have given descriptors back
+            self._trying = False
+            self._breathe()
+
+        if not self._trying:
+            self._trying = True
+            self._engine.start_soon(try_again)
+
+    def _breathe(self) -> None:
+        if self._choked and not self._closed:
+            assert self._engine
+            self._choked = False
+            self._engine.watch(self._door.sock.fileno(), self._arrive)
 
     def _turn_away(self, fault: Fault) -> None:
-        """A connection waits to be accepted, and is not."""
+        """Connections wait to be accepted, and are not."""
         assert fault.served.door
-        record = self._record(None, fault)
+        records = [self._record(None, fault) for _ in range(self._door.waiting)]
+        if not records:
+            return
         # Before it is done, because a client may look as soon as it is told.
-        record.fired_after_seconds = record.seconds = 0.0
-        record.ended = "never accepted"
+        for record in records:
+            record.fired_after_seconds = 0.0
+            record.end("never accepted")
         fault.served.door(self._door)
-        self._tell(record)
+        for record in records:
+            self._tell(record)
 
     def _accept(self, sock: socket.socket, peer: Address) -> None:
         fault = None if self._healed else self._plan.of(self._count + 1)
         record = self._record(peer, fault)
-        live = Live(sock, record, fault, self._waiting)
+        assert self._engine
+        live = Live(sock, record, fault, self._engine, self._authority.server if self._authority else None)
         self._live[record.number] = live
         if fault and fault.when.kind == "accept":
             self._fire_one(live)
@@ -296,13 +336,15 @@ class Server:
             self._engine.watch(live.descriptor, functools.partial(self._look, live, readable=True))
 
     def _fire_one(self, live: Live) -> None:
-        """Let the fault of a connection that has no task set in."""
+        """Let the fault of a connection set in. Where that has a task, the task says that it is over."""
         try:
             live.fire()
         except (OSError, Misuse) as error:
-            self._over(live, self._lost(live, error))
-        else:
-            if live.record.ended:
+            live.record.end(self._lost(live, error))
+        if live.record.ended:
+            if live.has_task:
+                live.stop()
+            else:
                 self._over(live)
 
     def _start(self, live: Live) -> None:
@@ -317,9 +359,11 @@ class Server:
     async def _session(self, live: Live) -> None:
         how = "server closed"
         try:
-            await live.run(self._handler, self._authority.server if self._authority else None)
+            await live.run(self._handler)
             how = live.how
-        except Exception as error:
+        except (trio.Cancelled, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # pytest.fail() raises one too, and would end the servers of all tests
             how = self._lost(live, error)
         finally:
             self._over(live, how)
@@ -332,12 +376,10 @@ class Server:
         assert self._engine
         if live.parked and not live.has_task:
             self._engine.forget(live.descriptor)
-        live.ended(how)
+        live.record.end(how)
         live.sock.close()
         del self._live[live.record.number]
-        if self._choked and self._door.sock.fileno() != -1:
-            self._choked = False
-            self._engine.watch(self._door.sock.fileno(), self._arrive)
+        self._breathe()
         self._tell(live.record)
 
     # The rest.
@@ -356,12 +398,10 @@ class Server:
         if self._each:
             self._each(record)
 
-    def _lost(self, live: Live, error: Exception) -> str:
+    def _lost(self, live: Live, error: BaseException) -> str:
         """How a connection ended that an exception ended: by its peer or the network, or else by a mistake in the handler."""
-        if isinstance(error, OSError) and error.errno in _LOST:
-            return f"lost: {errno.errorcode[error.errno]}"
-        if isinstance(error, trio.BrokenResourceError):
-            return f"lost: {error.__cause__ or error}"
+        if lost := _lost_by(error):
+            return f"lost: {lost}"
         self._failed(live.record.number, error)
         return "failed"
 
@@ -369,12 +409,14 @@ class Server:
         self._crash = self._crash or (number, error)
 
     def _run(self, work: Callable[[], None]) -> None:
-        assert self._engine, "the server is not open"
+        if self._engine is None or self._closed:
+            raise Misuse("the server is closed: this goes inside the `with`, and for the fixtures inside the test")
         self._engine.call(work)
 
     def _admit(self) -> None:
         assert self._engine
         self._door.open()
+        self._choked = False
         self._engine.forget(self._door.sock.fileno())
         self._engine.watch(self._door.sock.fileno(), self._arrive)
 
@@ -385,29 +427,47 @@ class Server:
         self._door_shut = True
         self._choked = False
 
+    def _greet(self) -> None:
+        """Accept who has connected already, which the engine may not have seen yet: they came before what is done now."""
+        if self._door.listening:
+            self._arrive(BACKLOG)
+
     def _fire(self) -> None:
+        if not self._plan.armed:
+            raise Misuse("fire(): this server has no fault to set in: name one, as in serve('linger', at='fire')")
+        self._greet()
         self._healed = False
         if self._plan.door:
             self._shut(self._plan.door)
         refused: Misuse | None = None
         for live in list(self._live.values()):
-            if live.armed and live.has_task:
-                try:
-                    live.fire()
-                except Misuse as error:
-                    refused = error
-            elif live.armed:
-                self._fire_one(live)
-                if live.draining:
-                    self._start(live)
+            live.spared = False
+            if live.armed:
+                refused = self._fire_now(live) or refused
         if refused:
             raise refused
 
+    def _fire_now(self, live: Live) -> Misuse | None:
+        """Let its fault set in, trigger or not. Gives why it cannot."""
+        fault = live.armed
+        if fault and fault.served.holds_fin:
+            return Misuse(f"fire(): {fault.name} needs an answer to hold its FIN back behind: it sets in {fault.when}")
+        if fault and fault.served.unread and not sockets.unread(live.sock):
+            return Misuse(
+                f"fire(): {fault.name} leaves received bytes unread, and connection {live.record.number} has none"
+            )
+        self._fire_one(live)
+        if live.draining and not live.has_task:
+            self._start(live)
+        return None
+
     def _heal(self) -> None:
+        self._greet()
         self._healed = True
         self._admit()
         for live in self._live.values():
             live.heal()
+            live.spared = True
 
     def _trusted(self) -> tls.Authority:
         if self._authority is None:
@@ -441,6 +501,18 @@ class Server:
             when = f" {every.when}" if every else ""
             return f"{drawn[0].fault} {where} was never met: it was to set in{when}, and {self._came()}: {_told(drawn[-1])}"
         return None
+
+
+def _lost_by(error: BaseException | None) -> str | None:
+    """What the peer or the network did to the connection, where this error says that; a handler may have wrapped it."""
+    if isinstance(error, BaseExceptionGroup):
+        found = [_lost_by(one) for one in error.exceptions]
+        return found[0] if all(found) else None
+    if isinstance(error, trio.BrokenResourceError):
+        return _lost_by(error.__cause__) or str(error.__cause__ or error)
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno in _LOST:
+        return errno.errorcode[error.errno]
+    return None
 
 
 # What the calls on a connection give when it is gone: recv(2), send(2), shutdown(2), tcp(7), icmp.c.

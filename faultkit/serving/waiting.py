@@ -36,7 +36,7 @@ class Waiting:
             for wake in tuple(self._wakers):
                 wake()
 
-    def wait(self, there: Callable[[], bool], otherwise: str, timeout_seconds: float) -> None:
+    def wait(self, there: Callable[[], bool], otherwise: Callable[[], str], timeout_seconds: float) -> None:
         """Block this thread until it is there. Raises `TimeoutError` with `otherwise`; `Misuse` in an event loop."""
         if loop := running_loop():
             raise Misuse(
@@ -49,7 +49,7 @@ class Waiting:
         try:
             while not there():
                 if not woken.wait(max(0.0, deadline - time.monotonic())):
-                    raise TimeoutError(f"{otherwise} after {timeout_seconds:g} s")
+                    raise TimeoutError(f"{otherwise()} after {timeout_seconds:g} s")
                 woken.clear()
         finally:
             self._wakers.discard(woken.set)
