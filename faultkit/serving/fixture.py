@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import reprlib
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from faultkit.serving.entry import Serving, serve
 from faultkit.serving.server import FaultNotMet, HandlerCrashed, Server
 
 SHOWN = 50  # connections of one server in a report; arbitrary
+SHORT = reprlib.Repr()
+SHORT.maxstring = SHORT.maxother = 80  # characters of an answer, of a plan; arbitrary
 KEYWORDS = tuple(signature(serve).parameters)
 
 P = ParamSpec("P")
@@ -68,9 +71,10 @@ class FaultServer:
     @_taking(serve)
     def __call__(self, *fault: Any, **keywords: Any) -> Server:
         __tracebackhide__ = True  # pytest's: a keyword that serve() does not take is the caller's matter
-        merged = {**self._defaults, **keywords}
-        if fault:
-            merged.pop("fault", None)
+        if self._closed:
+            raise Misuse(f"the test that asked for this {self._name} has ended: ask for the fixture again")
+        defaults = {name: value for name, value in self._defaults.items() if not (fault and name == "fault")}
+        merged = {**defaults, **keywords}
         server = serve(*fault, **merged).open(self._engine)
         given = [*map(_written, fault), *(f"{name}={_written(value)}" for name, value in merged.items())]
         self._opened.append(_Opened(server, f"{self._name}({', '.join(given)})"))
@@ -133,4 +137,4 @@ def _told(opened: _Opened) -> str:
 
 
 def _written(value: object) -> str:
-    return getattr(value, "__name__", None) or repr(value)
+    return getattr(value, "__name__", None) or SHORT.repr(value)

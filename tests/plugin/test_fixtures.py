@@ -239,6 +239,23 @@ def test_defaults_are_a_fixture_to_override(project: Project) -> None:
     ).assert_outcomes(passed=2)
 
 
+def test_a_fixture_that_outlives_its_test_is_told_so(project: Project) -> None:
+    result = project.run(
+        """
+        def test_one(fault_server):
+            global kept
+            kept = fault_server
+
+        def test_two():
+            kept("linger")
+        """
+    )
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["E * faultkit.errors.Misuse: the test that asked for this fault_server has ended: ask for the fixture again"]
+    )
+
+
 def test_a_thread_for_each_test_where_that_is_wanted(project: Project) -> None:
     project.run_apart(
         """
@@ -299,10 +316,12 @@ def test_importing_it_brings_in_nothing_of_the_server() -> None:
 
 
 def test_it_is_typed_as_serve_is(fault_server: faultkit.FaultServer) -> None:
-    # mypy holds the first line to the name, and the other two to being wrong.
+    # mypy holds the first line to the name, and the others to being wrong.
     assert fault_server("ok", after_bytes=None).seed is None
     with pytest.raises(TypeError, match="after_byte"):
         fault_server("linger", after_byte=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="fault"):
+        fault_server("linger", fault="ok")  # type: ignore[misc]
     with pytest.raises(faultkit.Misuse, match="is not a whole number"):
         fault_server("linger", after_bytes="1")  # type: ignore[arg-type]
 
