@@ -207,7 +207,10 @@ def test_a_door_shuts_and_opens_while_a_connection_lives() -> None:
         ({"after_bytes": "1"}, "after_bytes='1' is not a whole number"),
         ({"after_requests": True}, "after_requests=True is not a whole number"),
         ({"after_idle_seconds": "1"}, "after_idle_seconds='1' is not a number of seconds"),
-        ({"after_idle_seconds": float("nan")}, "after_idle_seconds=nan never comes: take more than 0, and less than 2147483648"),
+        (
+            {"after_idle_seconds": float("nan")},
+            "after_idle_seconds=nan never comes: take more than 0, and less than 2147483648",
+        ),
         (
             {"at": "lunch"},
             "at='lunch' is no moment of a connection: it is one of accept, client-hello, handshake, mid-body, fire",
