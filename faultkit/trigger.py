@@ -45,7 +45,7 @@ class Trigger:
     amount: float = 0
 
     def __str__(self) -> str:
-        return f"after {self.amount:g} {_UNITS[self.kind]}" if self.kind in _UNITS else f"at {self.kind}"
+        return f"after {self.amount:.15g} {_UNITS[self.kind]}" if self.kind in _UNITS else f"at {self.kind}"
 
 
 FIRST_BYTE = Trigger("bytes", 1)
@@ -61,6 +61,7 @@ def chosen(
     after_idle_seconds: float | None = None,
 ) -> Trigger | None:
     """The trigger that these keywords ask for, None for none. Raises `Misuse` for two of them, and for what cannot come."""
+    # With the least that can come; for a time it is a limit.
     counted: dict[Kind, tuple[str, float | None, int]] = {
         "bytes": ("after_bytes", after_bytes, 0),
         "sent": ("after_sent", after_sent, 1),
@@ -81,10 +82,10 @@ def chosen(
         if not (whole or (kind == "idle" and isinstance(value, float))):
             raise Misuse(f"{name}={value!r} is not a {'number of seconds' if kind == 'idle' else 'whole number'}")
         assert value is not None
-        if not value >= least or (kind == "idle" and not 0 < value < 2**31):
-            raise Misuse(
-                f"{name}={value:g} never comes: take {least or 'more than 0' if kind == 'idle' else least} or more"
-            )
+        if kind == "idle" and not 0 < value < 2**31:
+            raise Misuse(f"{name}={value} never comes: take more than 0, and less than {2**31}")
+        if value < least:
+            raise Misuse(f"{name}={value} never comes: take {least} or more")
         if kind == "bytes" and value == 0:
             return Trigger("accept")
         return Trigger(kind, value)

@@ -172,7 +172,11 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
-    served={"": Served(lambda conn: conn.early_response(_answer(h11.Connection(h11.SERVER))), unread=True)},
+    served={
+        "": Served(
+            lambda conn: conn.early_response(_answer(h11.Connection(h11.SERVER))), unread=True, speaks_plain=True
+        )
+    },
     lookalikes=(
         LookAlike("unread", "the same reset, but no answer was sent before it"),
         LookAlike("keepalive-race", "the request was small and complete; here it is an upload, and fails every time"),

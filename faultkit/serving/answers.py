@@ -37,11 +37,20 @@ class Fixed:
 
 @dataclass(frozen=True)
 class Http:
-    """HTTP/1.1 with keep-alive, for `answer=`: any request is answered with that status and that body."""
+    """HTTP/1.1 with keep-alive, for `answer=`: any request is answered with that status and that body.
+
+    Raises `Misuse` for a status that ends no request, and for a body that is no bytes.
+    """
 
     body: bytes = b"hello from faultkit\n"
     status: int = 200
     content_type: str = "text/plain"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.status, int) or not 200 <= self.status <= 599:
+            raise Misuse(f"Http(status={self.status!r}): it is 200 to 599")
+        if not isinstance(self.body, bytes):
+            raise Misuse(f"Http(body={self.body!r}): it is bytes")
 
     async def __call__(self, conn: Live) -> None:
         import h11
@@ -54,6 +63,7 @@ class Http:
             if http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
                 body = f"{error}\n".encode()
                 await conn.answer(body, self._head(http, error.error_status_hint, body, [("Connection", "close")]))
+                conn.finish()  # a close over what is still coming would reset the answer
 
     async def _answer(self, conn: Live, http: h11.Connection) -> bool:
         """Read one request and answer it. False where there is no further one."""
@@ -74,19 +84,20 @@ class Http:
             elif isinstance(event, h11.ConnectionClosed):
                 return False
         await conn.request()
-        head = self._head(http, self.status, self.body)
-        await conn.answer(b"" if method == b"HEAD" else self.body, head)
-        if method != b"HEAD":
-            http.send(h11.Data(self.body))
+        body = b"" if method == b"HEAD" or self.status in (204, 304) else self.body  # RFC 9110 section 6.4.1
+        await conn.answer(body, self._head(http, self.status, self.body if self.status != 204 else None))
+        if body:
+            http.send(h11.Data(body))
         http.send(h11.EndOfMessage())
         return http.our_state is h11.DONE and http.their_state is h11.DONE
 
     def _head(
-        self, http: h11.Connection, status: int, body: bytes, headers: list[tuple[str, str]] | None = None
+        self, http: h11.Connection, status: int, body: bytes | None, headers: list[tuple[str, str]] | None = None
     ) -> bytes:
         import h11
 
-        fields = [("Content-Type", self.content_type), ("Content-Length", str(len(body))), *(headers or [])]
+        about = [] if body is None else [("Content-Type", self.content_type), ("Content-Length", str(len(body)))]
+        fields = [*about, *(headers or [])]
         return http.send(h11.Response(status_code=status, headers=fields)) or b""
 
 

@@ -20,6 +20,8 @@ from faultkit.serving.waiting import Waiting
 from faultkit.transcript import Address
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from faultkit.serving.answers import Handler
     from faultkit.serving.faults import Fault
 
@@ -229,12 +231,11 @@ class Live:
             await self._fire()
             head, body = b"", body[middle:]
         elif fault and fault.served.holds_fin and self.record.answers + 1 == fault.when.amount:
-            await self._send_paced(head + body)
-            head, body = b"", b""
-        await self.send(head + body)
-        if self._said_fin:
-            return
-        self.record.answers += 1
+            head, body = b"", await self._send_paced(head + body)
+        if head or body:
+            await self._say(head + body, whole=True)
+        else:
+            self.record.answers += 1
         fault = self.armed
         if fault and fault.when.kind == "answers" and self.record.answers >= fault.when.amount:
             await self._flushed()
@@ -242,6 +243,10 @@ class Live:
 
     async def send(self, data: bytes) -> None:
         """Send all of it; after `half_close`, none. Raises `OSError` as send(2) does."""
+        await self._say(data)
+
+    async def _say(self, data: bytes, *, whole: bool = False) -> None:
+        """Send all of it. Where an answer is whole with that, it is counted."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while data:
             if self._said_fin:
@@ -259,8 +264,7 @@ class Live:
                 size = min(size, self._slice)
             if self._rate:
                 size = min(size, max(1, int(self._rate / 10)))
-            size = await self._send(data[:size])
-            self.record.sent += size
+            size = await self._send(data[:size], whole=whole and size == len(data))
             data = data[size:]
             if fault and fault.when.kind == "sent" and self.record.sent >= fault.when.amount:
                 await self._flushed()
@@ -458,7 +462,6 @@ class Live:
         at = 0
         while left:
             size = await self._send_raw(words[at : at + left])
-            self.record.sent += size
             at, left = (at + size) % len(words), left - size
         self._say_fin()
         while data := await self._receive_raw(CHUNK):
@@ -489,9 +492,9 @@ class Live:
             if error.errno != errno.ENOTCONN:  # the peer has reset it already, which the next read tells
                 raise
 
-    async def _send_paced(self, data: bytes) -> None:
-        """Send it so that the kernel holds back what comes after it (`sockets.hold_back`), for 5 s or more, and hear nothing
-        from its last segment on: what the peer says to it is to meet `close_held`."""
+    async def _send_paced(self, data: bytes) -> bytes:
+        """Send all but the end of it, and give that end. The kernel holds back what comes after it (`sockets.hold_back`), for
+        5 s or more, and nothing is heard from then on: what the peer says to it is to meet `close_held`."""
         if len(data) < PACED + TAIL:
             raise Misuse(
                 f"{self.record.fault}: an answer of {len(data)} bytes is too short to hold a FIN back: "
@@ -506,7 +509,7 @@ class Live:
             await trio.sleep(0.001)
         sockets.black_hole(self.sock)
         sockets.hold_back(self.sock)
-        await self.send(data[-TAIL:])
+        return data[-TAIL:]
 
     async def _fire(self) -> None:
         self.fire()
@@ -562,20 +565,41 @@ class Live:
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self.sock)
 
-    async def _send(self, data: bytes) -> int:
-        if self._stream:
+    async def _send(self, data: bytes, *, whole: bool) -> int:
+        if not self._stream:
+            return await self._send_raw(data, whole=whole)
+        with self._counted(data, whole=whole) as sent:
             await self._stream.send_all(data)
-            return len(data)
-        return await self._send_raw(data)
+            sent.append(len(data))
+        return len(data)
 
-    async def _send_raw(self, data: bytes) -> int:
-        # Slices that wait for the peer's window are put together again (tcp_sendmsg()), unless each is an end of a record.
-        flags = socket.MSG_EOR if self._slice else 0
+    async def _send_raw(self, data: bytes, *, whole: bool = False) -> int:
         while True:
             try:
-                return self.sock.send(data, flags)
+                with self._counted(data, whole=whole) as sent:
+                    sent.append(self.put(data))
+                return sent[0]
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self.sock)
+
+    def put(self, data: bytes) -> int:
+        """One send(2), which is not counted."""
+        # Slices that wait for the peer's window are put together again (tcp_sendmsg()), unless each is an end of a record.
+        return self.sock.send(data, socket.MSG_EOR if self._slice else 0)
+
+    @contextlib.contextmanager
+    def _counted(self, data: bytes, *, whole: bool) -> Iterator[list[int]]:
+        """Counted before it is sent, because a client may look as soon as it is told; what was not sent is taken back."""
+        sent: list[int] = []
+        self.record.sent += len(data)
+        self.record.answers += whole
+        try:
+            yield sent
+        finally:
+            missing = len(data) - sum(sent)
+            self.record.sent -= missing
+            if missing:
+                self.record.answers -= whole
 
     async def _flushed(self) -> None:
         """Wait until the kernel has sent what it was given: an abort throws away what is queued."""
@@ -617,7 +641,10 @@ class _Raw(trio.abc.Stream):
         await trio.lowlevel.checkpoint_if_cancelled()
         left = bytes(data)
         while left:
-            left = left[await self._live._send_raw(left) :]
+            try:
+                left = left[self._live.put(left) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._live.sock)
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.wait_writable(self._live.sock)

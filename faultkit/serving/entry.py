@@ -13,7 +13,7 @@ from typing import Any
 import trio
 
 from faultkit.errors import Misuse, Unable
-from faultkit.serving import answers, faults, waiting
+from faultkit.serving import answers, waiting
 from faultkit.serving import plan as plans
 from faultkit.serving.answers import Answer
 from faultkit.serving.connection import Connection
@@ -167,13 +167,7 @@ def made(
     moment = trigger(**when)
     if moment and moment.kind in ("client-hello", "handshake") and not tls:
         raise Misuse(f"at={moment.kind!r} never comes without TLS: add tls=True")
-    chosen = plans.chosen(fault, plan, random, seed, moment)
-    if tls and moment and moment.kind == "bytes" and moment.amount > 1:
-        for name in (fault, *(plan or ())):
-            if name not in (None, faults.OK) and faults.fault(name).served.unread:
-                raise Misuse(
-                    f"{name} `{moment}` over TLS: a record is read whole or not at all; take after_requests, or after_bytes=1"
-                )
+    chosen = plans.chosen(fault, plan, random, seed, moment, tls=tls)
     handler = answers.chosen(answer)
     family, name = _where(host, ipv6, beyond_loopback)
     authority = certificates.authority(name) if tls else None

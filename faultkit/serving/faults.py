@@ -116,7 +116,7 @@ TESTERS: Mapping[str, Tester] = {
 
 
 def known() -> Iterator[tuple[str, str, Served]]:
-    """Every fault by name, with its summary; causes first, each with its first variant."""
+    """Every fault by name, with its summary; causes first, each with its variants."""
     for cause in causes.by_family():
         for variant, served in cause.served.items():
             yield (f"{cause.name}:{variant}" if variant else cause.name), cause.summary, served
@@ -130,8 +130,8 @@ def names() -> list[str]:
     return sorted({*served, *TESTERS, *(name for name, _, _ in known())})
 
 
-def fault(name: str, when: Trigger | None = None) -> Fault:
-    """The fault of that name, at its own trigger or at this one.
+def fault(name: str, when: Trigger | None = None, *, tls: bool = False) -> Fault:
+    """The fault of that name, at its own trigger or at this one, over TLS or not.
 
     Raises `Misuse` for one that is not known, with the nearest name, and for one that no server can play; `Unable` for one
     that needs a capability.
@@ -145,22 +145,32 @@ def fault(name: str, when: Trigger | None = None) -> Fault:
             f"{name} needs CAP_NET_ADMIN in the network namespace, for TCP_REPAIR: run it inside `faultkit sandbox -- ...`"
         )
     if when is not None:
-        served = _fits(name, served, when)
+        _check_trigger(name, served, when)
+    if tls:
+        _check_tls(name, served, when or served.when)
     return Fault(name, served, when or served.when)
 
 
-def _fits(name: str, served: Served, when: Trigger) -> Served:
+def _check_tls(name: str, served: Served, when: Trigger) -> None:
+    if served.speaks_plain:
+        raise Misuse(f"{name} answers in plain HTTP, which means nothing over TLS: leave tls out")
+    if served.unread and when.kind == "bytes" and when.amount > 1:
+        raise Misuse(
+            f"{name} `{when}` over TLS: a record is read whole or not at all; take after_requests, or after_bytes=1"
+        )
+
+
+def _check_trigger(name: str, served: Served, when: Trigger) -> None:
     if served.door and when.kind not in ({"listen", "fire"} if served.when.kind == "listen" else {served.when.kind}):
         raise Misuse(
             f"{name} is done to the listening socket, before there is a connection: leave `{when}` out, or at='fire'"
         )
-    if served.holds_fin and when.kind not in ("answers", "idle"):
+    if served.holds_fin and when.kind != "answers":
         raise Misuse(f"{name} needs an answer before it, not `{when}`: take after_answers")
-    if served.unread and when.kind not in ("bytes", "requests", "fire"):
+    if served.unread and when.kind not in ("bytes", "requests", "client-hello", "fire"):
         raise Misuse(
             f"{name} leaves received bytes unread, and `{when}` there may be none: take after_bytes or after_requests"
         )
-    return served
 
 
 def _tester(name: str, base: str, number: str | None) -> Served | None:

@@ -35,6 +35,8 @@ def chosen(
     random: float | None,
     seed: int | None,
     when: Trigger | None,
+    *,
+    tls: bool = False,
 ) -> Plan:
     """The plan that these ask for. Raises `Misuse` for what does not go together, and as `faults.fault` does."""
     if fault is not None and plan is not None:
@@ -42,14 +44,14 @@ def chosen(
     if seed is not None and random is None:
         raise Misuse(f"seed={seed} decides nothing without random: add random=0.3, or leave it out")
     if random is not None:
-        return _drawn(fault, plan, random, seed, when)
+        return _drawn(fault, plan, random, seed, when, tls)
     if plan is not None:
-        return _listed(plan, when)
+        return _listed(plan, when, tls)
     if fault is None or fault == OK:
         if when is not None:
             raise Misuse(f"`{when}` and no fault: name the fault that is to set in then")
         return Plan(lambda number: None)
-    only = faults.fault(fault, when)
+    only = faults.fault(fault, when, tls=tls)
     if only.served.door is None:
         return Plan(lambda number: only, fault=only)
     if only.served.when.kind == "accept":
@@ -57,10 +59,10 @@ def chosen(
     return Plan(lambda number: None, door=only)
 
 
-def _listed(plan: Sequence[str], when: Trigger | None) -> Plan:
+def _listed(plan: Sequence[str], when: Trigger | None, tls: bool) -> Plan:
     if isinstance(plan, str) or not plan:
         raise Misuse(f"plan={plan!r} is not a list of faults: take one such as ['linger', 'linger', 'ok']")
-    listed = tuple(None if name == OK else _of_a_connection(name, when) for name in plan)
+    listed = tuple(None if name == OK else _of_a_connection(name, when, tls) for name in plan)
 
     def of(number: int) -> Fault | None:
         return listed[number - 1] if number <= len(listed) else None
@@ -69,7 +71,7 @@ def _listed(plan: Sequence[str], when: Trigger | None) -> Plan:
 
 
 def _drawn(
-    fault: str | None, plan: Sequence[str] | None, random: float, seed: int | None, when: Trigger | None
+    fault: str | None, plan: Sequence[str] | None, random: float, seed: int | None, when: Trigger | None, tls: bool
 ) -> Plan:
     if plan is not None:
         raise Misuse(f"random={random} and a plan: the plan leaves nothing to chance; leave one of them out")
@@ -78,13 +80,14 @@ def _drawn(
     if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
         raise Misuse(f"seed={seed!r} is not a whole number")
     if fault is not None:
-        choice: tuple[Fault, ...] = (_of_a_connection(fault, when),)
+        choice: tuple[Fault, ...] = (_of_a_connection(fault, when, tls),)
     else:
         # Those that end a connection at once, each at its own trigger.
         choice = tuple(
-            faults.fault(name)
+            faults.fault(name, tls=tls)
             for name, _, served in faults.known()
             if served.act and not (served.hangs or served.needs_repair or served.holds_fin)
+            if not (tls and served.speaks_plain)
         )
         if when is not None:
             raise Misuse(f"`{when}` with random and no fault: faults drawn from all set in at their own triggers")
@@ -97,8 +100,8 @@ def _drawn(
     return Plan(of, seed=number)
 
 
-def _of_a_connection(name: str, when: Trigger | None) -> Fault:
-    found = faults.fault(name, when)
+def _of_a_connection(name: str, when: Trigger | None, tls: bool) -> Fault:
+    found = faults.fault(name, when, tls=tls)
     if found.served.door:
         raise Misuse(
             f"{name} keeps clients from connecting at all, so no server can count them: serve it alone, and heal() it"
