@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from faultkit.check import check_cause as check_cause
     from faultkit.errors import Misuse as Misuse
     from faultkit.errors import Unable as Unable
+    from faultkit.firewall import Firewall as Firewall
+    from faultkit.firewall import open_firewall as open_firewall
     from faultkit.serving.answers import Http as Http
     from faultkit.serving.connection import Connection as Connection
     from faultkit.serving.connection import Live as Live
@@ -36,6 +38,7 @@ __version__ = "0.1.0"
 _HOMES = {
     **dict.fromkeys(("check_cause", "NotProduced"), "check"),
     **dict.fromkeys(("Misuse", "Unable"), "errors"),
+    **dict.fromkeys(("Firewall", "open_firewall"), "firewall"),
     **dict.fromkeys(("Connection", "Live"), "serving.connection"),
     **dict.fromkeys(("FaultNotMet", "HandlerCrashed", "Server"), "serving.server"),
     **dict.fromkeys(("Http",), "serving.answers"),
@@ -64,6 +67,7 @@ __all__ = [
     "close_unread",
     "half_close",
     "heal",
+    "open_firewall",
     "resume_reading",
     "serve",
     "stop_reading",

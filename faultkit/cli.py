@@ -384,6 +384,25 @@ def nest(timeouts: tuple[str, ...], file: str | None, requests: bool, margin: st
     return PRODUCED if all(pair.nests for pair in pairs) else OTHERWISE
 
 
+@faultkit.command(
+    short_help="any command in a private network namespace",
+    context_settings={"allow_interspersed_args": False},
+    options_metavar="[--]",
+)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="COMMAND [ARGUMENT]...")
+def sandbox(command: tuple[str, ...]) -> int:
+    """Run COMMAND in a private network namespace with loopback up, and give its exit status.
+
+    No root is needed: an ordinary user stays who they are, and may change the network and the firewall in there. Signals,
+    the terminal and the standard streams are the command's. What it leaves running is ended with it.
+    """
+    from faultkit import sandbox as box
+
+    if not any(command[:1]):
+        raise Misuse("sandbox: there is no command to run: faultkit sandbox -- pytest tests")
+    return box.run(command)
+
+
 def _say(sentence: str) -> None:
     with contextlib.suppress(OSError):  # nobody may be there to read it, and the exit status says it too
         print(f"faultkit: {sentence}", file=sys.stderr)

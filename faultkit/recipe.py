@@ -20,7 +20,9 @@ from faultkit.errors import Misuse
 Tool: TypeAlias = Literal["iptables", "nft"]
 TOOLS: Final[tuple[Tool, ...]] = get_args(Tool)
 
-Values: TypeAlias = Mapping[str, str | int]  # "port", "interface", "address"; what else a file needs follows from these
+# "port", "interface", "address", and "table" where it is not nft's usual one; what else a file needs follows from these.
+Values: TypeAlias = Mapping[str, str | int]
+TABLE: Final = "faultkit"
 
 SECTIONS: Final = ("Apply", "Watch", "Undo", "What to expect")
 # How iptables and ip6tables call the same ICMP answers (iptables-extensions(8), REJECT).
@@ -30,7 +32,7 @@ _REJECTS: Final[dict[str, tuple[str, str]]] = {
     "net_unreachable": ("icmp-net-unreachable", "icmp6-no-route"),
     "admin_prohibited": ("icmp-admin-prohibited", "icmp6-adm-prohibited"),
 }
-PLACEHOLDERS: Final = frozenset({"port", "interface", "address", "iptables", "ip", *_REJECTS})
+PLACEHOLDERS: Final = frozenset({"port", "interface", "address", "table", "iptables", "ip", *_REJECTS})
 
 _FILES = Path(__file__).with_name("recipes")  # in a checkout a symlink to recipes/ at the root
 _MARKS: Final[dict[str, tuple[Tool, ...]]] = {"sh": TOOLS, "sh iptables": ("iptables",), "sh nft": ("nft",)}
@@ -222,7 +224,7 @@ def _malformed(name: str, what: str) -> Misuse:
 def _spelled(values: Values) -> tuple[dict[str, str], dict[str, str]]:
     # The values as they stand in prose, and as they stand in a command.
     missing = {"port", "interface", "address"} - set(values)
-    unknown = set(values) - {"port", "interface", "address"}
+    unknown = set(values) - {"port", "interface", "address", "table"}
     if missing:
         raise Misuse(f"a recipe needs a value for {', '.join(sorted(missing))}")
     if unknown:
@@ -241,10 +243,14 @@ def _spelled(values: Values) -> tuple[dict[str, str], dict[str, str]]:
         raise Misuse(f"address {address!r} is neither IPv4 nor IPv6") from error
     if "%" in address:
         raise Misuse(f"address {address} has a zone: give it without what follows the %")
+    table = str(values.get("table", TABLE))
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", table):  # what nft(8) takes without quotes, and a little less
+        raise Misuse(f"table {table!r} is not a name for one of nft's: take letters, digits and underscores")
     plain = {
         "port": port,
         "interface": interface,
         "address": address,
+        "table": table,
         "iptables": "ip6tables" if version == 6 else "iptables",
         "ip": "ip6" if version == 6 else "ip",
         **{name: words[version == 6] for name, words in _REJECTS.items()},

@@ -97,7 +97,7 @@ def test_a_shell_reads_the_same_words(name: str, tool: recipe.Tool, values: dict
         "admin_prohibited": ["icmp-admin-prohibited", "icmp6-adm-prohibited"],
     }
     family |= {name: words[version == 6] for name, words in answers.items()}
-    environment = {key: str(value) for key, value in {**values, **family}.items()}
+    environment = {key: str(value) for key, value in {**values, **family, "table": "faultkit"}.items()}
     for section in ("Apply", "Watch", "Undo"):
         blocks = [part for part in loaded.sections[section] if isinstance(part, recipe.Block) and tool in part.tools]
         unfilled = [line for block in blocks for line in block.filled(bare)]
@@ -157,6 +157,7 @@ def test_a_name_that_there_is_not() -> None:
         ({"address": "here"}, "address 'here' is neither IPv4 nor IPv6"),
         ({"address": "fe80::1%eth0"}, "has a zone"),
         ({"cidr": "10.0.0.0/8"}, "a recipe has no place for cidr"),
+        ({"table": "a b"}, "table 'a b' is not a name for one of nft's: take letters, digits and underscores"),
     ],
 )
 def test_values_that_no_rule_can_have(change: dict[str, str | int], sentence: str) -> None:

@@ -11,7 +11,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import trio
 
@@ -48,13 +48,24 @@ def choose(wanted: Literal["auto", "iptables", "nft"] = "auto", *, ipv6: bool = 
 class Firewall:
     """Puts recipes' rules into our own namespace, and takes them out again.
 
-    Inside the stage the interface is lo and the address 127.0.0.1 or ::1, unless the caller names others.
+    Inside the stage the interface is lo and the address 127.0.0.1 or ::1, unless the caller names others. nft's rules are
+    lifted by deleting their table: who shares the namespace has one of their own. `alone` is for a trio.run() with nothing
+    else to do: no other task goes on while a command runs, and no thread of trio's is left.
     """
 
-    def __init__(self, namespace: Namespace, tool: recipe.Tool, ipv6: bool) -> None:
+    def __init__(
+        self,
+        namespace: Namespace,
+        tool: recipe.Tool,
+        ipv6: bool,
+        table: str = recipe.TABLE,
+        alone: bool = False,
+    ) -> None:
         self._namespace = namespace
         self._tool: recipe.Tool = tool
         self._ipv6 = ipv6
+        self._table = table
+        self._alone = alone
         self._applied: set[tuple[str, ...]] = set()
         self._undo: list[str] = []
         self._nat = False  # iptables' nat table was used
@@ -62,7 +73,8 @@ class Firewall:
     async def apply(self, recipe_name: str, step: int, values: recipe.Values) -> str:
         """Apply one step of a recipe (the first is 1); the command lines come back as text, for the transcript."""
         chosen = recipe.load(recipe_name)
-        everything = {"interface": "lo", "address": "::1" if self._ipv6 else "127.0.0.1", **values}
+        address = "::1" if self._ipv6 else "127.0.0.1"
+        everything = {"interface": "lo", "address": address, "table": self._table, **values}
         steps = chosen.apply(self._tool, everything)
         if not 1 <= step <= len(steps):
             raise Misuse(f"recipe {recipe_name} has no step {step}: it has {len(steps)}, the first is 1")
@@ -113,6 +125,8 @@ class Firewall:
     async def _run(self, line: str) -> str:
         _check_inside(self._namespace)
         program, *arguments = shlex.split(line)
+        if self._tool == "iptables":
+            arguments.insert(0, "-w")  # the legacy one would give up where another holds the lock
         path = find(program)
         if path is None:
             raise Unable(_missing(program, self._tool))
@@ -123,23 +137,22 @@ class Firewall:
             # namespace compete with every other. The namespace's own file can be locked too, by whoever is inside.
             "XTABLES_LOCKFILE": "/proc/self/ns/net",
         }
-        with trio.move_on_after(_PATIENCE):
-            try:
-                ended = await trio.run_process(
-                    [path, *arguments],
-                    stdin=subprocess.DEVNULL,
-                    capture_stdout=True,
-                    capture_stderr=True,
-                    check=False,
-                    env=environment,
-                )
-            except OSError as error:
-                raise Unable(f"`{line}` could not be started: {error.strerror}") from error
-            if ended.returncode:
-                said = ended.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
-                raise Unable(f"`{line}` ended with exit status {ended.returncode} in our own namespace: {said[0]}")
-            return ended.stdout.decode(errors="replace")
-        raise Unable(f"`{line}` did not end within {_PATIENCE:g} s in our own namespace")
+        command = [path, *arguments]
+        options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "check": False, "env": environment}
+        try:
+            if self._alone:
+                ended = subprocess.run(command, capture_output=True, timeout=_PATIENCE, **options)  # noqa: ASYNC221
+            else:
+                with trio.fail_after(_PATIENCE):
+                    ended = await trio.run_process(command, capture_stdout=True, capture_stderr=True, **options)
+        except (trio.TooSlowError, subprocess.TimeoutExpired):
+            raise Unable(f"`{line}` did not end within {_PATIENCE:g} s in our own namespace") from None
+        except OSError as error:
+            raise Unable(f"`{line}` could not be started: {error.strerror}") from error
+        if ended.returncode:
+            said = ended.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
+            raise Unable(f"`{line}` ended with exit status {ended.returncode} in our own namespace: {said[0]}")
+        return str(ended.stdout.decode(errors="replace"))
 
 
 def _program(tool: recipe.Tool, ipv6: bool) -> str:

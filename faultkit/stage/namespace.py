@@ -6,6 +6,7 @@ keeps tracefs readable, and a mount namespace so that tracefs can be mounted whe
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -24,9 +25,14 @@ CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 MS_REC = 0x4000  # sys/mount.h
 MS_PRIVATE = 0x40000
+MS_SLAVE = 0x80000
 SIOCGIFFLAGS = 0x8913
 SIOCSIFFLAGS = 0x8914
 IFF_UP = 0x1
+# capability.h, prctl.h
+_CAPABILITY_VERSION = 0x20080522
+_NETWORK = (10, 12, 13)  # CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
 
 # What gets one where it is refused.
 ALLOW = (
@@ -50,7 +56,9 @@ class Namespace:
         return _OWN_NETWORK.stat().st_ino == self.inode != self.outer
 
 
-def _call(name: str, *arguments: bytes | int | ctypes.c_ulong | None, what: str = "") -> None:
+def _call(
+    name: str, *arguments: bytes | int | ctypes.c_ulong | ctypes.Array[ctypes.c_char] | None, what: str = ""
+) -> None:
     # os.unshare and os.setns came with Python 3.12; there is no mount.
     libc = ctypes.CDLL(None, use_errno=True)
     if getattr(libc, name)(*arguments):
@@ -86,27 +94,41 @@ def _loopback_up() -> None:
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | IFF_UP))
 
 
-def _map_user(uid: int, gid: int) -> None:
+def _keep_network_capabilities() -> None:
+    """Who is not root loses every capability with exec(), but for the ambient ones (capabilities(7))."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    sets = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; twice, for capabilities from 32 on
+    _call("capget", header, sets)
+    effective, permitted, inheritable, *rest = struct.unpack("=6I", sets.raw)
+    inheritable |= sum(1 << number for number in _NETWORK)
+    _call("capset", header, struct.pack("=6I", effective, permitted, inheritable, *rest))
+    for number in _NETWORK:
+        _call("prctl", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, number, 0, 0)
+
+
+def _map_user(uid: int, gid: int, *, as_root: bool) -> None:
     # user_namespaces(7): without CAP_SETGID outside, gid_map is writable only after setgroups is denied.
     Path("/proc/self/setgroups").write_text("deny")
-    Path("/proc/self/uid_map").write_text(f"0 {uid} 1")
-    Path("/proc/self/gid_map").write_text(f"0 {gid} 1")
+    Path("/proc/self/uid_map").write_text(f"{0 if as_root else uid} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{0 if as_root else gid} {gid} 1")
 
 
-def _make_user() -> None:
+def _make_user(*, as_root: bool) -> None:
     uid, gid = os.geteuid(), os.getegid()
     unshare(CLONE_NEWUSER | CLONE_NEWNET)
-    _map_user(uid, gid)
+    _map_user(uid, gid, as_root=as_root)
+    if not as_root:
+        _keep_network_capabilities()
     _loopback_up()
 
 
-def _rehearse() -> None:
+def _rehearse(*, as_root: bool) -> None:
     """Make the namespaces in a child first: a kernel may grant the user namespace and then refuse everything inside it
     (AppArmor on Ubuntu does), and this process could not leave it again to play on the host's loopback instead."""
     child = os.fork()
     if child == 0:
         try:
-            _make_user()
+            _make_user(as_root=as_root)
         except OSError as error:
             os._exit(error.errno or errno.EPERM)
         except BaseException:  # a forked child must never return into its parent's code
@@ -117,8 +139,11 @@ def _rehearse() -> None:
         raise OSError(number, os.strerror(number))
 
 
-def enter() -> Namespace:
+def enter(*, as_root: bool = True, otherwise: str = "play with --on host, or ") -> Namespace:
     """Put this process into a network namespace of its own, with loopback up. There is no way back.
+
+    An ordinary user is root inside, or with `as_root` False who they are outside, with the network's capabilities alone,
+    which every program that is then executed keeps. `otherwise` is what the refusal offers first.
 
     Raises `Unable` where the kernel or a sandbox forbids it (the process is then where it was before), and where threads
     run already: the kernel makes user namespaces for single-threaded processes only, and the others would stay outside.
@@ -134,12 +159,18 @@ def enter() -> Namespace:
             user = False
             _loopback_up()
         except PermissionError:
-            _rehearse()
-            _make_user()
+            _rehearse(as_root=as_root)
+            _make_user(as_root=as_root)
             user = True
     except OSError as error:
         raise Unable(
             f"a private network namespace is forbidden here ({errno.errorcode.get(error.errno or 0, error)}): "
-            f"play with --on host, or {ALLOW}"
+            f"{otherwise}{ALLOW}"
         ) from error
     return Namespace(_OWN_NETWORK.stat().st_ino, outer, user)
+
+
+def keep_mounts() -> None:
+    """From here on what is mounted in root's namespace is not seen outside; what is mounted outside is still seen here."""
+    with contextlib.suppress(PermissionError):  # where a container forbids it, it forbids every mount
+        _call("mount", None, b"/", None, ctypes.c_ulong(MS_REC | MS_SLAVE), None)
