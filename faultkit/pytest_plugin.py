@@ -13,6 +13,7 @@ import pytest
 from faultkit import tracebacks
 
 if TYPE_CHECKING:
+    from faultkit.firewall import Firewall
     from faultkit.serving.engine import Engine
     from faultkit.serving.fixture import FaultServer
 
@@ -64,6 +65,23 @@ def fault_server(
     finally:
         SHARED.release()
     _fail([complaint for complaint in servers.complaints if complaint not in told])
+
+
+@pytest.fixture
+def firewall() -> Iterator[Firewall]:
+    """Drops and rejects in the private namespace that the tests run in: `faultkit sandbox -- pytest`. Lifted with the test.
+
+    `firewall.drop(port)`, `firewall.reject(port)`, `firewall.apply("idle-firewall", port=port)`. Elsewhere it fails the test.
+    """
+    from faultkit.errors import Unable
+    from faultkit.firewall import open_firewall
+
+    try:
+        rules = open_firewall()
+    except Unable as refusal:
+        raise pytest.fail.Exception(str(refusal), pytrace=False) from None
+    with rules:
+        yield rules
 
 
 def opened(request: pytest.FixtureRequest, engine: Engine, defaults: Mapping[str, Any]) -> FaultServer:

@@ -1,4 +1,4 @@
 from __future__ import annotations
 
-# Under trio_mode every async test is Trio's: a test of the plugin runs this one, with pytest-asyncio.
-collect_ignore = ["test_in_asyncio.py"]
+# Under trio_mode every async test is Trio's, and a firewall is had in a sandbox only: tests of the plugin run these.
+collect_ignore = ["test_in_asyncio.py", "test_firewall.py"]
