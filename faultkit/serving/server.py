@@ -201,7 +201,7 @@ class Server:
     def close(self) -> None:
         """End everything, from a thread that is not the engine's."""
         assert self._engine
-        if self._engine.call(self._end):
+        if not self._engine.between_turns(self._end_without_tasks) and self._engine.call(self._end):
             self._engine.wait_for(self._ended)
 
     async def aclose(self) -> None:
@@ -209,6 +209,12 @@ class Server:
         if self._end():
             with trio.CancelScope(shield=True):
                 await self._ended()
+
+    def _end_without_tasks(self) -> bool:
+        """End it where no task has to end for that. Gives whether it is so."""
+        if self._tasks == 0:
+            self._end()
+        return self._closed
 
     def _end(self) -> bool:
         """Stop listening and end every connection. Gives whether there are tasks to wait for."""
