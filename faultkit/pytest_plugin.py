@@ -79,7 +79,7 @@ def firewall() -> Iterator[Firewall]:
     try:
         rules = open_firewall()
     except Unable as refusal:
-        raise pytest.fail.Exception(str(refusal), pytrace=False) from None
+        raise _sentence(str(refusal)) from None
     with rules:
         yield rules
 
@@ -92,14 +92,18 @@ def opened(request: pytest.FixtureRequest, engine: Engine, defaults: Mapping[str
     try:
         servers = FaultServer(engine, request.fixturename, defaults)
     except Misuse as refusal:
-        raise pytest.fail.Exception(str(refusal), pytrace=False) from None
+        raise _sentence(str(refusal)) from None
     request.node.stash[OPENED].append(servers)
     return servers
 
 
 def _fail(complaints: list[str]) -> None:
     if complaints:
-        pytest.fail("\n".join(complaints), pytrace=False)
+        raise _sentence("\n".join(complaints))
+
+
+def _sentence(sentence: str) -> BaseException:
+    return pytest.fail.Exception(sentence, pytrace=False)
 
 
 @pytest.hookimpl(tryfirst=True)

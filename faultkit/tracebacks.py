@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from types import TracebackType
 
+# Between a line of the test and one of ours there may be what our code runs on.
+BELOW = {"faultkit", "trio", "outcome", "concurrent"}
+
 
 def shorten(error: BaseException) -> None:
     """Let it end at the line that called us, where it is one of ours or a wait of ours that took too long.
@@ -15,9 +18,10 @@ def shorten(error: BaseException) -> None:
         for one in error.exceptions:
             shorten(one)
     frames = list(_frames(error.__traceback__))
-    if not (frames and _ours(frames[-1]) and (_is_ours(type(error).__module__) or isinstance(error, TimeoutError))):
+    said_by_us = _package(type(error).__module__) == "faultkit" or isinstance(error, TimeoutError)
+    if not (frames and _of(frames[-1]) == "faultkit" and said_by_us):
         return
-    theirs = [frame for frame in frames if not _ours(frame)]
+    theirs = [frame for frame in frames if _of(frame) not in BELOW]
     if theirs:
         theirs[-1].tb_next = None
     if error.__cause__:
@@ -30,7 +34,7 @@ def shorten(error: BaseException) -> None:
 
 def behind_us(error: BaseException) -> TracebackType | None:
     """Its traceback from the first frame that is not ours: what was called from here."""
-    return next((frame for frame in _frames(error.__traceback__) if not _ours(frame)), None)
+    return next((frame for frame in _frames(error.__traceback__) if _of(frame) != "faultkit"), None)
 
 
 def _frames(trace: TracebackType | None) -> Iterator[TracebackType]:
@@ -39,9 +43,9 @@ def _frames(trace: TracebackType | None) -> Iterator[TracebackType]:
         trace = trace.tb_next
 
 
-def _ours(frame: TracebackType) -> bool:
-    return _is_ours(frame.tb_frame.f_globals.get("__name__", ""))
+def _of(frame: TracebackType) -> str:
+    return _package(frame.tb_frame.f_globals.get("__name__", ""))
 
 
-def _is_ours(module: str) -> bool:
-    return module.partition(".")[0] == "faultkit"
+def _package(module: str) -> str:
+    return module.partition(".")[0]

@@ -16,6 +16,7 @@ import pytest
 import faultkit
 from faultkit.trigger import MOMENTS
 from tests import ordinary, readme
+from tests.examples import conftest
 from tests.plugin.project import Project
 
 TEXT = readme.PART.sub("", (readme.ROOT / "docs/testing.md").read_text())
@@ -61,8 +62,7 @@ def test_the_example_of_defaults(project: Project) -> None:
 
 
 EXAMPLES = [name for page in readme.PAGES for name in readme.names(page.read_text()) if name.startswith("test_")]
-# The one in asyncio and the one in a sandbox have tests of their own.
-ALONE = {"test_in_asyncio.py", "test_firewall.py"}
+ALONE = conftest.collect_ignore  # they have tests of their own
 USED = [name for name in EXAMPLES if "fault_server" in (readme.EXAMPLES / name).read_text() and name not in ALONE]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from textwrap import dedent
 
@@ -86,3 +87,13 @@ def test_elsewhere_it_fails_the_test_in_one_sentence(project: Project) -> None:
         ["firewall rules work only inside a private namespace: run the tests with faultkit sandbox -- pytest ..."]
     )
     assert "Traceback" not in str(result.stdout)
+
+
+def test_misuse_shows_the_line_and_a_sentence(project: Project) -> None:
+    project.write("def test_it(firewall):\n    firewall.apply('no-such', port=80)")
+    sandbox = [sys.executable, "-m", "faultkit", "sandbox", "--", sys.executable, "-m", "pytest", *project.named]
+    result = project.pytester.run(*sandbox, timeout=60)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["> * firewall.apply('no-such', port=80)", "E * faultkit.errors.Misuse: *no-such*"])
+    # The error came from another thread's Trio loop; none of that is shown.
+    assert not re.search(r"^\S*/(faultkit|trio|concurrent)/", result.stdout.str(), re.MULTILINE)
