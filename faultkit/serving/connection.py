@@ -450,6 +450,8 @@ class Live:
             if self._tls:
                 await self._begin_tls(self._tls)
             await handler(self)
+            if self._audible is not None:
+                await self._held(self._audible)  # a FIN would say something
             if not self.record.ended and self._stream and not self._said_fin:
                 with trio.move_on_after(1):  # close_notify; arbitrary: nobody has to read it
                     await self._stream.aclose()

@@ -122,7 +122,10 @@ class Door:
         return sockets.clock(self.sock).unacknowledged
 
     def reset_waiting(self) -> None:
-        """Stop listening for a moment: every connection that waits to be accepted is reset (inet_csk_listen_stop())."""
+        """Stop listening for a moment: every connection that waits to be accepted is reset (inet_csk_listen_stop()).
+
+        A client that comes in that very moment is refused, as at every restart.
+        """
         self.sock.shutdown(socket.SHUT_RD)
         self.sock.listen(BACKLOG)
 

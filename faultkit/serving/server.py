@@ -115,11 +115,13 @@ class Server:
 
     def wait_for_connection(self, number: int = 1, *, timeout_seconds: float = 5.0) -> Connection:
         """Wait until so many connections have been accepted, and give that one. Raises `TimeoutError`; not in an event loop."""
+        _check_number(number)
         self._waiting.wait(lambda: self._count >= number, lambda: f"{self._came()}, not {number},", timeout_seconds)
         return self._connections[number - 1]
 
     async def await_connection(self, number: int = 1) -> Connection:
         """The same in asyncio or Trio; the caller's own timeout ends the wait."""
+        _check_number(number)
         await self._waiting.come(lambda: self._count >= number)
         return self._connections[number - 1]
 
@@ -382,6 +384,8 @@ class Server:
         assert self._engine
         if live.parked and not live.has_task:
             self._engine.forget(live.descriptor)
+        if live.record.ended is None:
+            sockets.heal(live.sock)  # or its FIN would never be acknowledged, and be sent again for minutes
         live.record.end(how)
         live.sock.close()
         del self._live[live.record.number]
@@ -391,10 +395,11 @@ class Server:
     # The rest.
 
     def _record(self, peer: Address | None, fault: Fault | None) -> Connection:
-        self._count += 1
-        record = Connection(self._count, peer, fault.name if fault else OK, self._waiting)
+        number = self._count + 1
+        record = Connection(number, peer, fault.name if fault else OK, self._waiting)
         if self._keep:
             self._connections.append(record)
+        self._count = number  # only now: another thread looks at it, and then for the record
         self._waiting.changed()
         return record
 
@@ -449,7 +454,8 @@ class Server:
         for live in list(self._live.values()):
             live.spared = False
             if live.armed:
-                refused = self._fire_now(live) or refused
+                cannot = self._fire_now(live)
+                refused = refused or cannot
         if refused:
             raise refused
 
@@ -531,6 +537,11 @@ _LOST = {
     errno.EHOSTUNREACH,
     errno.ENETUNREACH,
 }
+
+
+def _check_number(number: int) -> None:
+    if number < 1:
+        raise Misuse(f"connection {number}: the first one is 1")
 
 
 def _told(record: Connection) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -60,12 +61,14 @@ class Waiting:
             token, arrived = trio.lowlevel.current_trio_token(), trio.Event()
 
             def wake() -> None:
-                token.run_sync_soon(lambda: arrived.set())
+                with contextlib.suppress(trio.RunFinishedError):
+                    token.run_sync_soon(lambda: arrived.set())
         else:
             loop, ready = asyncio.get_running_loop(), asyncio.Event()
 
             def wake() -> None:
-                loop.call_soon_threadsafe(ready.set)
+                with contextlib.suppress(RuntimeError):  # the loop is closed
+                    loop.call_soon_threadsafe(ready.set)
 
         self._wakers.add(wake)
         try:

@@ -174,6 +174,18 @@ def test_a_handler_heals_what_it_did(verb: str) -> None:
         assert plain.recv() == "again"
 
 
+@pytest.mark.parametrize("verb", ["black_hole", "stall", "stop_reading"])
+def test_a_handler_that_returns_says_nothing_by_it_until_it_is_healed(verb: str) -> None:
+    async def handler(conn: Live) -> None:
+        getattr(conn, verb)()
+
+    with faultkit.serve(answer=handler) as server, client(server) as plain:
+        assert plain.waits(0.1)
+        server.heal()
+        assert plain.recv() == "EOF"
+        assert server.connections[0].wait_for_end().ended == "closed"
+
+
 def test_a_verb_ends_the_handler_at_its_next_wait_whatever_that_is() -> None:
     reached: list[str] = []
 
