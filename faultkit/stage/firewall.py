@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,8 +30,9 @@ _PROC = Path("/proc")
 
 
 def find(tool: str) -> str | None:
-    """Where that program is, also in the directories that an ordinary user's PATH lacks."""
-    return shutil.which(tool, path=os.pathsep.join((os.environ.get("PATH", os.defpath), *_SYSTEM_DIRECTORIES)))
+    """Where that program is, also in the directories that an ordinary user's PATH lacks, and beside this Python."""
+    own = os.path.dirname(sys.executable)  # a venv's programs, where it was not activated
+    return shutil.which(tool, path=os.pathsep.join((os.environ.get("PATH", os.defpath), *_SYSTEM_DIRECTORIES, own)))
 
 
 def choose(wanted: Literal["auto", "iptables", "nft"] = "auto", *, ipv6: bool = False) -> recipe.Tool:

@@ -57,7 +57,11 @@ class Processes:
     def start(
         self, argv: Sequence[str], *, directory: Path, environment: Mapping[str, str] | None = None
     ) -> subprocess.Popen[bytes]:
-        """Start it there; what it prints comes out of the one pipe of its `stdout`. A Ctrl-C is ours to handle."""
+        """Start it there; what it prints comes out of the one pipe of its `stdout`. A Ctrl-C is ours to handle.
+
+        What it would leave in its user's directories (gunicorn: ~/.gunicorn) goes where it ends with us.
+        """
+        own = dict.fromkeys(("TMPDIR", "HOME", "XDG_RUNTIME_DIR"), str(directory))
 
         def execute() -> subprocess.Popen[bytes]:
             setns(self._inside, CLONE_NEWPID)
@@ -67,7 +71,7 @@ class Processes:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "LC_ALL": "C.UTF-8", "TMPDIR": str(directory), **(environment or {})},
+                env={**os.environ, "LC_ALL": "C.UTF-8", **own, **(environment or {})},
                 start_new_session=True,
             )
 

@@ -132,6 +132,25 @@ def test_a_log_that_says_more_or_less_than_promised_is_a_difference(tmp_path: Pa
             check_cause(_promising(found, lines={"server": lines}), 1)
 
 
+def test_lines_that_may_come_in_any_number_or_in_other_words(tmp_path: Path) -> None:
+    found = made(tmp_path, _ask_for_everything, Promise(calls={}), server=SERVER)
+    agreeing: list[tuple[str, ...]] = [
+        ("ready", "asked for *"),
+        ("ready", "never *", "asked for +"),
+        ("set | ready", "asked for *"),
+    ]
+    for lines in agreeing:
+        assert check_cause(_promising(found, lines={"server": lines}), 1).produced == 1
+    differing: list[tuple[str, ...]] = [
+        ("asked for *",),
+        ("ready", "never +", "asked for *"),
+        ("set | go", "asked for *"),
+    ]
+    for lines in differing:
+        with pytest.raises(NotProduced, match="run 1, program, server's log"):
+            check_cause(_promising(found, lines={"server": lines}), 1)
+
+
 async def _start_what_ends(play: Play) -> None:
     server = await play.programs.start("server", PYTHON, "-c", "print('no such directive'); raise SystemExit(1)")
     await server.listens(HERE)

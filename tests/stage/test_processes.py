@@ -79,7 +79,7 @@ def test_a_daemon_ends_when_we_are_killed(user: str) -> None:
 def test_what_it_prints_and_how_it_ends(user: str) -> None:
     def play() -> list[object]:
         processes = Processes(namespace.enter())
-        script = 'echo "$TMPDIR $(pwd) $WORD"; echo two >&2; exit 7'
+        script = 'echo "$TMPDIR $HOME $XDG_RUNTIME_DIR $(pwd) $WORD"; echo two >&2; exit 7'
         started = processes.start(["sh", "-c", script], directory=processes.directory, environment={"WORD": "one"})
         assert started.stdout is not None
         said = started.stdout.read().decode()
@@ -87,7 +87,7 @@ def test_what_it_prints_and_how_it_ends(user: str) -> None:
         processes.close()
         return [said, status]
 
-    assert in_child(play, user) == ["/dev/shm /dev/shm one\ntwo\n", 7]
+    assert in_child(play, user) == ["/dev/shm /dev/shm /dev/shm /dev/shm one\ntwo\n", 7]
 
 
 @every_user
