@@ -267,18 +267,18 @@ class Server:
 
     def _choke(self) -> None:
         """Accept nobody until a connection has ended, or the time has come to try: it would be readable all the time."""
-        assert self._engine
-        self._engine.forget(self._door.sock.fileno())
+        assert (engine := self._engine)
+        engine.forget(self._door.sock.fileno())
         self._choked = True
 
         async def try_again() -> None:
             await trio.sleep(RETRY)  # nobody says when others have given descriptors back
             self._trying = False
-            self._breathe()
+            engine.between_turns(self._breathe)  # the server may be closed from another thread
 
         if not self._trying:
             self._trying = True
-            self._engine.start_soon(try_again)
+            engine.start_soon(try_again)
 
     def _breathe(self) -> None:
         if self._choked and not self._closed:
