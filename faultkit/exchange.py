@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client on a recorded socket, for requests to real programs: what was asked and what came of it is kept."""
+"""HTTP/1.1 on recorded sockets: a client, for requests to real programs, whose answers are kept, and a server's reading."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Client:
         await self.ask(method, target, body=body)
         return await self.answer(note)
 
-    async def ask(self, method: str, target: str, *, body: bytes = b"") -> None:
-        """Send a request, all of it."""
+    async def ask(self, method: str, target: str, *, body: bytes = b"", last: bool = False) -> None:
+        """Send a request, all of it; with `last` it says that none will follow (Connection: close)."""
         self._asked, self._failed = (f"{method} {target}", time.time_ns()), ""
         if self._socket is None:
             self._http = h11.Connection(h11.CLIENT)
@@ -52,8 +52,12 @@ class Client:
             if connected.outcome != "ok":
                 self._failed = connected.told
                 return
-        headers = [("Host", str(self._server)), ("Content-Length", str(len(body)))]
-        request = h11.Request(method=method, target=target, headers=headers if body or method != "GET" else headers[:1])
+        headers = [("Host", str(self._server))]
+        if body or method != "GET":
+            headers.append(("Content-Length", str(len(body))))
+        if last:
+            headers.append(("Connection", "close"))
+        request = h11.Request(method=method, target=target, headers=headers)
         data = b"".join(
             self._http.send(event) or b""
             for event in (request, *([h11.Data(body)] if body else []), h11.EndOfMessage())
@@ -110,3 +114,19 @@ class Client:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+async def asked(connection: Socket, http: h11.Connection) -> bytes:
+    """Read one request, for a server of our own. Gives its target; nothing where the connection ended instead."""
+    target = b""
+    while True:
+        event = http.next_event()
+        if event is h11.NEED_DATA:
+            told = await connection.recv(65536)
+            if not told.data:
+                return b""
+            http.receive_data(told.data)
+        elif isinstance(event, h11.Request):
+            target = event.target
+        elif isinstance(event, h11.EndOfMessage):
+            return target

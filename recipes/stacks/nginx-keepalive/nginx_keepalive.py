@@ -19,7 +19,7 @@ import trio
 from faultkit import sockets
 from faultkit.cause import option
 from faultkit.causes.keepalive_race import intervals
-from faultkit.exchange import Client
+from faultkit.exchange import Client, asked
 from faultkit.program import Part
 from faultkit.stack import StackOptions, stack
 from faultkit.transcript import Address
@@ -84,7 +84,7 @@ class Upstream:
     async def _serve_one(self, connection: Socket) -> None:
         """Tell, through `over`, who ended it: the idle timer (True), and then it is the script's to close, or nginx."""
         http = h11.Connection(h11.SERVER)
-        while target := await _asked(connection, http):
+        while target := await asked(connection, http):
             await self._answer(connection, http, held=self.held and target == b"/prime")
             http.start_next_cycle()
             with trio.move_on_after(IDLE) as idle:
@@ -107,22 +107,6 @@ class Upstream:
             await connection.send(data[at : min(at + PIECE, len(data) - PIECE)])
         sockets.hold_back(connection)
         await connection.send(data[-PIECE:])
-
-
-async def _asked(connection: Socket, http: h11.Connection) -> bytes:
-    """Read one request. Gives its target; nothing where the connection ended instead."""
-    target = b""
-    while True:
-        event = http.next_event()
-        if event is h11.NEED_DATA:
-            told = await connection.recv(65536)
-            if not told.data:
-                return b""
-            http.receive_data(told.data)
-        elif isinstance(event, h11.Request):
-            target = event.target
-        elif isinstance(event, h11.EndOfMessage):
-            return target
 
 
 async def script(play: Play) -> None:
