@@ -267,7 +267,8 @@ class Server:
 
     def _choke(self) -> None:
         """Accept nobody until a connection has ended, or the time has come to try: it would be readable all the time."""
-        assert (engine := self._engine)
+        engine = self._engine
+        assert engine
         engine.forget(self._door.sock.fileno())
         self._choked = True
 
