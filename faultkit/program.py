@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit.errors import Unable
+from faultkit.stage.borrowed import borrowed
 from faultkit.stage.firewall import find
 from faultkit.stage.namespace import ALLOW
 from faultkit.stage.processes import Processes
@@ -172,6 +174,10 @@ class Program:
         """The processes that it has started and that still run, by our numbers."""
         path = Path(f"/proc/{pid or self.pid}/task/{pid or self.pid}/children")
         return [int(number) for number in path.read_text().split()]
+
+    def borrowed(self, local: Address, remote: Address) -> contextlib.AbstractContextManager[socket.socket]:
+        """Its own socket of that connection, or its children's: see `faultkit.stage.borrowed`."""
+        return borrowed((self.pid, *self.children()), local, remote)
 
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
