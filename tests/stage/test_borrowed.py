@@ -35,6 +35,7 @@ def test_an_option_of_anothers_socket_is_set_and_nothing_is_kept_of_it() -> None
                 assert sorted(os.listdir("/proc/self/fd")) == before
                 other.communicate()
                 assert connection.recv(1) == b""  # closed by its only owner
+                before = sorted(os.listdir("/proc/self/fd"))
                 with pytest.raises(LookupError, match=f"no socket from {peer[0]}:{peer[1]} to {here}"):
                     borrowed((os.getpid(),), Address(*peer), here).__enter__()
                 assert sorted(os.listdir("/proc/self/fd")) == before
