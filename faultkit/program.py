@@ -6,15 +6,18 @@ Nothing of them is recorded but what they print and what they send; the witnesse
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
+import importlib.util
 import os
 import re
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import trio
 
@@ -38,9 +41,21 @@ class Part:
     package: str
     asked: tuple[str, ...] = ("--version",)
 
+    installer: ClassVar[str] = "apt-get install"
+
+    def path(self) -> str | None:
+        """Where it is, if it is installed."""
+        return find(self.command)
+
+    def line(self, arguments: Sequence[str]) -> list[str]:
+        """The command line that runs it."""
+        path = self.path()
+        assert path is not None, "need() comes first"
+        return [path, *arguments]
+
     def version(self) -> str:
         """Its version by its own account; "" where it gives none."""
-        path = find(self.command)
+        path = self.path()
         if path is None:
             return ""
         ended = subprocess.run([path, *self.asked], capture_output=True, text=True, timeout=10, check=False)
@@ -48,15 +63,33 @@ class Part:
         return found[0] if found else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Library(Part):
+    """A Python library that programs of a stack import: they run in the Python that this is. `command` is what they import."""
+
+    installer: ClassVar[str] = "pip install"
+
+    def path(self) -> str | None:
+        found = importlib.util.find_spec(self.command)
+        return found.origin if found else None  # a directory alone has no origin: nothing that could be imported
+
+    def line(self, arguments: Sequence[str]) -> list[str]:
+        return [sys.executable, *arguments]
+
+    def version(self) -> str:
+        return importlib.metadata.version(self.package) if self.path() else ""
+
+
 def need(name: str, parts: tuple[Part, ...]) -> None:
     """Raise `Unable` with the packages to install where one of them is missing."""
-    missing = [part for part in parts if find(part.command) is None]
+    missing = [part for part in parts if part.path() is None]
     if missing:
         commands = " and ".join(part.command for part in missing)
-        raise Unable(
-            f"{name}: {commands} {'is' if len(missing) == 1 else 'are'} not installed: "
-            f"apt-get install {' '.join(dict.fromkeys(part.package for part in missing))}"
-        )
+        packages: dict[str, list[str]] = {}
+        for part in missing:
+            packages.setdefault(part.installer, []).append(part.package)
+        ways = "; ".join(f"{way} {' '.join(dict.fromkeys(names))}" for way, names in packages.items())
+        raise Unable(f"{name}: {commands} {'is' if len(missing) == 1 else 'are'} not installed: {ways}")
 
 
 class Programs:
@@ -74,12 +107,15 @@ class Programs:
         self, name: str, part: Part, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> Program:
         """Start it in the directory. `name` is its role: whose log the lines are, whose packets, once it has an address."""
-        path = find(part.command)
-        assert path is not None, "need() comes first"
+        line = part.line(arguments)
+        # Where this process finds its modules, a program in Python does.
+        modules = {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))} if isinstance(part, Library) else {}
         try:
-            process = self._processes.start([path, *arguments], directory=self.directory, environment=environment)
+            process = self._processes.start(
+                line, directory=self.directory, environment={**modules, **(environment or {})}
+            )
         except OSError as error:
-            raise Unable(f"{self._play.cause.name}: {path} could not be started: {error.strerror}") from error
+            raise Unable(f"{self._play.cause.name}: {line[0]} could not be started: {error.strerror}") from error
         program = Program(self._play, name, process)
         self._play.beside.start_soon(program.hear)
         return program

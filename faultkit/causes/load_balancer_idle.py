@@ -151,9 +151,14 @@ async def balance(play: Inside, backend: Address) -> None:
 
 
 async def fault(connection: Socket, play: Play) -> None:
-    """The balancer: passes bytes on, both ways, until there were none for the idle timeout."""
+    """The balancer, before the one server there is."""
+    await carry(connection, next(address for address, role in play.transcript.roles.items() if role == "server"), play)
+
+
+async def carry(connection: Socket, server: Address, play: Play) -> None:
+    """Pass bytes on, both ways, until there were none for the idle timeout."""
     upstream = play.socket("balancer")
-    await upstream.connect(next(address for address, role in play.transcript.roles.items() if role == "server"))
+    await upstream.connect(server)
     seconds: float = play.options.timeout_seconds
     heard_ns = time.time_ns()
     with trio.CancelScope(deadline=trio.current_time() + seconds) as idle:

@@ -20,7 +20,7 @@ import pytest
 from faultkit import causes, cli, stack
 from faultkit.cause import checked
 from faultkit.errors import Misuse
-from faultkit.stage.firewall import find
+from faultkit.program import Library
 from tests.ordinary import CHECKOUT, command
 from tests.shell import USERS, faultkit, start
 
@@ -125,12 +125,15 @@ def test_the_list_names_every_stack() -> None:
 
 @every_stack
 def test_a_missing_program_is_exit_3_with_the_package_that_has_it(name: str) -> None:
-    """Where it was is something that cannot be executed, in a mount namespace that ends with the command."""
+    """Where it was is nothing that can be executed or imported, in a mount namespace that ends with the command."""
     found = stack.load(name)
     for part in found.parts(found.options()):
-        path = find(part.command)
+        path = part.path()
         assert path is not None
-        hidden = f'mount --bind /dev/null {os.path.realpath(path)} && exec "$@"'
+        over = f"--bind /dev/null {os.path.realpath(path)}"
+        if isinstance(part, Library):
+            over = f"-t tmpfs none {os.path.dirname(path)}"
+        hidden = f'mount {over} && exec "$@"'
         typed = [sys.executable, "-m", "faultkit", "stack", name]
         ended = subprocess.run(
             ["unshare", "--map-root-user", "--mount", "sh", "-c", hidden, "sh", *typed],
@@ -140,7 +143,7 @@ def test_a_missing_program_is_exit_3_with_the_package_that_has_it(name: str) -> 
             cwd=CHECKOUT,
         )
         assert (ended.returncode, ended.stdout) == (3, "")
-        assert ended.stderr == (f"faultkit: {name}: {part.command} is not installed: apt-get install {part.package}\n")
+        assert ended.stderr == (f"faultkit: {name}: {part.command} is not installed: {part.installer} {part.package}\n")
 
 
 @every_stack
