@@ -188,8 +188,7 @@ class Live:
         """Up to `limit` bytes as they come, b"" when the peer has closed its direction. Raises `OSError` as recv(2) does."""
         while True:
             await trio.lowlevel.checkpoint_if_cancelled()
-            if self._reading is not None:
-                await self._held(self._reading)
+            await self._may_read()
             if self._early:
                 data, self._early = self._early[:limit], self._early[limit:]
                 return data
@@ -254,12 +253,8 @@ class Live:
         """Send all of it. Where an answer is whole with that, it is counted."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while data:
-            if self._said_fin:
-                await trio.lowlevel.checkpoint()
+            if not await self._may_speak():
                 return
-            if self._audible is not None:
-                await self._held(self._audible)
-                continue
             if self.record.ended or self.draining:
                 await trio.sleep_forever()  # cancelled already
             fault, size = self.armed, len(data)
@@ -452,8 +447,8 @@ class Live:
             if self.draining or self._stopped:
                 self._task.cancel()
             await trio.lowlevel.checkpoint_if_cancelled()
-            if self._tls:
-                await self._begin_tls(self._tls)
+            if self._tls and not await self._begin_tls(self._tls):
+                return
             await handler(self)
             if self._audible is not None:
                 await self._held(self._audible)  # a FIN would say something
@@ -481,15 +476,24 @@ class Live:
         if self._task:
             self._task.cancel()
 
-    async def _begin_tls(self, context: ssl.SSLContext) -> None:
+    async def _begin_tls(self, context: ssl.SSLContext) -> bool:
+        """The handshake. False where the client goes instead."""
         fault = self.armed
         if fault and fault.when.kind == "client-hello" and await self._byte_there():
             await self._fire()
-        self._stream = trio.SSLStream(_Raw(self), context, server_side=True, https_compatible=True)
-        await self._stream.do_handshake()
+        # Not https_compatible, which would leave out the close_notify of a healthy end too.
+        self._stream = trio.SSLStream(_Raw(self), context, server_side=True)
+        try:
+            await self._stream.do_handshake()
+        except trio.BrokenResourceError as error:
+            if _cut_off(error):
+                self._heard_fin = True
+                return False
+            raise
         fault = self.armed
         if fault and fault.when.kind == "handshake":
             await self._fire()
+        return True
 
     def _say_fin(self) -> None:
         self._said_fin = True
@@ -530,6 +534,18 @@ class Live:
             self._task.cancel()  # before the next line: who is cancelled waits no more
             trio.lowlevel.notify_closing(self.sock)
 
+    async def _may_read(self) -> None:
+        while self._reading is not None:
+            await self._held(self._reading)
+
+    async def _may_speak(self) -> bool:
+        """Wait until it may. False where FIN was said, after which nothing is."""
+        while self._audible is not None:
+            await self._held(self._audible)
+        if self._said_fin:
+            await trio.lowlevel.checkpoint()
+        return not self._said_fin
+
     async def _held(self, gate: trio.Event) -> None:
         """Wait for `heal`. A peer that closes meanwhile, or resets, ends the connection: nobody reads, who would be told."""
         watched = self._engine.watch(self.descriptor, self._left_alone, select.EPOLLRDHUP)
@@ -561,9 +577,14 @@ class Live:
                 return bool(self.sock.recv(1, socket.MSG_PEEK))
 
     async def _receive(self, limit: int) -> bytes:
-        if self._stream:
+        if not self._stream:
+            return await self._receive_raw(limit)
+        try:
             return bytes(await self._stream.receive_some(limit))
-        return await self._receive_raw(limit)
+        except trio.BrokenResourceError as error:
+            if _cut_off(error):
+                return b""
+            raise
 
     async def _receive_raw(self, limit: int) -> bytes:
         while True:
@@ -617,6 +638,11 @@ class Live:
             self.sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0)
 
 
+def _cut_off(error: trio.BrokenResourceError) -> bool:
+    """Did the peer close without close_notify, as many do?"""
+    return isinstance(error.__cause__, ssl.SSLEOFError)
+
+
 class _Raw(trio.abc.Stream):
     """The connection below TLS.
 
@@ -630,6 +656,7 @@ class _Raw(trio.abc.Stream):
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         await trio.lowlevel.checkpoint_if_cancelled()
+        await self._live._may_read()
         fault = self._live.armed
         if not (fault and fault.served.unread):
             return await self._live._receive_raw(max_bytes or CHUNK)
@@ -647,7 +674,7 @@ class _Raw(trio.abc.Stream):
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
         left = bytes(data)
-        while left:
+        while left and await self._live._may_speak():
             try:
                 left = left[self._live.put(left) :]
             except BlockingIOError:

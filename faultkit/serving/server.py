@@ -105,7 +105,10 @@ class Server:
     def ca_file(self) -> str:
         """With TLS: the file of the authority to trust, for `verify=`, `--cacert` and the like. Removed with the server."""
         if self._ca_file is None:
-            self._ca_file = self._trusted().write()
+            authority = self._trusted()
+            if self._closed:
+                raise Misuse("the server is closed, and the file of its authority with it")
+            self._ca_file = authority.write()
         return self._ca_file
 
     @property
@@ -523,7 +526,9 @@ def _lost_by(error: BaseException | None) -> str | None:
         return found[0] if all(found) else None
     if isinstance(error, trio.BrokenResourceError):
         return _lost_by(error.__cause__) or str(error.__cause__ or error)
-    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno in _LOST:
+    if isinstance(error, ssl.SSLError):  # its errno is none
+        return error.reason or None
+    if isinstance(error, OSError) and error.errno in _LOST:
         return errno.errorcode[error.errno]
     return None
 
