@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import select
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
-from faultkit import sockets
+from faultkit import Misuse, sockets
 
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}
 
@@ -97,6 +99,110 @@ def test_a_whisper_is_heard_by_everybody_else(ends: Ends) -> None:
     assert told(client) == repr(b"hello")
 
 
+def test_close_unread(ends: Ends) -> None:
+    client, server = ends
+    client.sendall(b"12345")
+    assert select.select([server], [], [], 20)[0]
+    assert sockets.unread(server) == 5
+    sockets.close_unread(server)
+    assert server.fileno() == -1
+    assert [told(client), told(client)] == ["ECONNRESET", "b''"]
+    with pytest.raises(BrokenPipeError):
+        client.send(b"x")
+
+
+def test_close_unread_with_nothing_unread_is_refused_and_closes_nothing(ends: Ends) -> None:
+    client, server = ends
+    client.shutdown(socket.SHUT_WR)
+    assert select.select([server], [], [], 20)[0]  # a FIN is no byte
+    for _ in range(2):
+        assert sockets.unread(server) == 0
+        with pytest.raises(Misuse) as refused:
+            sockets.close_unread(server)
+    assert str(refused.value) == (
+        "close_unread: nothing has arrived that is unread, so close() would send FIN: wait until it is readable"
+    )
+    server.sendall(b"still open")
+    assert told(client) == repr(b"still open")
+
+
+def test_unread_counts_what_is_left(ends: Ends) -> None:
+    client, server = ends
+    client.sendall(b"12345")
+    assert server.recv(2) == b"12"
+    assert sockets.unread(server) == 3
+    assert server.recv(10) == b"345"
+    assert sockets.unread(server) == 0
+
+
+def test_half_close(ends: Ends) -> None:
+    client, server = ends
+    sockets.half_close(server)
+    assert told(client) == "b''"
+    client.sendall(b"the other direction is open")
+    assert told(server) == repr(b"the other direction is open")
+    with pytest.raises(BrokenPipeError):
+        server.send(b"x")
+
+
+def _fill(client: socket.socket) -> int:
+    """Send until send() waits, and give how many bytes that were."""
+    client.settimeout(0.3)
+    sent = 0
+    with pytest.raises(TimeoutError):
+        while True:
+            sent += client.send(bytes(65536))
+    client.settimeout(20)
+    return sent
+
+
+def test_stop_reading_and_resume(ends: Ends) -> None:
+    """Who stops shows a zero window; who resumes reads as fast as one who never stopped."""
+    client, server = ends
+    sockets.stop_reading(server)
+    sent = _fill(client)
+    assert sockets.unread(server) <= 65536  # what was advertised before stays allowed
+    assert sockets.clock(client).unsent > 0
+    sockets.resume_reading(server)
+    more = threading.Thread(target=client.sendall, args=(bytes(3_000_000),))
+    began = time.monotonic()
+    more.start()
+    left = sent + 3_000_000
+    while left:
+        left -= len(server.recv(65536))
+    more.join()
+    assert time.monotonic() - began < 5  # at the window's least size it is three minutes
+    assert server.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT) == 1
+
+
+def test_a_receive_buffer_that_was_never_stopped_may_be_resumed(ends: Ends) -> None:
+    client, server = ends
+    sockets.resume_reading(server)
+    client.sendall(b"hello")
+    assert told(server) == repr(b"hello")
+
+
+def test_hold_back(ends: Ends) -> None:
+    """After the next segment with data nothing leaves, a FIN neither; a RST does."""
+    client, server = ends
+    server.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for _ in range(10):  # which the kernel does not pace
+        server.sendall(b"x")
+    sockets.hold_back(server)
+    server.sendall(b"123456")
+    told_so_far = 0
+    while told_so_far < 16:
+        told_so_far += len(client.recv(100))
+    sockets.half_close(server)
+    client.settimeout(0.2)
+    with pytest.raises(TimeoutError):
+        client.recv(1)
+    assert sockets.state(client) == "ESTABLISHED"
+    sockets.abort(server)
+    client.settimeout(20)
+    assert told(client) == "ECONNRESET"
+
+
 def test_keepalive(ends: Ends) -> None:
     client, server = ends
     sockets.keepalive(client, idle_seconds=1, interval_seconds=1, count=1)
@@ -162,4 +268,11 @@ def test_the_numbers_are_the_headers() -> None:
         sockets.black_hole(six)
         assert four.getsockopt(socket.IPPROTO_IP, sockets.IP_MINTTL) == sockets.DEAF
         assert six.getsockopt(socket.IPPROTO_IPV6, sockets.IPV6_MINHOPCOUNT) == sockets.DEAF
+        sockets.stop_reading(four)
+        locks = struct.unpack("=i", four.getsockopt(socket.SOL_SOCKET, sockets.SO_BUF_LOCK, 4))[0]
+        assert locks == sockets.SOCK_RCVBUF_LOCK
+        sockets.resume_reading(four)
+        assert four.getsockopt(socket.SOL_SOCKET, sockets.SO_BUF_LOCK) == 0
+        sockets.hold_back(four)
+        assert four.getsockopt(socket.SOL_SOCKET, sockets.SO_MAX_PACING_RATE) == 1
         assert struct.unpack("B", four.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)) == (7,)
