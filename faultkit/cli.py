@@ -250,14 +250,28 @@ def stacks(context: click.Context) -> None:
 @click.option("--after-idle", is_flag=True, help="the connection had been idle")
 @click.option("--first-request", is_flag=True, help="it was the connection's first request")
 @click.option("--rst-from", metavar="END", help="whose address the RST carries: client, server ...")
+@click.option("--message", metavar="TEXT", help="instead: what a client, a proxy or a log said; '-' reads it")
 @click.option("--json", "as_json", is_flag=True, help="for machines")
-def which(told: tuple[str, ...], after_idle: bool, first_request: bool, rst_from: str | None, as_json: bool) -> int:
+def which(
+    told: tuple[str, ...],
+    after_idle: bool,
+    first_request: bool,
+    rst_from: str | None,
+    message: str | None,
+    as_json: bool,
+) -> int:
     """Name the causes that fit what was seen, most likely first, and what tells each from the others."""
     from faultkit import which as search
     from faultkit.views import candidates
 
+    if message is not None:
+        if told or after_idle or first_request or rst_from is not None:
+            raise Misuse("which: --message says all that is known: leave --saw and the others out")
+        return _which_message(sys.stdin.read() if message == "-" else message, as_json)
     if not told:
-        raise Misuse("which: nothing was seen: say what a call gave, such as --saw 'recv ECONNRESET'")
+        raise Misuse(
+            "which: nothing was seen: say what a call gave, such as --saw 'recv ECONNRESET', or paste a --message"
+        )
     sighting = search.Sighting(tuple(map(search.parse, told)), after_idle, first_request, rst_from)
     found = search.candidates(causes.by_family(), sighting)
     if as_json:
@@ -267,6 +281,24 @@ def which(told: tuple[str, ...], after_idle: bool, first_request: bool, rst_from
     else:
         candidates.show(_console(), found)
     return PRODUCED if found else OTHERWISE
+
+
+def _which_message(message: str, as_json: bool) -> int:
+    from faultkit.clients import which as search
+    from faultkit.views import messages
+
+    if not message.strip():
+        raise Misuse("which: --message is empty: paste the line that was printed")
+    reading = search.read(message)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(messages.document(reading), indent=2, ensure_ascii=False))
+    elif reading.match.known:
+        messages.explain(_console(), reading)
+    else:
+        click.echo(f"No message that is known is in it; the nearest is: {reading.match.nearest}")
+    return PRODUCED if reading.match.known else OTHERWISE
 
 
 @faultkit.command(short_help="every cause that this machine allows, and one table")
@@ -401,6 +433,28 @@ def sandbox(command: tuple[str, ...]) -> int:
     if not any(command[:1]):
         raise Misuse("sandbox: there is no command to run: faultkit sandbox -- pytest tests")
     return box.run(command)
+
+
+@faultkit.command(short_help="what curl, Chromium, Node and others say to each fault")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--fault", "faults", multiple=True, metavar="FAULT", help="only this one, as in faultkit serve")
+@click.option("--repeat", type=whole, default=1, metavar="N", help="N times, for what is told by chance  [default: 1]")
+@click.option("--save", metavar="FILE", help="keep it, for faultkit which --message")
+@click.option("--on", type=click.Choice(["namespace", "host"]), help="where; default: a namespace where one is allowed")
+@click.option("--json", "as_json", is_flag=True, help="for machines")
+def clients(
+    names: tuple[str, ...], faults: tuple[str, ...], repeat: int, save: str | None, on: Any, as_json: bool
+) -> int:
+    """Run the real clients that are here, or those named, against every fault that can be served: message, exit status,
+    how often each connects.
+
+    Exit status 1 where a client did not meet a fault.
+    """
+    from faultkit.clients import command
+
+    if repeat < 1:
+        raise Misuse(f"clients: --repeat {repeat} plays nothing: take 1 or more")
+    return command.run(names, faults=faults, repeat=repeat, as_json=as_json, save=save, on=on)
 
 
 def _say(sentence: str) -> None:

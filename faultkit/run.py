@@ -67,11 +67,11 @@ async def _perform(play: Play, seconds: float, watch: Watch | None) -> None:
                     halves.start_soon(play.cause.script, play)
                 outer.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            _raise_first(group)
+            raise_first(group)
     play.transcript.overdue = limit.cancelled_caught
 
 
-def _raise_first(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+def raise_first(group: BaseExceptionGroup[BaseException]) -> NoReturn:
     """An error raised in one half comes out of the nurseries wrapped; a refusal is raised bare, as the one sentence it is."""
     for kind in (KeyboardInterrupt, Misuse, Unable):
         found: BaseException | None = group.subgroup(kind)
@@ -110,4 +110,4 @@ def repeat(
         run = partial(_series, cause, options, stage, seeing, times, each, watch)
         trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseExceptionGroup as group:
-        _raise_first(group)
+        raise_first(group)

@@ -27,7 +27,7 @@ def play(*, as_json: bool, ipv6: bool, on: Where | None, quiet: bool) -> int:
     catalogue = causes.by_family()
     visits: list[Visit] = []
     stage = open_stage(on, ipv6=ipv6)
-    with watching(stage) as seeing, _progress(len(catalogue), quiet) as step:
+    with watching(stage) as seeing, progress(len(catalogue), quiet) as step:
         from faultkit.run import repeat
 
         for cause in catalogue:
@@ -50,7 +50,7 @@ def play(*, as_json: bool, ipv6: bool, on: Where | None, quiet: bool) -> int:
 
 
 @contextlib.contextmanager
-def _progress(total: int, quiet: bool) -> Iterator[Callable[[str], None]]:
+def progress(total: int, quiet: bool) -> Iterator[Callable[[str], None]]:
     """A bar on a terminal's standard error: call it with what is played next."""
     if quiet or not sys.stderr.isatty():
         yield lambda name: None

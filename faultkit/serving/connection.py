@@ -80,6 +80,11 @@ class Connection:
         await self._waiting.come(lambda: self.over)
         return self
 
+    async def await_fired(self) -> Connection:
+        """Wait until its fault has set in, in asyncio or Trio; the caller's own timeout ends the wait."""
+        await self._waiting.come(lambda: self.fired)
+        return self
+
     def document(self) -> dict[str, object]:
         """The same for machines."""
         return {

@@ -59,7 +59,8 @@ class Engine:
     def forget(self, descriptor: int) -> None:
         """Watch it no more."""
         if self._calls.pop(descriptor, None):
-            with contextlib.suppress(OSError):  # it is closed, and the kernel has forgotten it
+            # It is closed, and the kernel has forgotten it; or the engine was cancelled first, and its epoll is closed.
+            with contextlib.suppress(OSError, ValueError):
                 self._epoll.unregister(descriptor)
 
     def start_soon(self, task: Callable[..., Awaitable[object]], *arguments: Any) -> None:

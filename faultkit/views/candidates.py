@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from faultkit.which import Candidate, tell
@@ -12,15 +12,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def show(console: Console, found: Sequence[Candidate]) -> None:
-    """Most likely first, each with what tells it from the others."""
+def show(console: Console, found: Sequence[Candidate], ways: Mapping[str, str] | None = None) -> None:
+    """Most likely first, each with what tells it from the others. `ways` says of each how it is known, by its name."""
     if not found:
         console.print("No cause of the catalogue fits that: leave a flag out, or say less.", highlight=False)
     for number, candidate in enumerate(found, 1):
         console.print(
             f"{number}. [cyan]{candidate.cause.name}[/]: {candidate.cause.summary}", highlight=False, soft_wrap=True
         )
-        parts = [f"seen by the {' and the '.join(candidate.roles)}; shown by: {candidate.command}"]
+        way = ways[candidate.cause.name] if ways else f"seen by the {' and the '.join(candidate.roles)}"
+        parts = [f"{way}; shown by: {candidate.command}"]
         if len(found) > 1:
             parts.append(tell(candidate, found))
         for part in parts:

@@ -1,0 +1,123 @@
+"""`faultkit clients`: what the clients found on this machine say to each fault that can be served."""
+
+from __future__ import annotations
+
+import json
+import platform
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from faultkit.clients.play import Seen, merged, play
+from faultkit.clients.program import Client, clients
+from faultkit.clients.scene import Scene, scenes
+from faultkit.errors import Misuse, Unable
+from faultkit.run import raise_first
+from faultkit.session import console
+from faultkit.stage import Stage, Where, open_stage
+from faultkit.tour import progress
+
+
+def _wanted(names: Sequence[str]) -> list[Client]:
+    there = {client.name: client for client in clients()}
+    plain = {name.casefold(): client for name, client in there.items()}
+    for name in names:
+        if name.casefold() not in plain:
+            raise Misuse(f"clients: there is no client {name!r}: it is one of {', '.join(there)}")
+    return [plain[name.casefold()] for name in names] or list(there.values())
+
+
+def run(
+    names: Sequence[str], *, faults: Sequence[str], repeat: int, as_json: bool, save: str | None, on: Where | None
+) -> int:
+    """Play, show, save. Gives the exit status."""
+    wanted = _wanted(names)
+    missing = [client for client in wanted if not client.there]
+    if len(missing) == len(wanted):
+        raise Unable(f"clients: {'; '.join(f'{one.name} is not installed: {one.package}' for one in missing)}")
+    if save is not None:
+        _check_writable(save)
+    found = [client for client in wanted if client.there]
+    versions = {client.name: client.version() for client in found}
+    stage = open_stage(on, ipv6=False)
+    played = list(scenes(own_kernel=stage.namespace is not None))
+    for name in faults:
+        if name not in {scene.fault for scene in played}:
+            raise Misuse(f"clients: {name!r} is no fault that is played here: it is one of those of `faultkit serve`")
+    played = [scene for scene in played if not faults or scene.fault in faults]
+    seen: list[Seen] = []
+    with progress(len(found) * len(played) * repeat, as_json) as step:
+
+        def tell(one: Seen) -> None:
+            step(f"{one.client}: {one.fault}")
+            seen.append(one)
+
+        try:
+            whole = trio.run(_until_told, stage, found, played * repeat, tell)
+        except BaseExceptionGroup as group:
+            raise_first(group)
+        if not whole:
+            raise KeyboardInterrupt
+    order = {client.name: number for number, client in enumerate(clients())}
+    places = {(scene.fault, scene.ending): number for number, scene in enumerate(played)}
+    seen = sorted(merged(seen), key=lambda one: (places[one.fault, one.ending], order[one.client], one.lines))
+    document = {
+        "kernel": platform.release(),
+        "stage": stage.where,
+        "versions": versions,
+        "missing": {client.name: client.package for client in missing},
+        "seen": [one.document() for one in seen],
+    }
+    if save is not None:
+        _save(Path(save), document)
+    if as_json:
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+    else:
+        from faultkit.views import messages
+
+        messages.show(console(sys.stdout), stage, versions, missing, seen)
+    return 0 if all(one.met for one in seen) else 1
+
+
+async def _until_told(stage: Stage, found: list[Client], played: list[Scene], tell: Callable[[Seen], None]) -> bool:
+    """Play. Gives False where Ctrl-C or SIGTERM ended it, which would leave clients and a directory behind."""
+    whole = False
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+
+            async def end() -> None:
+                async for _ in signals:
+                    nursery.cancel_scope.cancel()
+
+            nursery.start_soon(end)
+            await play(stage, found, played, tell)
+            whole = True
+            nursery.cancel_scope.cancel()
+    return whole
+
+
+def _check_writable(file: str) -> None:
+    try:
+        with open(file, "a"):
+            pass
+    except OSError as error:
+        raise Misuse(f"clients: --save {file} cannot be written ({error.strerror}): name another file") from error
+
+
+def _save(file: Path, document: dict[str, Any]) -> None:
+    """What was not played this time stays: clients that are not here, faults that were not asked for."""
+    before = json.loads(file.read_text() or "{}")
+    played = {(row["client"], row["fault"], row["ending"]) for row in document["seen"]}
+    stay = [row for row in before.get("seen", ()) if (row["client"], row["fault"], row["ending"]) not in played]
+    names, faults = [client.name for client in clients()], [(s.fault, s.ending) for s in scenes(own_kernel=True)]
+    rows = sorted(
+        [*stay, *document["seen"]],
+        key=lambda row: (faults.index((row["fault"], row["ending"])), names.index(row["client"]), row["message"]),
+    )
+    lines = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    head = {"kernel": document["kernel"], "versions": {**before.get("versions", {}), **document["versions"]}}
+    file.write_text(json.dumps(head, indent=1)[:-2] + f',\n "seen": [\n  {lines}\n ]\n}}\n')

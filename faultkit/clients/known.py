@@ -1,0 +1,100 @@
+"""Every message that is known: seen on real sockets (messages.json) or read in a program's source (sources.toml)."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faultkit.clients.message import Line
+
+SEEN = Path(__file__).with_name("messages.json")
+READ = Path(__file__).with_name("sources.toml")
+AT_LEAST = 8  # characters of a part of a message; arbitrary
+
+
+@dataclass(frozen=True)
+class Known:
+    """One message of one program, and what makes it say that."""
+
+    program: str
+    version: str
+    lines: tuple[str, ...]
+    faults: tuple[str, ...]  # in the order of the catalogue
+    always: frozenset[str]  # those of them that made it say nothing else
+    place: str = ""  # where it was read; "" where it was seen
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+    @property
+    def weight(self) -> int:
+        return sum(Line(line).weight for line in self.lines)
+
+    def found_in(self, pasted: str) -> int:
+        """How many of its own characters are in there."""
+        return sum(Line(line).weight for line in self.lines if Line(line).found_in(pasted))
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a pasted message is."""
+
+    known: tuple[Known, ...]  # the messages that it is, or is a part of
+    whole: bool  # False: it is a part of them
+    nearest: str = ""  # where it is none: the message most like it
+
+
+def seen_document() -> dict[str, Any]:
+    """What is kept of `faultkit clients`."""
+    document: dict[str, Any] = json.loads(SEEN.read_text())
+    return document
+
+
+@functools.cache
+def known() -> tuple[Known, ...]:
+    """All of them, seen before read."""
+    document = seen_document()
+    seen = list(_seen(document["seen"], document["versions"]))
+    like = {f"{one.program}: {one.text}": one for one in seen}
+    read = []
+    for entry in tomllib.loads(READ.read_text())["message"]:
+        model = like[entry["like"]]
+        lines = tuple(entry["text"].splitlines())
+        read.append(Known(entry["program"], entry["version"], lines, model.faults, model.always, entry["place"]))
+    return (*seen, *read)
+
+
+def _seen(rows: Sequence[Mapping[str, Any]], versions: Mapping[str, str]) -> Iterable[Known]:
+    told: dict[tuple[str, str], dict[str, None]] = {}
+    every: dict[tuple[str, str], set[str]] = {}
+    for row in rows:
+        every.setdefault((row["client"], row["fault"]), set()).add(row["message"])
+        if row["message"]:
+            told.setdefault((row["client"], row["message"]), {})[row["fault"]] = None
+    for (client, message), faults in told.items():
+        always = frozenset(fault for fault in faults if len(every[client, fault]) == 1)
+        yield Known(client, versions[client], tuple(message.splitlines()), tuple(faults), always)
+
+
+def match(pasted: str, among: Sequence[Known]) -> Match:
+    """The messages that are in it, those of which most is there; else those that it is a part of."""
+    scores = [(one.found_in(pasted), one) for one in among]
+    best = max((score for score, _ in scores), default=0)
+    if best:
+        # Of several lines, one that many messages have in common may be all that was pasted.
+        return Match(tuple(one for score, one in scores if score == best), whole=True)
+    part = " ".join(pasted.split()).casefold()
+    if len(part) >= AT_LEAST:
+        holding = tuple(one for one in among if any(part in line.casefold() for line in one.lines))
+        if holding:
+            return Match(holding, whole=False)
+    texts = {line.casefold(): line for one in among for line in one.lines}
+    near = difflib.get_close_matches(part, texts, n=1, cutoff=0.0)
+    return Match((), whole=False, nearest=texts[near[0]] if near else "")

@@ -1,0 +1,76 @@
+"""A message as it is kept: what differs from run to run and from host to host is a word in angle brackets."""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+
+# What stands for what, and what it may be where the message is met.
+PLACES = {
+    "<url>": r"\S+",
+    "<path>": r"\S+",
+    "<host>": r"[^\s'\"/]+?",
+    "<port>": r"\d+",
+    "<number>": r"\d+(?:\.\d+)?",
+    "<id>": r"\w+",
+    "<address>": r"[^\s>]+?",
+    "<name>": r"[^\s\"',]+",
+    "<any>": r".*?",
+}
+
+_PASSING = (
+    (re.compile(r"<host>:\d+"), "<host>:<port>"),
+    (re.compile(r"(?<=port=)\d+|(?<=port )\d+"), "<port>"),
+    (re.compile(r"https?://<host>:<port>/?"), "<url>"),
+    (re.compile(r"(?<=with url: )/\S*"), "<path>"),
+    (re.compile(r"0x[0-9a-f]{6,}"), "<id>"),
+    (re.compile(r"\d+(?:\.\d+)?(?= ?(?:milliseconds|ms\b|seconds|bytes|out of))"), "<number>"),
+    (re.compile(r"(?<=out of )\d+"), "<number>"),
+    (re.compile(r"(?<=timeout[=:])[\d.]+|(?<=timeout[=:] )[\d.]+"), "<number>"),
+    (re.compile(r"\d+(?= bytes| more expected)|(?<=expected )\d+|(?<=received )\d+|(?<=at byte )\d+"), "<number>"),
+    (re.compile(r"[^\x20-\x7e]+|(?:\\x[0-9a-f]{2})+"), "<any>"),
+)
+
+
+def general(line: str, host: str, ports: tuple[int, ...]) -> str:
+    """A line that a client said, without what belongs to this run."""
+    line = re.sub(r"(?<![\d.])" + re.escape(host) + r"(?![\d.])", "<host>", " ".join(line.split()))
+    for port in ports:
+        line = re.sub(rf"(?<![\d.]){port}(?![\d.])", "<port>", line)
+    for passing, instead in _PASSING:
+        line = passing.sub(instead, line)
+    return line
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a message, to be looked for in what a person pastes."""
+
+    text: str
+
+    @property
+    def weight(self) -> int:
+        """How many characters of it are its own."""
+        return len(self._own())
+
+    def _own(self) -> str:
+        return re.sub("|".join(map(re.escape, PLACES)), "", self.text)
+
+    def found_in(self, pasted: str) -> bool:
+        return bool(_pattern(self.text).search(pasted))
+
+
+@functools.cache
+def _pattern(text: str) -> re.Pattern[str]:
+    # Also as a person has it who leaves a prefix out, quotes otherwise, or speaks TLS.
+    parts = re.split("(" + "|".join(map(re.escape, PLACES)) + ")", text.removeprefix("net::"))
+    written = "".join(PLACES.get(part) or _literally(part) for part in parts)
+    begin = r"(?<!\w)" if re.match(r"\w", text) else ""
+    end = r"(?!\w)" if re.search(r"\w$|>$", text) else ""
+    return re.compile(begin + written + end, re.IGNORECASE)
+
+
+def _literally(text: str) -> str:
+    plain = re.escape(text).replace(r"\ ", r"\s+").replace("'", "['\"]?")
+    return plain.replace("HTTPConnection", "HTTPS?Connection")

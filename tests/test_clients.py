@@ -1,0 +1,156 @@
+"""The clients that are here, run for real, say what is kept of them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faultkit.clients import known
+from faultkit.clients.program import clients
+from faultkit.clients.scene import scenes
+from faultkit.serving import faults
+from tests.shell import ENVIRONMENT, USERS, faultkit, start
+
+SAVE = "faultkit clients --repeat 4 --save faultkit/clients/messages.json"
+# A reset as early as that is told by connect(), send() or recv(); an answer in the middle of an upload is read or not.
+BY_CHANCE = {"accept-then-reset", "listener-closed", "early-response"}
+HERE = [client.name for client in clients() if client.there]
+KEPT = known.seen_document()
+
+
+def outcomes(rows: list[dict[str, Any]]) -> dict[tuple[str, str, str], set[tuple[str, bool]]]:
+    found: dict[tuple[str, str, str], set[tuple[str, bool]]] = {}
+    for row in rows:
+        found.setdefault((row["client"], row["fault"], row["ending"]), set()).add((row["message"], row["answered"]))
+    return found
+
+
+@pytest.fixture(scope="module")
+def played() -> Iterator[dict[str, Any]]:
+    """Everything, once: most of it is waiting, which is done at the same time."""
+    ended = faultkit("clients", "--json", timeout=300)
+    assert ended.stderr == ""
+    document = json.loads(ended.stdout)
+    assert (ended.returncode, document["stage"]) == (0, "namespace")
+    yield document
+
+
+def test_the_real_clients_are_here() -> None:
+    assert {
+        "curl",
+        "wget",
+        "Node fetch",
+        "Node http",
+        "Chromium",
+        "http.client",
+        "requests",
+        "httpx",
+        "aiohttp",
+    } <= set(HERE)
+
+
+def test_every_fault_is_met_by_every_client(played: dict[str, Any]) -> None:
+    wanted = {(client, scene.fault, scene.ending) for client in HERE for scene in scenes(own_kernel=True)}
+    assert set(outcomes(played["seen"])) == wanted
+    assert {name for name, _, _ in faults.known()} == {scene.fault for scene in scenes(own_kernel=True)}
+    assert all(row["met"] for row in played["seen"])
+
+
+@pytest.mark.parametrize("client", HERE)
+def test_it_says_what_is_kept(played: dict[str, Any], client: str) -> None:
+    kept = outcomes(KEPT["seen"])
+    lines = {
+        line for (who, _, _), told in kept.items() if who == client for text, _ in told for line in text.split("\n")
+    }
+    version = played["versions"][client]
+    for key, told in outcomes(played["seen"]).items():
+        if key[0] != client:
+            continue
+        # A rare outcome may never have been kept: it is one of those that the client has for other faults.
+        if key[1] in BY_CHANCE or len(kept[key]) > 1:
+            told = {one for one in told if not lines.issuperset(one[0].split("\n"))}
+        assert told <= kept[key], (
+            f"{client} {version} says {told} to {key[1]}, and kept is {kept[key]} of {KEPT['versions'][client]}: "
+            f"if that is what it says now, {SAVE}"
+        )
+
+
+def test_where_a_client_tries_again_is_seen_at_the_server(played: dict[str, Any]) -> None:
+    connects = {(row["client"], row["fault"]): row["connections"] for row in played["seen"] if row["ending"] == "fault"}
+    assert connects["http.client", "keepalive-race:unsent"] == [1]
+    assert connects["curl", "keepalive-race:unsent"] == [2]  # reused and reset before an answer: once more
+    assert connects["curl", "linger"] == [1]
+    assert connects["wget", "linger"] == [2]
+    assert connects["curl", "closed-port"] == [1]  # no server sees it: the SYN on the wire does
+    assert connects["wget", "closed-port"] == [1]
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_on_the_host_s_loopback_where_namespaces_are_denied(user: str) -> None:
+    ended = faultkit("clients", "curl", "--fault", "linger", "--fault", "connect-hang", user=user, denied=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "the host's loopback" in ended.stdout
+    assert "curl: (56) Recv failure: Connection reset by peer" in " ".join(ended.stdout.split())
+    assert "kernel's timers (ETIMEDOUT) are not waited for" in ended.stdout
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_an_ordinary_user_s_chromium(user: str) -> None:
+    ended = faultkit("clients", "chromium", "--fault", "linger", "--json", user=user)
+    [row] = json.loads(ended.stdout)["seen"]
+    assert (ended.returncode, row["message"]) == (0, "net::ERR_CONNECTION_RESET")
+
+
+def test_what_is_saved_is_what_was_printed_and_the_rest_stays(tmp_path: Path) -> None:
+    file = tmp_path / "messages.json"
+    for client in ("curl", "wget", "curl"):
+        ended = faultkit("clients", client, "--fault", "linger", "--json", "--save", str(file))
+        assert ended.returncode == 0, ended.stderr
+    saved = json.loads(file.read_text())
+    assert [row["client"] for row in saved["seen"]] == ["curl", "wget"]
+    assert json.loads(ended.stdout)["seen"] == saved["seen"][:1]
+    assert set(saved["versions"]) == {"curl", "wget"}
+
+
+def test_a_client_that_is_not_here_is_named_with_its_package(tmp_path: Path) -> None:
+    bare = {**ENVIRONMENT, "PATH": str(tmp_path)}
+    ended = faultkit("clients", "http.client", "wget", "--fault", "linger", env=bare)
+    assert ended.returncode == 0, ended.stderr
+    assert "wget is not here: apt-get install wget" in ended.stdout
+    alone = faultkit("clients", "wget", env=bare)
+    assert (alone.returncode, alone.stdout) == (3, "")
+    assert alone.stderr == "faultkit: clients: wget is not installed: apt-get install wget\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["netscape"], "there is no client 'netscape': it is one of curl, wget, "),
+        (["curl", "--fault", "lingr"], "'lingr' is no fault that is played here"),
+        (["curl", "--repeat", "0"], "--repeat 0 plays nothing: take 1 or more"),
+        (["curl", "--save", "/nowhere/at/all"], "--save /nowhere/at/all cannot be written"),
+    ],
+)
+def test_what_cannot_mean_anything(typed: list[str], told: str) -> None:
+    ended = faultkit("clients", *typed)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert told in ended.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    running = start("clients", "chromium", env={**ENVIRONMENT, "TMPDIR": str(tmp_path)})
+    while not any(tmp_path.glob("*/*/profile/Default")):  # no event of ours: Chromium has begun
+        assert running.poll() is None
+    running.send_signal(number)
+    _, told = running.communicate(timeout=30)
+    assert (running.returncode, told.strip()) == (130, "faultkit: interrupted; nothing is left behind")
+    assert list(tmp_path.iterdir()) == []
+    running_still = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert str(tmp_path) not in running_still
