@@ -18,6 +18,8 @@ from faultkit.serving import faults
 from tests.shell import ENVIRONMENT, USERS, faultkit, start
 
 SAVE = "faultkit clients --repeat 4 --save faultkit/clients/messages.json"
+# A reset as early as that is told by connect(), send() or recv(); an answer in the middle of an upload is read or not.
+BY_CHANCE = {"accept-then-reset", "listener-closed", "early-response"}
 HERE = [client.name for client in clients() if client.there]
 KEPT = known.seen_document()
 
@@ -63,14 +65,17 @@ def test_every_fault_is_met_by_every_client(played: dict[str, Any]) -> None:
 @pytest.mark.parametrize("client", HERE)
 def test_it_says_what_is_kept(played: dict[str, Any], client: str) -> None:
     kept = outcomes(KEPT["seen"])
-    every = {outcome for key, told in kept.items() if key[0] == client for outcome in told}
+    lines = {
+        line for (who, _, _), told in kept.items() if who == client for text, _ in told for line in text.split("\n")
+    }
     version = played["versions"][client]
     for key, told in outcomes(played["seen"]).items():
         if key[0] != client:
             continue
-        # What has more than one outcome is told by chance, and a rare one may never have been seen here.
-        allowed = kept[key] if len(kept[key]) == 1 else every
-        assert told <= allowed, (
+        # A rare outcome may never have been kept: it is one of those that the client has for other faults.
+        if key[1] in BY_CHANCE or len(kept[key]) > 1:
+            told = {one for one in told if not lines.issuperset(one[0].split("\n"))}
+        assert told <= kept[key], (
             f"{client} {version} says {told} to {key[1]}, and kept is {kept[key]} of {KEPT['versions'][client]}: "
             f"if that is what it says now, {SAVE}"
         )

@@ -134,7 +134,8 @@ def _wget(call: Call, directory: Path) -> list[str]:
 
 def _wget_said(text: str) -> list[str]:
     """What ends a try, without the number of tries."""
-    failed = r"^(?:Connecting to \S+\.\.\. failed: |HTTP request sent, awaiting response\.\.\. \D).*$"
+    asking = r"HTTP request sent, awaiting response\.\.\. \D|Failed writing HTTP request: "
+    failed = rf"^(?:Connecting to \S+\.\.\. failed: |{asking}).*$"
     broken = r"(?<=\) - ).*?(?= Retrying\.| Giving up\.)"
     return list(dict.fromkeys(re.findall(f"{failed}|{broken}", text, re.MULTILINE)))
 
