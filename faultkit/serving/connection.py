@@ -640,7 +640,8 @@ class Live:
 
 def _cut_off(error: trio.BrokenResourceError) -> bool:
     """Did the peer close without close_notify, as many do?"""
-    return isinstance(error.__cause__, ssl.SSLEOFError)
+    # Some take it for a close_notify (OP_IGNORE_UNEXPECTED_EOF, which Python 3.11.2 sets), an error in a handshake too.
+    return isinstance(error.__cause__, ssl.SSLEOFError | ssl.SSLZeroReturnError)
 
 
 class _Raw(trio.abc.Stream):

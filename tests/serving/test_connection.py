@@ -19,7 +19,7 @@ from faultkit import HandlerCrashed, Live, Misuse, sockets
 from faultkit.serving import faults
 from faultkit.serving.answers import Handler
 from faultkit.witness.kernel import counters, moved
-from tests.ordinary import CHECKOUT, as_nobody
+from tests.ordinary import as_nobody
 from tests.serving.client import PATIENCE, Client, client
 from tests.stage.child import in_child
 
@@ -140,7 +140,7 @@ with faultkit.serve(answer=handler) as server, socket.create_connection(server.a
     plain.send(b"x")
     print(plain.recv(100), plain.recv(100))
 """
-    ended = as_nobody(sys.executable, "-c", script, env={**os.environ, "PYTHONPATH": str(CHECKOUT)})
+    ended = as_nobody(sys.executable, "-c", script)
     assert (ended.stdout, ended.stderr) == ("b'refused' b''\n", "")
 
 

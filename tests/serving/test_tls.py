@@ -86,10 +86,9 @@ class TlsClient(Client):
                 result = call()
             except ssl.SSLWantReadError:
                 self._flush()
-                if data := self.sock.recv(65536):
-                    self._in.write(data)
-                else:
-                    self._in.write_eof()
+                if not (data := self.sock.recv(65536)):
+                    raise ssl.SSLEOFError from None  # what ssl itself makes of it depends on Python's version
+                self._in.write(data)
             else:
                 self._flush()
                 return result
