@@ -110,12 +110,13 @@ def verdict(console: Console, outcome: Outcome) -> None:
 def differences(checks: tuple[Check, ...]) -> RenderableType:
     """Expected and seen, side by side."""
     from rich.table import Table
+    from rich.text import Text
 
     table = Table("witness", "what", "expected", "seen", show_lines=True)
     for check in checks:
-        table.add_row(
-            check.witness, check.name, "\n".join(check.expected) or "nothing", "\n".join(check.seen) or "nothing"
-        )
+        # Not markup: a program's "[error]" is a word of its own.
+        sides = (Text("\n".join(side) or "nothing") for side in (check.expected, check.seen))
+        table.add_row(check.witness, check.name, *sides)
     return table
 
 

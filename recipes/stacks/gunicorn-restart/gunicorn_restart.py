@@ -32,7 +32,7 @@ GRACEFUL_TIMEOUT = 1.0
 PARTS = {"nginx": Part("nginx", "nginx", ("-v",)), "gunicorn": Part("gunicorn", "gunicorn")}
 WAYS = ("kill", "hup", "term")
 REQUESTS = {"kill": "GET /kill", "hup": "GET /hup", "term": "POST /term"}
-BODY = bytes(12 * 1024)  # more than gunicorn reads at once, less than nginx keeps in memory (client_body_buffer_size)
+BODY = bytes(12 * 1024)  # more than gunicorn reads at once, 8 KiB
 RESET = "recv() failed (104: Connection reset by peer) while reading response header from upstream"
 CLOSED = "upstream prematurely closed connection while reading response header from upstream"
 # gunicorn 21 and later | before that
