@@ -109,7 +109,7 @@ def test_what_it_prints_for_a_person() -> None:
         "The fix",
         "--- nginx.conf",
         "+++ fixed/nginx.conf",
-        "+        keepalive_timeout 400ms;",
+        "+        keepalive_timeout 200ms;",
     )
     at = 0
     for part in parts:

@@ -209,7 +209,7 @@ def promise(options: NginxKeepalive, play: Play) -> Promise:
 
 
 def doing(options: NginxKeepalive) -> str:
-    nginx = "400 ms" if options.fixed else "60 s"
+    nginx = "200 ms" if options.fixed else "60 s"
     who = (
         "a Node server with keepAliveTimeout = 500"
         if options.upstream == "node"
