@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from faultkit.firewall import Firewall as Firewall
     from faultkit.firewall import open_firewall as open_firewall
     from faultkit.serving.answers import Http as Http
-    from faultkit.serving.connection import Connection as Connection
     from faultkit.serving.connection import Live as Live
     from faultkit.serving.entry import serve as serve
     from faultkit.serving.fixture import FaultServer as FaultServer
+    from faultkit.serving.record import Connection as Connection
     from faultkit.serving.server import FaultNotMet as FaultNotMet
     from faultkit.serving.server import HandlerCrashed as HandlerCrashed
     from faultkit.serving.server import Server as Server
@@ -39,7 +39,8 @@ _HOMES = {
     **dict.fromkeys(("check_cause", "NotProduced"), "check"),
     **dict.fromkeys(("Misuse", "Unable"), "errors"),
     **dict.fromkeys(("Firewall", "open_firewall"), "firewall"),
-    **dict.fromkeys(("Connection", "Live"), "serving.connection"),
+    **dict.fromkeys(("Live",), "serving.connection"),
+    **dict.fromkeys(("Connection",), "serving.record"),
     **dict.fromkeys(("FaultNotMet", "HandlerCrashed", "Server"), "serving.server"),
     **dict.fromkeys(("Http",), "serving.answers"),
     **dict.fromkeys(("serve",), "serving.entry"),

@@ -8,7 +8,6 @@ that the README shows is taken anew too: as root, because only root sees the res
 from __future__ import annotations
 
 import inspect
-import itertools
 import os
 import re
 import subprocess
@@ -22,6 +21,7 @@ from faultkit.cause import Cause, Options, flag, spec, written
 from faultkit.serving import faults
 from faultkit.serving.connection import Live
 from faultkit.serving.server import Server
+from faultkit.serving.verbs import End
 from faultkit.stack import Stack, StackOptions
 from faultkit.views import catalogue
 
@@ -78,11 +78,15 @@ def taken(function: Callable[..., object]) -> list[str]:
     return [f"{one.name}=..." if one.kind is one.KEYWORD_ONLY else one.name for one in parameters]
 
 
-def members(owner: type, name: str, before: str) -> str:
-    """What a class offers: its public members, in the order of its text, up to the one of that name."""
+def members(name: str, *owners: tuple[type, str]) -> str:
+    """What classes offer: their public members, in the order of their texts, each up to the one of that name."""
     rows = [f"| `{name}` | |", "|---|---|"]
-    for member, thing in itertools.takewhile(lambda item: item[0] != before, vars(owner).items()):
-        if not member.startswith("_"):
+    for owner, before in owners:
+        names = [*vars(owner)]
+        for member in names[: names.index(before)]:
+            if member.startswith("_"):
+                continue
+            thing = vars(owner)[member]
             arguments = "" if isinstance(thing, property) else f"({', '.join(taken(thing))})"
             wait = "await " if inspect.iscoroutinefunction(thing) else ""
             told = " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())
@@ -95,8 +99,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "flags": lambda: flags(causes.by_family()),
     "stacks": lambda: stacks([stack.load(name) for name in stack.names()]),
     "faults": served,
-    "verbs": lambda: members(Live, "conn", "armed"),
-    "server": lambda: members(Server, "server", "open"),
+    "verbs": lambda: members("conn", (Live, "armed"), (End, "_say_fin")),
+    "server": lambda: members("server", (Server, "open")),
 }
 
 

@@ -16,7 +16,7 @@ import pytest
 
 from faultkit.serving import faults
 from faultkit.serving.command import document, line
-from faultkit.serving.connection import Connection
+from faultkit.serving.record import Connection
 from faultkit.serving.waiting import Waiting
 from faultkit.transcript import Address
 from tests.ordinary import CHECKOUT, command

@@ -12,8 +12,8 @@ import trio
 
 from faultkit.errors import Unable
 from faultkit.serving import entry, faults
-from faultkit.serving.connection import Connection
 from faultkit.serving.engine import Engine
+from faultkit.serving.record import Connection
 from faultkit.serving.server import HandlerCrashed, Server
 
 

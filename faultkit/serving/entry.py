@@ -16,9 +16,9 @@ from faultkit.errors import Misuse, Unable
 from faultkit.serving import answers, waiting
 from faultkit.serving import plan as plans
 from faultkit.serving.answers import Answer
-from faultkit.serving.connection import Connection
 from faultkit.serving.door import Door
 from faultkit.serving.engine import SHARED, Engine
+from faultkit.serving.record import Connection
 from faultkit.serving.server import Server
 from faultkit.trigger import At
 from faultkit.trigger import chosen as trigger

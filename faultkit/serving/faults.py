@@ -13,7 +13,8 @@ from faultkit.errors import Misuse, Unable
 from faultkit.trigger import Trigger
 
 if TYPE_CHECKING:
-    from faultkit.serving.connection import Connection, Live
+    from faultkit.serving.connection import Live
+    from faultkit.serving.record import Connection
 
 OK = "ok"  # in a plan: no fault
 

@@ -15,10 +15,11 @@ from faultkit.errors import Misuse
 from faultkit.serving import answers, tls, waiting
 from faultkit.serving import plan as plans
 from faultkit.serving.answers import Handler
-from faultkit.serving.connection import Connection, Live
+from faultkit.serving.connection import Live
 from faultkit.serving.door import BACKLOG, Door
 from faultkit.serving.engine import PATIENCE, Engine
 from faultkit.serving.faults import OK, Fault
+from faultkit.serving.record import Connection
 from faultkit.transcript import Address
 
 BATCH = 64  # connections accepted before others have their turn; arbitrary

@@ -1,4 +1,4 @@
-"""TLS for a served fault: a certificate of a test authority, made anew in each process (trustme)."""
+"""TLS for a served fault: a certificate of a test authority, made anew in each process (trustme), and what is below."""
 
 from __future__ import annotations
 
@@ -8,8 +8,14 @@ import os
 import ssl
 import tempfile
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import trio
 
 from faultkit.errors import Unable
+
+if TYPE_CHECKING:
+    from faultkit.serving.connection import Live
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +56,53 @@ def remove(path: str) -> None:
     """Remove a file that `write` made; one that is gone already is no error."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
+
+
+def cut_off(error: trio.BrokenResourceError) -> bool:
+    """Did the peer close without close_notify, as many do?"""
+    # Some take it for a close_notify (OP_IGNORE_UNEXPECTED_EOF, which Python 3.11.2 sets), an error in a handshake too.
+    return isinstance(error.__cause__, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+
+
+class Below(trio.abc.Stream):
+    """The connection below TLS.
+
+    What SSLStream waits for in between may be shielded, so whether a fault has closed the socket meanwhile is asked here.
+    """
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._head = b""  # of a record: its type, version and length (RFC 8446 section 5.1)
+        self._left = 0  # bytes of that record
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        await self._live.may_read()
+        fault = self._live.armed
+        if not (fault and fault.served.unread):
+            return await self._live.receive_below(max_bytes or 65536)
+        # A client's last record of the handshake and its first request may come together, and what the fault leaves unread
+        # must be left in the kernel: so no more than one record is taken.
+        data = await self._live.receive_below(self._left or 5 - len(self._head))
+        if self._left:
+            self._left -= len(data)
+        else:
+            self._head += data
+            if len(self._head) == 5:
+                self._head, self._left = b"", int.from_bytes(self._head[3:])
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        left = bytes(data)
+        while left and await self._live.may_speak():
+            try:
+                left = left[self._live.put(left) :]
+            except BlockingIOError:
+                await trio.lowlevel.wait_writable(self._live.sock)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.wait_writable(self._live.sock)
+
+    async def aclose(self) -> None:
+        await trio.lowlevel.checkpoint()  # the server closes the socket

@@ -1,0 +1,102 @@
+"""What one served connection did: written by the server, read by the test."""
+
+from __future__ import annotations
+
+import time
+
+from faultkit.serving.waiting import Waiting
+from faultkit.transcript import Address
+
+
+class Connection:
+    """What one connection did. Written by the server while it goes on; counts are in bytes, times in seconds."""
+
+    __slots__ = (
+        "_waiting",
+        "answers",
+        "ended",
+        "fault",
+        "fired_after_seconds",
+        "number",
+        "opened_at",
+        "over",
+        "peer",
+        "received",
+        "requests",
+        "seconds",
+        "sent",
+    )
+
+    def __init__(self, number: int, peer: Address | None, fault: str, waiting: Waiting) -> None:
+        self.number = number  # the first is 1
+        self.peer = peer  # None where the kernel did not tell
+        self.fault = fault  # "ok" for none
+        self.received = 0
+        self.sent = 0
+        self.requests = 0
+        self.answers = 0
+        self.opened_at = time.monotonic()
+        self.fired_after_seconds: float | None = None  # None while the fault has not set in
+        self.ended: str | None = None  # None while it goes on; else how: "abort", "peer closed" ...
+        self.seconds: float | None = None  # from the accept to the end
+        self.over = False  # its socket is closed
+        self._waiting = waiting
+
+    @property
+    def fired(self) -> bool:
+        """Has the fault set in?"""
+        return self.fired_after_seconds is not None
+
+    def wait_for_end(self, *, timeout_seconds: float = 5.0) -> Connection:
+        """Wait until it has ended, not in an event loop. Raises `TimeoutError`."""
+        self._waiting.wait(lambda: self.over, lambda: f"connection {self.number} goes on", timeout_seconds)
+        return self
+
+    async def await_end(self) -> Connection:
+        """Wait until it has ended, in asyncio or Trio; the caller's own timeout ends the wait."""
+        await self._waiting.come(lambda: self.over)
+        return self
+
+    async def await_fired(self) -> Connection:
+        """Wait until its fault has set in, in asyncio or Trio; the caller's own timeout ends the wait."""
+        await self._waiting.come(lambda: self.fired)
+        return self
+
+    def document(self) -> dict[str, object]:
+        """The same for machines."""
+        return {
+            "number": self.number,
+            "peer": str(self.peer) if self.peer else None,
+            "fault": self.fault,
+            "received": self.received,
+            "sent": self.sent,
+            "requests": self.requests,
+            "answers": self.answers,
+            "fired_after_seconds": self.fired_after_seconds,
+            "ended": self.ended,
+            "seconds": self.seconds,
+        }
+
+    # What the server writes.
+
+    @property
+    def age_seconds(self) -> float:
+        """Since the accept."""
+        return time.monotonic() - self.opened_at
+
+    def end(self, how: str) -> None:
+        """Write down how it ended, once."""
+        if self.ended is None:
+            self.seconds = self.age_seconds
+            self.ended = how
+
+    def changed(self) -> None:
+        """Wake who waits for something in it."""
+        self._waiting.changed()
+
+    def __repr__(self) -> str:
+        fired = f", fired after {self.fired_after_seconds:.4f} s" if self.fired_after_seconds is not None else ""
+        return (
+            f"<connection {self.number} from {self.peer}: {self.fault}, {self.received} bytes in, {self.sent} out{fired}, "
+            f"{self.ended or 'open'}>"
+        )

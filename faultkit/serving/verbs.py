@@ -1,0 +1,198 @@
+"""The verbs on one served connection: what a fault does, at once, and a handler may do as well."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import ssl
+import subprocess
+
+import trio
+
+from faultkit import sockets
+from faultkit.serving.engine import Engine
+from faultkit.serving.record import Connection
+
+CHUNK = 65536  # bytes; arbitrary
+
+
+class End:
+    """The server's end of one connection, and what can be done to it. Nothing here waits."""
+
+    __slots__ = (
+        "_audible",
+        "_engine",
+        "_last_words",
+        "_rate",
+        "_reading",
+        "_said_fin",
+        "_slice",
+        "_task",
+        "_tls",
+        "descriptor",
+        "draining",
+        "record",
+        "sock",
+    )
+
+    def __init__(self, sock: socket.socket, record: Connection, engine: Engine, tls: ssl.SSLContext | None) -> None:
+        self.sock = sock
+        self.descriptor = sock.fileno()
+        self.record = record
+        self.draining = False  # nothing more is said; what comes is read and thrown away until the peer closes
+        self._engine = engine
+        self._tls = tls
+        self._task: trio.CancelScope | None = None
+        self._audible: trio.Event | None = None  # set again by heal(): until then nothing is sent
+        self._reading: trio.Event | None = None
+        self._said_fin = False
+        self._last_words = (b"", 0)  # again and again, so many bytes in all, before the FIN of `garbage`
+        self._slice = 0  # bytes of one send; 0: as many as there are
+        self._rate = 0.0  # bytes per second; 0: as fast as it goes
+
+    def abort(self) -> None:
+        """RST: close with SO_LINGER {on, 0}, everything read first, or the kernel would call it unread."""
+        sockets.black_hole(self.sock)  # what came after the last look would be unread
+        self._read_all()
+        self._leave("abort")
+        sockets.abort(self.sock)
+
+    def close_unread(self) -> None:
+        """RST: close with received bytes unread. Raises `Misuse` where nothing is unread."""
+        waiting = sockets.unread(self.sock)
+        if waiting:
+            self._leave(f"close with {waiting} bytes unread")
+        sockets.close_unread(self.sock)
+
+    def close(self) -> None:
+        """FIN, both directions at once, everything read first: what the peer sends after it is answered with RST."""
+        self._read_all()
+        self._leave("close")
+        self.sock.close()
+
+    def close_held(self) -> None:
+        """Close, with a FIN that the kernel holds back: what the peer sends meets FIN-WAIT-1, and is answered with RST."""
+        self._leave("close")
+        with contextlib.suppress(OSError):  # the peer has reset it already
+            self.sock.shutdown(socket.SHUT_RDWR)
+        sockets.heal(self.sock)
+        self.sock.close()
+
+    def finish(self) -> None:
+        """FIN, then read and throw away until the peer closes: the lingering close of web servers. Never RST."""
+        self._say_fin()
+        self._drain()
+
+    def _drain(self) -> None:
+        self.draining = True
+        if self._task:
+            self._task.cancel()
+
+    def half_close(self) -> None:
+        """FIN, and go on reading; what is said from now on is not sent."""
+        self._say_fin()
+
+    def vanish(self) -> None:
+        """Be gone without FIN or RST. PermissionError without CAP_NET_ADMIN in the network namespace."""
+        # Refused, where it is, before anything is written down.
+        self.sock.setsockopt(socket.IPPROTO_TCP, sockets.TCP_REPAIR, 1)
+        self._leave("vanish")
+        sockets.vanish(self.sock)
+
+    def disconnect(self) -> None:
+        """RST: connect(2) to AF_UNSPEC, everything read first."""
+        self._read_all()
+        self._leave("disconnect")
+        sockets.disconnect(self.sock)
+        self.sock.close()
+
+    def crash(self, *, read: bool) -> None:
+        """Give the connection to a process of its own, and kill that: its kernel closes what it had, with everything read
+        or as it is."""
+        if read:
+            self._read_all()
+        waiting = sockets.unread(self.sock)
+        number = self.sock.fileno()
+        with subprocess.Popen(["sleep", "infinity"], stdin=subprocess.DEVNULL, pass_fds=[number]) as owner:
+            self._leave(f"killed with {waiting} bytes unread" if waiting else "killed")
+            self.sock.close()
+            owner.kill()
+
+    def black_hole(self) -> None:
+        """Hear nothing and say nothing: the peer's kernel gets no answer until `heal`, and times out in the end."""
+        sockets.black_hole(self.sock)
+        self.stall()
+
+    def stop_reading(self) -> None:
+        """Read nothing more, with the smallest receive buffer: the peer's send() waits, its kernel sees a zero window."""
+        sockets.stop_reading(self.sock)
+        if self._reading is None:
+            self._reading = trio.Event()
+        self.stall()
+
+    def stall(self) -> None:
+        """Say nothing more until `heal`; what comes is still acknowledged. A peer that closes ends the connection."""
+        if self._audible is None:
+            self._audible = trio.Event()
+
+    def heal(self) -> None:
+        """Undo `black_hole`, `stop_reading`, `stall`, `slow` and `slices`, and go on."""
+        if self.record.ended:
+            return
+        sockets.heal(self.sock)
+        if self._reading is not None:
+            sockets.resume_reading(self.sock)
+        self._slice, self._rate = 0, 0.0
+        for gate in (self._audible, self._reading):
+            if gate is not None:
+                gate.set()
+        self._audible = self._reading = None
+
+    def slow(self, *, bytes_per_second: float) -> None:
+        """Send no faster than that from now on."""
+        self._rate = bytes_per_second
+
+    def slices(self, *, size: int) -> None:
+        """Send in segments of so many bytes from now on (TCP_NODELAY, MSG_EOR)."""
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._slice = size
+
+    def garbage(self, data: bytes, *, size: int) -> None:
+        """Send bytes that are no answer, below TLS where there is TLS, again and again until it is that size; then `finish`."""
+        self._last_words = (data * (CHUNK // len(data)), size)
+        self._drain()
+
+    def early_response(self, data: bytes) -> None:
+        """Answer before the request is read, and close with it unread."""
+        self.record.sent += self.sock.send(data)
+        self.close_unread()
+
+    def shorten_fin_wait(self, *, seconds: int) -> None:
+        """Let the kernel forget the connection that long after its FIN is acknowledged (TCP_LINGER2, tcp(7))."""
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, seconds)
+
+    def _say_fin(self) -> None:
+        self._said_fin = True
+        try:
+            sockets.half_close(self.sock)
+        except OSError as error:
+            if error.errno != errno.ENOTCONN:  # the peer has reset it already, which the next read tells
+                raise
+
+    def _leave(self, how: str) -> None:
+        """The socket is about to be closed; it is written down before, because a client may look as soon as it is told."""
+        self.record.end(how)
+        self._engine.forget(self.descriptor)  # whose number another connection may soon have
+        if self._task:
+            self._task.cancel()  # before the next line: who is cancelled waits no more
+            trio.lowlevel.notify_closing(self.sock)
+
+    def _read_all(self) -> None:
+        with contextlib.suppress(OSError):  # the peer has reset it: nothing is unread
+            while sockets.unread(self.sock):
+                self._count(self.sock.recv(CHUNK, socket.MSG_DONTWAIT))
+
+    def _count(self, data: bytes) -> None:
+        if not self._tls:  # of TLS what the application got is counted
+            self.record.received += len(data)
