@@ -94,14 +94,16 @@ def seen(console: Console, transcript: Transcript) -> None:
             style = "" if ok(one) else "red"
             at = f"{transcript.seconds(one.began_ns) * 1000:.0f}"
             table.add_row(at, one.request, one.outcome, one.note, style=style)
-        console.print()
-        console.print(table)
+        if transcript.exchanges:
+            console.print()
+            console.print(table)
     counted = ", ".join(
         f"{outcome} ×{n}" for outcome, n in Counter(one.outcome for one in transcript.exchanges).items()
     )
     rsts = sum("RST" in packet.flags for packet in transcript.packets)
     resets = f"resets: {rsts}" if "wire" not in transcript.absent else "resets not seen"
-    console.print(f"\n{len(transcript.exchanges)} requests: {counted}; {resets}", highlight=False, markup=False)
+    requests = f"{len(transcript.exchanges)} requests: {counted}; " if transcript.exchanges else ""
+    console.print(f"\n{requests}{resets}", highlight=False, markup=False)
     for timed in transcript.measurements:
         told = f"{timed.name}: after {timed.predicted:.3f} s by its settings, after {timed.measured:.3f} s in fact"
         console.print(told, highlight=False, markup=False)
