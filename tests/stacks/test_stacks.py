@@ -24,7 +24,7 @@ from faultkit.program import Library
 from tests.ordinary import CHECKOUT, command
 from tests.shell import USERS, faultkit, start
 
-TIMES = 10
+TIMES = 3  # a cell; arbitrary: what a run of all tests has time for
 SEARCHES = 1  # what hunts by timing and promises nothing is played to see that it runs, and leaves nothing
 
 every_stack = pytest.mark.parametrize("name", stack.names())
