@@ -19,7 +19,7 @@ from faultkit.serving.tls import Below, cut_off
 from faultkit.serving.verbs import CHUNK, End
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
     from faultkit.serving.answers import Handler
     from faultkit.serving.faults import Fault
@@ -205,6 +205,28 @@ class Live(End):
         if self.draining and not self.record.ended:
             with trio.CancelScope() as self._task:
                 await self._finish()
+
+    def start_soon(self, task: Callable[[Live], Awaitable[None]]) -> None:
+        """Give it a task."""
+        if self.parked:
+            self._engine.forget(self.descriptor)
+        self.has_task = True
+        self._engine.start_soon(task, self)
+
+    def park(self, look: Callable[[], None]) -> None:
+        """Look when there is something to read: it has no task."""
+        if not self.parked:
+            self.parked = True
+            self._engine.watch(self.descriptor, look)
+
+    def shut(self, how: str) -> None:
+        """Close the socket. It has ended so, unless it is written down already."""
+        if self.parked and not self.has_task:
+            self._engine.forget(self.descriptor)
+        if self.record.ended is None:
+            sockets.heal(self.sock)  # or its FIN would never be acknowledged, and be sent again for minutes
+            self.record.end(how)
+        self.sock.close()
 
     async def _finish(self) -> None:
         words, left = self._last_words

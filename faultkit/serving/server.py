@@ -1,25 +1,23 @@
-"""`faultkit.serve`: a fault on a port, for any client, in sync tests, in asyncio and in Trio."""
+"""One server: its port, its plan, what it saw; how a test waits for it, fires, heals, and what it complains of."""
 
 from __future__ import annotations
 
 import errno
-import functools
 import socket
 import ssl
 from collections.abc import Callable
 
 import trio
 
-from faultkit import sockets
 from faultkit.errors import Misuse
-from faultkit.serving import answers, tls, waiting
 from faultkit.serving import plan as plans
+from faultkit.serving import tls, unmet, waiting
 from faultkit.serving.answers import Handler
-from faultkit.serving.connection import Live
 from faultkit.serving.door import BACKLOG, Door
 from faultkit.serving.engine import PATIENCE, Engine
 from faultkit.serving.faults import OK, Fault
 from faultkit.serving.record import Connection
+from faultkit.serving.sessions import Sessions
 from faultkit.transcript import Address
 
 BATCH = 64  # connections accepted before others have their turn; arbitrary
@@ -48,27 +46,23 @@ class Server:
     ) -> None:
         self._door = door
         self._plan = plan
-        self._handler = handler
         self._authority = authority
         self._must_be_met = must_be_met
         self._each = each  # told of each connection that has ended; then they are not kept
         self._keep = each is None
         self._engine: Engine | None = None
-        self._live: dict[int, Live] = {}  # by the connection's number
+        context = authority.server if authority else None
+        self._sessions = Sessions(handler, context, self._over, self._failed)
         self._waiting = waiting.Waiting()
         self._count = 0
         self._healed = False
-        self._tasks = 0
         self._closed = False
         self._choked = False  # out of descriptors: nobody is accepted
         self._trying = False  # a task will try again
-        self._idle: trio.Event | None = None
         self._ca_file: str | None = None
         self._crash: tuple[int, BaseException] | None = None
         self._door_shut = False
         self._connections: list[Connection] = []
-        # What says nothing before the client does, and waits for no clock, needs no task until then.
-        self._lean = authority is None and not answers.speaks_first(handler)
 
     # What a test sees.
 
@@ -120,7 +114,9 @@ class Server:
     def wait_for_connection(self, number: int = 1, *, timeout_seconds: float = 5.0) -> Connection:
         """Wait until so many connections have been accepted, and give that one. Raises `TimeoutError`; not in an event loop."""
         _check_number(number)
-        self._waiting.wait(lambda: self._count >= number, lambda: f"{self._came()}, not {number},", timeout_seconds)
+        self._waiting.wait(
+            lambda: self._count >= number, lambda: f"{unmet.came(self._count)}, not {number},", timeout_seconds
+        )
         return self._connections[number - 1]
 
     async def await_connection(self, number: int = 1) -> Connection:
@@ -136,7 +132,7 @@ class Server:
 
     async def await_ended(self, number: int) -> None:
         """Wait until so many connections have ended."""
-        await self._waiting.come(lambda: self._count - len(self._live) >= number)
+        await self._waiting.come(lambda: self._count - len(self._sessions) >= number)
 
     def fire(self) -> None:
         """Let the fault set in now: on every live connection that has one and has not met it, and at the listening socket."""
@@ -167,7 +163,7 @@ class Server:
     def _undecided(self) -> bool:
         """What a client did before it went is in the kernel's queues, and the engine may not have looked yet: may that
         still meet the fault, or crash the test's own handler?"""
-        return self._crash is None and (not self._lean or self._unmet() is not None)
+        return self._crash is None and (not self._sessions.lean or self._unmet() is not None)
 
     def _complain(self) -> None:
         self.check_crash()
@@ -208,17 +204,17 @@ class Server:
         """End everything, from a thread that is not the engine's."""
         assert self._engine
         if not self._engine.between_turns(self._end_without_tasks) and self._engine.call(self._end):
-            self._engine.wait_for(self._ended)
+            self._engine.wait_for(self._sessions.ended)
 
     async def aclose(self) -> None:
         """End everything, in the engine's own loop."""
         if self._end():
             with trio.CancelScope(shield=True):
-                await self._ended()
+                await self._sessions.ended()
 
     def _end_without_tasks(self) -> bool:
         """End it where no task has to end for that. Gives whether it is so."""
-        if self._tasks == 0:
+        if self._sessions.tasks == 0:
             self._end()
         return self._closed
 
@@ -228,22 +224,10 @@ class Server:
         self._closed = True
         self._engine.forget(self._door.sock.fileno())
         self._door.close()  # what it turned away is known from now on
-        for live in list(self._live.values()):
-            if live.has_task:
-                live.stop()
-            else:
-                self._over(live, "server closed")
+        self._sessions.end()
         if self._ca_file:
             tls.remove(self._ca_file)
-        return self._tasks > 0
-
-    async def _ended(self) -> None:
-        with trio.move_on_after(PATIENCE) as patience:
-            while self._tasks:
-                self._idle = trio.Event()
-                await self._idle.wait()
-        if patience.cancelled_caught:
-            self._failed(min(self._live), TimeoutError(f"it did not end within {PATIENCE:g} s of being cancelled"))
+        return self._sessions.tasks > 0
 
     async def _settle(self) -> None:
         import trio.testing  # as late as this: it imports pytest, where there is one
@@ -306,96 +290,9 @@ class Server:
             self._tell(record)
 
     def _accept(self, sock: socket.socket, peer: Address) -> None:
+        assert self._engine
         fault = None if self._healed else self._plan.of(self._count + 1)
-        record = self._record(peer, fault)
-        assert self._engine
-        live = Live(sock, record, fault, self._engine, self._authority.server if self._authority else None)
-        self._live[record.number] = live
-        if fault and fault.when.kind == "accept":
-            self._fire_one(live)
-            if record.ended:
-                return
-        if not self._lean or live.draining or (fault and fault.when.kind == "idle"):
-            self._start(live)
-        else:
-            self._look(live)
-
-    def _look(self, live: Live, *, readable: bool = False) -> None:
-        """See what a connection without a task is to do: its fault, a task, or wait for its first bytes."""
-        fault = live.armed
-        if fault and fault.when.kind == "bytes":
-            # Often they are there as soon as it is accepted.
-            try:
-                if live.met(fault):
-                    self._fire_one(live)
-                    if live.record.ended:
-                        return
-                readable = True
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                self._over(live, self._lost(live, error))
-                return
-        if readable:
-            self._start(live)
-        else:
-            self._park(live)
-
-    def _park(self, live: Live) -> None:
-        """Look again when there is something to read."""
-        assert self._engine
-        if not live.parked:
-            live.parked = True
-            self._engine.watch(live.descriptor, functools.partial(self._look, live, readable=True))
-
-    def _fire_one(self, live: Live) -> None:
-        """Let the fault of a connection set in. Where that has a task, the task says that it is over."""
-        try:
-            live.fire()
-        except (OSError, Misuse) as error:
-            live.record.end(self._lost(live, error))
-        if live.record.ended:
-            if live.has_task:
-                live.stop()
-            else:
-                self._over(live)
-
-    def _start(self, live: Live) -> None:
-        """Give it a task."""
-        assert self._engine
-        if live.parked:
-            self._engine.forget(live.descriptor)
-        live.has_task = True
-        self._tasks += 1
-        self._engine.start_soon(self._session, live)
-
-    async def _session(self, live: Live) -> None:
-        how = "server closed"
-        try:
-            await live.run(self._handler)
-            how = live.how
-        except (trio.Cancelled, KeyboardInterrupt):
-            raise
-        except BaseException as error:  # pytest.fail() raises one too, and would end the servers of all tests
-            how = self._lost(live, error)
-        finally:
-            self._over(live, how)
-            self._tasks -= 1
-            if self._idle is not None:  # an Event has no truth
-                self._idle.set()
-
-    def _over(self, live: Live, how: str = "") -> None:
-        """It has ended: so, unless it is written down already. Its socket is closed."""
-        assert self._engine
-        if live.parked and not live.has_task:
-            self._engine.forget(live.descriptor)
-        if live.record.ended is None:
-            sockets.heal(live.sock)  # or its FIN would never be acknowledged, and be sent again for minutes
-        live.record.end(how)
-        live.sock.close()
-        del self._live[live.record.number]
-        self._breathe()
-        self._tell(live.record)
+        self._sessions.begin(self._engine, sock, self._record(peer, fault), fault)
 
     # The rest.
 
@@ -408,18 +305,15 @@ class Server:
         self._waiting.changed()
         return record
 
+    def _over(self, record: Connection) -> None:
+        self._breathe()
+        self._tell(record)
+
     def _tell(self, record: Connection) -> None:
         record.over = True
         self._waiting.changed()
         if self._each:
             self._each(record)
-
-    def _lost(self, live: Live, error: BaseException) -> str:
-        """How a connection ended that an exception ended: by its peer or the network, or else by a mistake in the handler."""
-        if lost := _lost_by(error):
-            return f"lost: {lost}"
-        self._failed(live.record.number, error)
-        return "failed"
 
     def _failed(self, number: int, error: BaseException) -> None:
         self._crash = self._crash or (number, error)
@@ -455,103 +349,28 @@ class Server:
         self._healed = False
         if self._plan.door:
             self._shut(self._plan.door)
-        refused: Misuse | None = None
-        for live in list(self._live.values()):
-            live.spared = False
-            if live.armed:
-                cannot = self._fire_now(live)
-                refused = refused or cannot
-        if refused:
+        if refused := self._sessions.fire():
             raise refused
-
-    def _fire_now(self, live: Live) -> Misuse | None:
-        """Let its fault set in, trigger or not. Gives why it cannot."""
-        fault = live.armed
-        if fault and fault.served.holds_fin:
-            return Misuse(f"fire(): {fault.name} needs an answer to hold its FIN back behind: it sets in {fault.when}")
-        if fault and fault.served.unread and not sockets.unread(live.sock):
-            return Misuse(
-                f"fire(): {fault.name} leaves received bytes unread, and connection {live.record.number} has none"
-            )
-        self._fire_one(live)
-        if live.draining and not live.has_task:
-            self._start(live)
-        return None
 
     def _heal(self) -> None:
         self._greet()
         self._healed = True
         self._admit()
-        for live in self._live.values():
-            live.heal()
-            live.spared = True
+        self._sessions.heal()
 
     def _trusted(self) -> tls.Authority:
         if self._authority is None:
             raise Misuse("this server does not speak TLS, so there is nothing to trust: serve it with tls=True")
         return self._authority
 
-    def _came(self) -> str:
-        return {0: "no connection came", 1: "1 connection came"}.get(self._count, f"{self._count} connections came")
-
     def _unmet(self) -> str | None:
         """Which fault was armed and not met, in a sentence."""
         if not self._must_be_met:
             return None
-        where = f"on port {self.port}"
-        if door := self._plan.door:
-            if not self._door_shut:
-                return f"{door.name} {where} was to set in at fire(), which was never called"
-            return None if self._door.turned_away else f"{door.name} {where} was never met: no client tried to connect"
-        for number, fault in enumerate(self._plan.listed, 1):
-            if fault and number > self._count:
-                return f"{fault.name} {where} was never met: it was planned for connection {number}, and {self._came()}"
-            if fault and not (record := self._connections[number - 1]).fired:
-                return f"{fault.name} {where} was never met: it was planned {fault.when} of connection {number}, {_told(record)}"
-        every = self._plan.fault or self._plan.waiting
-        if not every and self.seed is None:
-            return None
-        if not self._count:
-            return f"{every.name if every else 'a random fault'} {where} was never met: no connection came"
-        drawn = [record for record in self._connections if record.fault != OK]
-        if drawn and not any(record.fired for record in drawn):
-            when = f" {every.when}" if every else ""
-            return f"{drawn[0].fault} {where} was never met: it was to set in{when}, and {self._came()}: {_told(drawn[-1])}"
-        return None
-
-
-def _lost_by(error: BaseException | None) -> str | None:
-    """What the peer or the network did to the connection, where this error says that; a handler may have wrapped it."""
-    if isinstance(error, BaseExceptionGroup):
-        found = [_lost_by(one) for one in error.exceptions]
-        return found[0] if all(found) else None
-    if isinstance(error, trio.BrokenResourceError):
-        return _lost_by(error.__cause__) or str(error.__cause__ or error)
-    if isinstance(error, ssl.SSLError):  # its errno is none
-        return error.reason or None
-    if isinstance(error, OSError) and error.errno in _LOST:
-        return errno.errorcode[error.errno]
-    return None
-
-
-# What the calls on a connection give when it is gone: recv(2), send(2), shutdown(2), tcp(7), icmp.c.
-_LOST = {
-    errno.ECONNRESET,
-    errno.EPIPE,
-    errno.ENOTCONN,
-    errno.ETIMEDOUT,
-    errno.ECONNREFUSED,
-    errno.EHOSTUNREACH,
-    errno.ENETUNREACH,
-}
+        turned_away = self._plan.door is not None and self._door.turned_away
+        return unmet.sentence(self._plan, self.port, self._connections, shut=self._door_shut, turned_away=turned_away)
 
 
 def _check_number(number: int) -> None:
     if number < 1:
         raise Misuse(f"connection {number}: the first one is 1")
-
-
-def _told(record: Connection) -> str:
-    return (
-        f"connection {record.number} had {record.received} bytes in, {record.sent} out, {record.ended or 'and is open'}"
-    )

@@ -675,7 +675,7 @@ async def test_nothing_is_left_in_the_loop_of_the_test() -> None:
 
 
 def test_a_handler_that_will_not_end_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("faultkit.serving.server.PATIENCE", 0.1)
+    monkeypatch.setattr("faultkit.serving.sessions.PATIENCE", 0.1)
     monkeypatch.setattr(engine, "PATIENCE", 0.2)
     monkeypatch.setattr("faultkit.serving.entry.SHARED", engine.Thread())
     let_go: list[Callable[[], object]] = []
