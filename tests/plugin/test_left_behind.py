@@ -102,9 +102,9 @@ def test_no_descriptor_thread_or_file(project: Project, tmp_path: Path, monkeypa
 
 # The real patience is seconds; what is held here is that it ends.
 IMPATIENT = """
-    from faultkit.serving import engine, server
+    from faultkit.serving import engine, sessions
 
-    engine.PATIENCE = server.PATIENCE = 0.5
+    engine.PATIENCE = sessions.PATIENCE = 0.5
 """
 
 
