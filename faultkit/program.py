@@ -6,10 +6,12 @@ Nothing of them is recorded but what they print and what they send; the witnesse
 from __future__ import annotations
 
 import contextlib
+import glob
 import importlib.metadata
 import importlib.util
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -42,12 +44,15 @@ class Part:
     command: str
     package: str
     asked: tuple[str, ...] = ("--version",)
+    places: str = ""  # directories, as a pattern, in which the package has it outside everybody's PATH
 
     installer: ClassVar[str] = "apt-get install"
 
     def path(self) -> str | None:
         """Where it is, if it is installed."""
-        return find(self.command)
+        elsewhere = sorted(glob.glob(self.places), reverse=True)  # the newest version first
+        found = (shutil.which(self.command, path=directory) for directory in elsewhere)
+        return find(self.command) or next(filter(None, found), None)
 
     def line(self, arguments: Sequence[str]) -> list[str]:
         """The command line that runs it."""
@@ -79,7 +84,7 @@ class Library(Part):
         return [sys.executable, *arguments]
 
     def version(self) -> str:
-        return importlib.metadata.version(self.package) if self.path() else ""
+        return importlib.metadata.version(self.package.partition("[")[0]) if self.path() else ""
 
 
 def need(name: str, parts: tuple[Part, ...]) -> None:
