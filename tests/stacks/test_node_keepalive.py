@@ -53,4 +53,4 @@ def test_the_12_minutes_are_the_kernels_numbers() -> None:
     minutes, seconds = divmod(2 + interval * count, 60)
     assert f"{minutes} min {seconds} s (--full)" in STACK.doing(checked(STACK, {}))
     # What --full takes out of the client's file is in it.
-    assert STACK.files(fixed=False)["client.js"].count("setKeepAlive(true, 2000)") == 1
+    assert STACK.files(fixed=False)["client.js"].count("socket.setKeepAlive(true, 2000);") == 1

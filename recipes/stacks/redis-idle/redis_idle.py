@@ -2,7 +2,7 @@
 # not look, has its socket in CLOSE-WAIT, and writes: the first write is fine, the answer is RST, and recv gives EOF, which
 # redis-py calls "Connection closed by server."
 # What a program sees of it depends on how it asks (redis-py 8.1): a pool looks for the EOF before it lends a connection; a
-# retry (three by default since redis-py 6) asks again on a new connection; WATCH cannot be tried again by anybody else.
+# retry (redis-py 6: 3 by default, 8.1: 10) asks again on a new connection; WATCH cannot be tried again by anybody else.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
