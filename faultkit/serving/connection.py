@@ -174,7 +174,7 @@ class Live(End):
         except BaseException:
             self.record.fired_after_seconds = None
             raise
-        self.record.changed()
+        self.record.done()
 
     @property
     def how(self) -> str:

@@ -12,6 +12,7 @@ class Connection:
     """What one connection did. Written by the server while it goes on; counts are in bytes, times in seconds."""
 
     __slots__ = (
+        "_done",
         "_waiting",
         "answers",
         "ended",
@@ -40,6 +41,7 @@ class Connection:
         self.ended: str | None = None  # None while it goes on; else how: "abort", "peer closed" ...
         self.seconds: float | None = None  # from the accept to the end
         self.over = False  # its socket is closed
+        self._done = False  # its fault has set in, and what it does is done
         self._waiting = waiting
 
     @property
@@ -57,9 +59,15 @@ class Connection:
         await self._waiting.come(lambda: self.over)
         return self
 
+    def wait_for_fired(self, *, timeout_seconds: float = 5.0) -> Connection:
+        """Wait until its fault has set in and is done, not in an event loop. Raises `TimeoutError`."""
+        otherwise = f"connection {self.number} has not met its fault"
+        self._waiting.wait(lambda: self._done, lambda: otherwise, timeout_seconds)
+        return self
+
     async def await_fired(self) -> Connection:
-        """Wait until its fault has set in, in asyncio or Trio; the caller's own timeout ends the wait."""
-        await self._waiting.come(lambda: self.fired)
+        """Wait until its fault has set in and is done, in asyncio or Trio; the caller's own timeout ends the wait."""
+        await self._waiting.come(lambda: self._done)
         return self
 
     def document(self) -> dict[str, object]:
@@ -89,6 +97,11 @@ class Connection:
         if self.ended is None:
             self.seconds = self.age_seconds
             self.ended = how
+
+    def done(self) -> None:
+        """Its fault has set in: write that down, and wake who waits for it."""
+        self._done = True
+        self.changed()
 
     def changed(self) -> None:
         """Wake who waits for something in it."""

@@ -287,6 +287,7 @@ class Server:
             record.end("never accepted")
         fault.served.door(self._door)
         for record in records:
+            record.done()
             self._tell(record)
 
     def _accept(self, sock: socket.socket, peer: Address) -> None:

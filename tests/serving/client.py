@@ -16,8 +16,9 @@ PATIENCE = 20.0  # seconds after which a test is stuck
 class Client:
     """Keeps what each call gave."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, server: Server) -> None:
         self.sock = sock
+        self.server = server
         self.told: list[str] = []
 
     def _note(self, name: str, call: Callable[[], object]) -> str:
@@ -65,7 +66,7 @@ def unconnected(server: Server, *, timeout: float = PATIENCE) -> Iterator[Client
     family = socket.AF_INET6 if ":" in server.host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout)
-        yield Client(sock)
+        yield Client(sock, server)
 
 
 @contextlib.contextmanager

@@ -85,6 +85,7 @@ def hangs(client: Client) -> None:
 def times_out(client: Client) -> None:
     """The client's kernel gets no acknowledgement: its own timer ends the connection."""
     client.send(b"x")  # the trigger
+    client.server.wait_for_connection().wait_for_fired(timeout_seconds=20)
     assert client.waits()
     sockets.user_timeout(client.sock, seconds=0.3)
     client.send(REQUEST)
@@ -217,7 +218,7 @@ def test_connections_that_wait_to_be_accepted_are_reset() -> None:
         with faultkit.serve("listener-closed") as server, client(server) as plain:
             plain.send(b"x")
             assert plain.recv() == "ECONNRESET"
-            assert server.wait_for_connection().ended == "never accepted"
+            assert server.wait_for_connection().wait_for_fired().ended == "never accepted"
             server.heal()
             with client(server) as another:
                 another.send(b"hello")

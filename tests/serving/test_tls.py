@@ -29,7 +29,7 @@ class TlsClient(Client):
     """
 
     def __init__(self, plain: socket.socket, server: Server, version: ssl.TLSVersion | None = None) -> None:
-        super().__init__(plain)
+        super().__init__(plain, server)
         context = server.client_context
         if version:
             context.maximum_version = version
