@@ -85,17 +85,31 @@ def test_every_kept_message_leads_back_to_its_causes(one: known.Known) -> None:
         ("GET http://127.0.0.1:8000/ net::ERR_EMPTY_RESPONSE", "Chromium", "late-write", {"crash"}),
         (
             'Get "http://10.0.0.9:80/": read tcp 10.0.0.1:52814->10.0.0.9:80: read: connection reset by peer',
-            "Go net/http",
+            "Go",
             "linger",
             {"keepalive-race"},
         ),
         (
             'Get "http://10.0.0.9:80/": dial tcp 10.0.0.9:80: connect: connection refused',
-            "Go net/http",
+            "Go",
             "closed-port",
             set(),
         ),
-        ("Caused by: java.net.SocketException: Connection reset", "Java", "linger", {"unread"}),
+        ("Caused by: java.net.SocketException: Connection reset", "Java HttpURLConnection", "linger", {"unread"}),
+        (
+            "Caused by: java.io.IOException: HTTP/1.1 header parser received no bytes\n\tat java.net.http/jdk.internal...\n"
+            "Caused by: java.io.EOFException: EOF reached while reading",
+            "Java HttpClient",
+            "late-write",
+            {"crash"},
+        ),
+        (
+            "haproxy[1234]: 10.0.1.2:33317 [06/Feb/2024:12:14:14.655] http-in static/srv1 10/0/30/-1/109 502 209 - - SH-- "
+            '1/1/1/1/0 0/0 "GET /index.html HTTP/1.1"',
+            "HAProxy",
+            "linger",
+            {"keepalive-race", "late-write"},
+        ),
         (
             "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
             "Envoy",
@@ -155,10 +169,10 @@ def test_the_command() -> None:
     assert re.match(r"curl \S+ was seen to say this\n", ended.stdout)
     assert "linger: SO_LINGER {on, 0}" in ended.stdout
     assert "faultkit serve keepalive-race:unsent" not in ended.stdout  # curl tries again then
-    read = faultkit("which", "--message", "-", "--json", input="java.net.SocketException: Connection reset\n")
-    document = json.loads(read.stdout)
-    assert document["messages"][0]["place"].startswith("openjdk/jdk ")
-    assert "linger" in [cause["cause"] for cause in document["causes"]]
+    pasted = "upstream connect error or disconnect/reset before headers. reset reason: connection termination\n"
+    document = json.loads(faultkit("which", "--message", "-", "--json", input=pasted).stdout)
+    assert document["messages"][0]["place"].startswith("envoyproxy/envoy ")
+    assert "late-write" in [cause["cause"] for cause in document["causes"]]
 
 
 def test_an_unknown_message() -> None:

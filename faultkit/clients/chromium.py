@@ -20,7 +20,7 @@ from typing import Any
 
 import trio
 
-from faultkit.clients.program import Ask, Call, Said
+from faultkit.clients.program import Ask, Call, Said, environment
 from faultkit.errors import Unable
 
 FLAGS = (
@@ -38,6 +38,8 @@ FLAGS = (
     "--no-first-run",
     "--no-proxy-server",
 )
+
+FILLING = 3.0  # seconds; arbitrary
 
 # Gives it the descriptors by the numbers that it wants, and becomes it. Between fork and exec of a process with threads
 # that could not be done.
@@ -151,7 +153,7 @@ async def opened(directory: Path) -> AsyncIterator[Ask]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         pass_fds=[theirs_in, theirs_out],
-        env={"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(directory), "LANG": "C.UTF-8"},
+        env=environment(directory),
     )
     os.close(theirs_in)
     os.close(theirs_out)
@@ -161,9 +163,9 @@ async def opened(directory: Path) -> AsyncIterator[Ask]:
             await nursery.start(browser.listen)
 
             async def ask(call: Call) -> Said:
-                # It has no limit that could be set, so it is left alone when it has had its time.
+                # It has no limit that could be set, so it is left alone when it has had its time. A form takes some.
                 async with browser.page() as page:
-                    with trio.move_on_after(call.limit_seconds):
+                    with trio.move_on_after(call.limit_seconds + (FILLING if call.upload else 0)):
                         for url in call.urls:
                             last = url is call.urls[-1]
                             if error := await page.load(url, call.upload if last else 0):

@@ -63,8 +63,8 @@ def run(
         if not whole:
             raise KeyboardInterrupt
     order = {client.name: number for number, client in enumerate(clients())}
-    places = {(scene.fault, scene.ending): number for number, scene in enumerate(played)}
-    seen = sorted(merged(seen), key=lambda one: (places[one.fault, one.ending], order[one.client], one.lines))
+    places = {scene.key: number for number, scene in enumerate(played)}
+    seen = sorted(merged(seen), key=lambda one: (places[one.key], order[one.client], one.lines))
     document = {
         "kernel": platform.release(),
         "stage": stage.where,
@@ -111,13 +111,17 @@ def _check_writable(file: str) -> None:
 def _save(file: Path, document: dict[str, Any]) -> None:
     """What was not played this time stays: clients that are not here, faults that were not asked for."""
     before = json.loads(file.read_text() or "{}")
-    played = {(row["client"], row["fault"], row["ending"]) for row in document["seen"]}
-    stay = [row for row in before.get("seen", ()) if (row["client"], row["fault"], row["ending"]) not in played]
-    names, faults = [client.name for client in clients()], [(s.fault, s.ending) for s in scenes(own_kernel=True)]
+    played = {_key(row) for row in document["seen"]}
+    stay = [row for row in before.get("seen", ()) if _key(row) not in played]
+    names, keys = [client.name for client in clients()], [scene.key for scene in scenes(own_kernel=True)]
     rows = sorted(
         [*stay, *document["seen"]],
-        key=lambda row: (faults.index((row["fault"], row["ending"])), names.index(row["client"]), row["message"]),
+        key=lambda row: (keys.index(_key(row)[1:]), names.index(row["client"]), row["message"]),
     )
     lines = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
     head = {"kernel": document["kernel"], "versions": {**before.get("versions", {}), **document["versions"]}}
     file.write_text(json.dumps(head, indent=1)[:-2] + f',\n "seen": [\n  {lines}\n ]\n}}\n')
+
+
+def _key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return row["client"], row["fault"], row["ending"], row["method"]

@@ -33,13 +33,14 @@ class Known:
     def text(self) -> str:
         return "\n".join(self.lines)
 
-    @property
-    def weight(self) -> int:
-        return sum(Line(line).weight for line in self.lines)
-
     def found_in(self, pasted: str) -> int:
-        """How many of its own characters are in there."""
-        return sum(Line(line).weight for line in self.lines if Line(line).found_in(pasted))
+        """How many characters of that it accounts for."""
+        spans = [Line(line).span(pasted) for line in self.lines]
+        return len({at for span in spans if span for at in range(*span)})
+
+    def whole_in(self, pasted: str) -> bool:
+        """Is every line of it there?"""
+        return all(Line(line).span(pasted) for line in self.lines)
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,11 @@ def known() -> tuple[Known, ...]:
     like = {f"{one.program}: {one.text}": one for one in seen}
     read = []
     for entry in tomllib.loads(READ.read_text())["message"]:
-        model = like[entry["like"]]
         lines = tuple(entry["text"].splitlines())
-        read.append(Known(entry["program"], entry["version"], lines, model.faults, model.always, entry["place"]))
+        model = like[entry["like"]] if "like" in entry else None
+        faults = model.faults if model else tuple(entry["faults"])
+        always = model.always if model else frozenset()
+        read.append(Known(entry["program"], entry["version"], lines, faults, always, entry["place"]))
     return (*seen, *read)
 
 
@@ -88,8 +91,13 @@ def match(pasted: str, among: Sequence[Known]) -> Match:
     scores = [(one.found_in(pasted), one) for one in among]
     best = max((score for score, _ in scores), default=0)
     if best:
-        # Of several lines, one that many messages have in common may be all that was pasted.
-        return Match(tuple(one for score, one in scores if score == best), whole=True)
+        # Of several lines, one that many messages have in common may be all that was pasted; a message that is there whole
+        # is one of them too.
+        whole = max((score for score, one in scores if one.whole_in(pasted)), default=0)
+        found = {one: None for score, one in scores if score == best}
+        if 2 * whole >= best:
+            found |= {one: None for score, one in scores if score == whole and one.whole_in(pasted)}
+        return Match(tuple(found), whole=True)
     part = " ".join(pasted.split()).casefold()
     if len(part) >= AT_LEAST:
         holding = tuple(one for one in among if any(part in line.casefold() for line in one.lines))

@@ -49,16 +49,10 @@ class Line:
 
     text: str
 
-    @property
-    def weight(self) -> int:
-        """How many characters of it are its own."""
-        return len(self._own())
-
-    def _own(self) -> str:
-        return re.sub("|".join(map(re.escape, PLACES)), "", self.text)
-
-    def found_in(self, pasted: str) -> bool:
-        return bool(_pattern(self.text).search(pasted))
+    def span(self, pasted: str) -> tuple[int, int] | None:
+        """From where to where it is in there."""
+        found = _pattern(self.text).search(pasted)
+        return found.span() if found else None
 
 
 @functools.cache

@@ -34,6 +34,7 @@ class Seen:
     client: str
     fault: str
     ending: Ending
+    method: str
     lines: tuple[
         str, ...
     ]  # its message, without what belongs to the run; none where it got its answer, or said nothing
@@ -42,11 +43,17 @@ class Seen:
     connections: tuple[int, ...]  # how often it connected, and what else was counted; none where nobody can tell
     met: bool  # it came to the fault
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """The scene's."""
+        return self.fault, self.ending, self.method
+
     def document(self) -> dict[str, object]:
         """As it is kept."""
         return {
             "fault": self.fault,
             "ending": self.ending,
+            "method": self.method,
             "client": self.client,
             "message": "\n".join(self.lines),
             "code": self.code,
@@ -73,6 +80,7 @@ class Dialled:
         except PermissionError:
             self._capture = None
         self._from: dict[int, set[int]] = {}
+        self._lost = False  # the capture's buffer ran over: from then on nothing is counted
 
     def begin(self, port: int) -> None:
         """It may have been another server's."""
@@ -81,13 +89,13 @@ class Dialled:
 
     def count(self, port: int) -> int | None:
         self._read()
-        return len(self._from[port]) if self._capture else None
+        return len(self._from[port]) if self._capture and not self._lost else None
 
     def _read(self) -> None:
         if self._capture is None:
             return
         frames, lost = self._capture.cut()
-        assert not lost, "the capture lost packets"
+        self._lost = self._lost or bool(lost)
         for packet in filter(None, (decode(*frame) for frame in frames)):
             if "SYN" in packet.flags and "ACK" not in packet.flags:
                 self._from.setdefault(packet.destination.port, set()).add(packet.source.port)
@@ -161,7 +169,7 @@ async def _meet(client: str, ask: Ask, scene: Scene, dialled: Dialled) -> Seen:
         made = () if counted is None else (counted,)
         met = any(connection.fired for connection in server.connections) or server.came
         lines = tuple(general(line, server.host, (server.port,)) for line in said.lines)
-        return Seen(client, scene.fault, scene.ending, lines, said.code, said.code == 0, made, met)
+        return Seen(client, scene.fault, scene.ending, scene.method, lines, said.code, said.code == 0, made, met)
 
 
 def _established(ours: Address, theirs: Address) -> bool:

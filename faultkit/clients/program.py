@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
+import os
 import re
-import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import trio
 
+from faultkit.stage.firewall import find
+
 ENOUGH = 15.0  # seconds beyond its own limit, after which a client is taken to wait on; arbitrary
+PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))
 ASKING = Path(__file__).with_name("asking")
 
 
@@ -56,52 +59,59 @@ class Client:
     def there(self) -> bool:
         if self.needs.startswith("."):
             return importlib.util.find_spec(self.needs[1:]) is not None
-        return shutil.which(self.needs) is not None
+        return find(self.needs) is not None
 
 
 def printed(*argv: str) -> Callable[[], str]:
     """A version by a command's own account."""
 
     def version() -> str:
-        ended = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
-        found = re.search(r"\d+(\.\d+)+", ended.stdout)
+        path = find(argv[0])
+        assert path
+        ended = subprocess.run([path, *argv[1:]], capture_output=True, text=True, timeout=30, check=False)
+        found = re.search(r"\d+(\.\d+)+", ended.stdout + ended.stderr)
         return found[0] if found else ""
 
     return version
 
 
-def _environment(home: Path) -> dict[str, str]:
+def environment(home: Path) -> dict[str, str]:
     """Nobody's settings, proxies or languages."""
-    return {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": str(home), "LANG": "C.UTF-8"}
+    return {"PATH": PATH, "HOME": str(home), "LANG": "C.UTF-8"}
 
 
 def command(
-    argv: Callable[[Call, Path], list[str]], said: Callable[[str], list[str]], *, gated: bool = True
+    argv: Callable[[Call, Path], list[str]],
+    said: Callable[[str], list[str]],
+    *,
+    gated: bool = True,
+    logs: bool = False,
+    built: Sequence[str] = (),
 ) -> Callable[[Path], AbstractAsyncContextManager[Ask]]:
-    """A client that is a process of its own for each call. `said` takes the lines that tell from its standard error."""
+    """A client that is a process of its own for each call. `said` takes the lines that tell from its standard error; `built` is
+    the command that makes it in its directory; where it `logs`, it speaks also when all went well."""
 
     @contextlib.asynccontextmanager
     async def opened(directory: Path) -> AsyncIterator[Ask]:
+        if built:
+            await trio.run_process(built, cwd=directory, env=environment(directory))
+
         async def ask(call: Call) -> Said:
             if not gated:
-                call = Call(
-                    tuple(url for url in call.urls if url != call.gate),
-                    call.limit_seconds,
-                    call.upload,
-                    pause_seconds=call.pause_seconds,
+                call = replace(call, urls=tuple(url for url in call.urls if url != call.gate))
+            with trio.move_on_after(call.limit_seconds + ENOUGH):
+                ended = await trio.run_process(
+                    argv(call, directory),
+                    capture_stdout=True,
+                    capture_stderr=True,
+                    check=False,
+                    cwd=directory,
+                    env=environment(directory),
                 )
-            ended = await trio.run_process(
-                argv(call, directory),
-                capture_stdout=True,
-                capture_stderr=True,
-                check=False,
-                cwd=directory,
-                env=_environment(directory),
-            )
-            # What a child of the interpreter's prints is all ours; bytes that mean nothing may be in it.
-            return Said(
-                tuple(said(ended.stderr.decode(errors="replace"))) if ended.returncode else (), ended.returncode
-            )
+                # Bytes that mean nothing may be in what it says.
+                lines = said(ended.stderr.decode(errors="replace")) if ended.returncode or logs else []
+                return Said(tuple(lines), ended.returncode)
+            return Said((), None)
 
         yield ask
 
@@ -116,12 +126,11 @@ def _body(call: Call, directory: Path) -> str:
 
 
 def _curl(call: Call, directory: Path) -> list[str]:
-    upload = ["--data-binary", f"@{_body(call, directory)}"] if call.upload else []
     limit = ["--max-time", f"{call.limit_seconds:g}", "--silent", "--show-error", "--output", "/dev/null"]
-    urls: list[str] = []
-    for url in call.urls:
-        urls += [*(["--next"] if urls else []), *limit, *upload, url]
-    return ["curl", "--disable", *urls]
+    first, *further = [[*limit, url] for url in call.urls]
+    if call.upload:
+        (further or [first])[-1].extend(["--data-binary", f"@{_body(call, directory)}"])
+    return ["curl", "--disable", *first, *(word for words in further for word in ("--next", *words))]
 
 
 def _wget(call: Call, directory: Path) -> list[str]:
@@ -140,11 +149,16 @@ def _wget_said(text: str) -> list[str]:
     return list(dict.fromkeys(re.findall(f"{failed}|{broken}", text, re.MULTILINE)))
 
 
-def _script(interpreter: str, name: str) -> Callable[[Call, Path], list[str]]:
+def _script(interpreter: str, name: str, *words: str) -> Callable[[Call, Path], list[str]]:
     def argv(call: Call, directory: Path) -> list[str]:
-        return [interpreter, str(ASKING / name), f"{call.limit_seconds:g}", str(call.upload), *call.urls]
+        return [interpreter, str(ASKING / name), *words, *_asked(call)]
 
     return argv
+
+
+def _asked(call: Call) -> list[str]:
+    """What the programs of `asking` take."""
+    return [f"{call.limit_seconds:g}", str(call.upload), *call.urls]
 
 
 def _last(text: str) -> list[str]:
@@ -156,6 +170,52 @@ def _node_said(text: str) -> list[str]:
     """An uncaught error's own line, and its causes'."""
     found = re.findall(r"^ *((?:\[cause\]: )?(?:\w*Error|DOMException)\b.*?:.*?)(?: \{)?$", text, re.MULTILINE)
     return [line for line in found if not line.startswith("Error.captureStackTrace")]
+
+
+def _java_said(text: str) -> list[str]:
+    """An exception's own line, and its causes'."""
+    found = re.findall(r"^(?:Exception in thread \"main\" |(Caused by: ))(.*)$", text, re.MULTILINE)
+    return [caused + line for caused, line in found]
+
+
+def _java(name: str) -> Client:
+    def argv(call: Call, directory: Path) -> list[str]:
+        return ["java", "-XX:+UseSerialGC", "-cp", str(directory), "Ask", name, *_asked(call)]
+
+    version = printed("java", "--version")
+    built = ("javac", "-d", ".", str(ASKING / "Ask.java"))
+    return Client(
+        f"Java {name}", "javac", "apt-get install default-jdk", version, command(argv, _java_said, built=built)
+    )
+
+
+def _nginx_said(text: str) -> list[str]:
+    return list(dict.fromkeys(re.findall(r"\[error\].*? \*\d+ (.*?), client: ", text)))
+
+
+def _haproxy_said(text: str) -> list[str]:
+    """Status and termination state of what did not end well (option httplog)."""
+    found = re.findall(r" \S+/s [-\d/+]+ (-?\d+) \d+ - - ([^-]\S{3}) ", text)
+    return [f"{status} <number> - - {state}" for status, state in dict.fromkeys(found)]
+
+
+def _proxy(name: str, said: Callable[[str], list[str]], *version: str) -> Client:
+    command_line = command(_script(sys.executable, "proxied.py", name.casefold()), said, logs=True)
+    return Client(name, name.casefold(), f"apt-get install {name.casefold()}", printed(*version), command_line)
+
+
+def _go() -> Client:
+    def argv(call: Call, directory: Path) -> list[str]:
+        return [str(directory / "ask"), *_asked(call)]
+
+    built = ("go", "build", "-o", "ask", str(ASKING / "ask.go"))
+    version = printed("go", "version")
+    return Client("Go", "go", "apt-get install golang-go", version, command(argv, _go_said, built=built))
+
+
+def _go_said(text: str) -> list[str]:
+    """Which method it was makes no difference."""
+    return [re.sub(r'^(?:Get|Post) (?=")', "<name> ", line) for line in _last(text)]
 
 
 def _python(name: str, module: str) -> Client:
@@ -193,4 +253,9 @@ def clients() -> tuple[Client, ...]:
         _python("requests", "requests"),
         _python("httpx", "httpx"),
         _python("aiohttp", "aiohttp"),
+        _go(),
+        _proxy("nginx", _nginx_said, "nginx", "-v"),
+        _proxy("HAProxy", _haproxy_said, "haproxy", "-v"),
+        _java("HttpURLConnection"),
+        _java("HttpClient"),
     )

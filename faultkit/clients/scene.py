@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from faultkit.cause import Served
@@ -14,6 +14,7 @@ Ending = Literal["fault", "limit", "kernel"]
 IDLE = 0.2  # seconds without a byte, instead of the minutes that such timers have; arbitrary
 LIMIT = 1.0  # seconds of a client's own patience where nothing else ends it
 PATIENCE = 12.0  # where something else is to end it
+BODY = 12  # bytes of a POST that is only there to be one; arbitrary
 UPLOAD = 4 << 20  # bytes: more than the kernel takes for a peer that does not read (net.ipv4.tcp_wmem)
 
 # So that the kernel's own timers end a connection in seconds; in our own namespace only.
@@ -36,7 +37,16 @@ class Scene:
     reused: bool = False  # on a connection that has had a good answer
     pause: bool = False  # after that answer, until the fault has set in
     arrives: bool = False  # and the client's kernel has been told
-    upload: int = 0  # bytes of a POST
+    upload: int = 0  # bytes of a POST; 0: a GET
+
+    @property
+    def method(self) -> str:
+        return "POST" if self.upload else "GET"
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells it from the others."""
+        return self.fault, self.ending, self.method
 
     @property
     def limit_seconds(self) -> float:
@@ -53,7 +63,10 @@ def scenes(*, own_kernel: bool) -> Iterator[Scene]:
             if own_kernel and name in _BY_KERNEL:
                 yield _scene(name, served, "kernel")
         else:
-            yield _scene(name, served, "fault")
+            scene = _scene(name, served, "fault")
+            yield scene
+            if scene.reused:  # many clients try again what they may, and a POST they may not
+                yield replace(scene, upload=BODY)
 
 
 def _scene(name: str, served: Served, ending: Ending) -> Scene:

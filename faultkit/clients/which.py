@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 import re
 from collections import Counter
@@ -48,16 +49,18 @@ def read(pasted: str, among: Sequence[Known] | None = None) -> Reading:
         family = families.index(cause.family)
         if mine := served.get(cause.name):
             every = all(fault in always for fault in mine) and len(mine) == len(cause.served)
-            ranked.append(((0, not every, family, -taken[cause.name], number), _candidate(cause)))
+            ranked.append(((0, not every, family, -taken[cause.name], number), _candidate(cause.name)))
             ways[cause.name] = f"seen: faultkit serve {', '.join(mine)}"
         elif matched.known and not cause.served and (call := _promised(cause, wanted)):
-            ranked.append(((1, 0, family, -taken[cause.name], number), _candidate(cause)))
+            ranked.append(((1, 0, family, -taken[cause.name], number), _candidate(cause.name)))
             ways[cause.name] = f"cannot be served, but promises the client `{call}`"
     found = tuple(candidate for _, candidate in sorted(ranked, key=lambda pair: pair[0]))
     return Reading(matched, found, ways, tuple(fault for fault in faults if fault in TESTERS))
 
 
-def _candidate(cause: Cause) -> Candidate:
+@functools.cache
+def _candidate(name: str) -> Candidate:
+    cause = causes.load(name)
     options = checked(cause, dict(cause.variants[0]))
     return Candidate(cause, options, cause.promise(options, rehearsal(cause, options)), ("client",))
 

@@ -30,9 +30,9 @@ def show(
     console.print(", ".join(f"{name} {version}" for name, version in versions.items()), highlight=False, markup=False)
     for client in missing:
         console.print(f"{client.name} is not here: {client.package}", highlight=False, markup=False)
-    for (fault, ending), rows in itertools.groupby(seen, key=lambda one: (one.fault, one.ending)):
+    for (fault, ending, method), rows in itertools.groupby(seen, key=lambda one: one.key):
         console.print()
-        console.print(f"[cyan]{fault}[/]{_ENDINGS[ending]}", highlight=False)
+        console.print(f"[cyan]{fault}[/]{' to a POST' if method == 'POST' else ''}{_ENDINGS[ending]}", highlight=False)
         table = Table("", "client", "exit", "connects", "says", box=None, pad_edge=False, show_header=False)
         table.columns[-1].overflow = "fold"
         for one in rows:
@@ -58,7 +58,7 @@ def _said(one: Seen) -> Any:
     if not one.met:
         return Text("does not meet it", "red")
     if one.answered:
-        return Text("(has its answer)", "dim")
+        return Text("\n".join([*one.lines, "(has its answer)"]))
     return Text("\n".join(one.lines) or ("(waits)" if one.code is None else "(nothing)"))
 
 
