@@ -77,11 +77,7 @@ def conformance(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[di
     """Every selected cell, four at a time: most of them wait for a clock."""
     calls = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
     with ThreadPoolExecutor(4) as pool:
-        yield {
-            cell: pool.submit(cell.run)
-            for cell in [c.params["cell"] for c in calls if "cell" in c.params]
-            if isinstance(cell, Cell)
-        }
+        yield {cell: pool.submit(cell.run) for call in calls if isinstance(cell := call.params.get("cell"), Cell)}
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
