@@ -221,7 +221,8 @@ class Live(End):
 
     def shut(self, how: str) -> None:
         """Close the socket. It has ended so, unless it is written down already."""
-        if self.parked and not self.has_task:
+        # Closed, it is forgotten already, and another thread's server may have its number by now.
+        if self.parked and not self.has_task and self.sock.fileno() != -1:
             self._engine.forget(self.descriptor)
         if self.record.ended is None:
             sockets.heal(self.sock)  # or its FIN would never be acknowledged, and be sent again for minutes

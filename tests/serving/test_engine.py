@@ -15,7 +15,10 @@ import trio
 import trio.testing
 
 from faultkit.serving import engine
+from faultkit.serving.connection import Live
 from faultkit.serving.engine import Engine, Thread
+from faultkit.serving.record import Connection
+from faultkit.serving.waiting import Waiting
 
 
 @pytest.fixture
@@ -276,6 +279,23 @@ def test_a_thread_that_died_is_replaced_and_says_what_it_died_of(
     [error] = told
     assert isinstance(error, ExceptionGroup)
     assert error.subgroup(ZeroDivisionError)
+
+
+async def test_the_end_of_a_connection_forgets_nobody_who_has_its_number_by_now() -> None:
+    """Another thread opens a server between the reset of a connection that had no task and its end."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    with listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        async with running() as made:
+            live = Live(accepted, Connection(1, None, "linger", Waiting()), None, made, None)
+            live.park(lambda: None)
+            number = live.descriptor
+            live.abort()
+            os.dup2(listener.fileno(), number)
+            assert made.watch(number, lambda: None)
+            live.shut("")
+            assert not made.watch(number, lambda: None), "it is watched no more"
+            os.close(number)
 
 
 def test_a_child_starts_its_own_and_is_refused_its_parents(thread: Thread) -> None:
