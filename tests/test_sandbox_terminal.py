@@ -46,9 +46,10 @@ while os.WIFSTOPPED(status := os.waitpid(job, os.WUNTRACED)[1]):
 print("ended", os.waitstatus_to_exitcode(status), flush=True)
 """
 
-# Says what it reads, and how often it was interrupted when SIGUSR1 asks for it.
+# Says what it reads, and how often it was interrupted when SIGUSR1 asks for it. Python runs the handler of a signal that
+# comes just before read(2) only when that returns, so it waits for a byte of set_wakeup_fd too.
 READS = """
-import os, signal, sys
+import os, select, signal, sys
 def say(*words):  # print() may not be interrupted by a handler that prints
     os.write(1, (" ".join(map(str, words)) + os.linesep).encode())
 interrupts = 0
@@ -59,14 +60,20 @@ def interrupted(*_):
 def suspended(*_):
     say("suspends itself")
     os.kill(os.getpid(), signal.SIGSTOP)
+awake, waking = os.pipe2(os.O_NONBLOCK)
+signal.set_wakeup_fd(waking)
 signal.signal(signal.SIGINT, interrupted)
 signal.signal(signal.SIGUSR1, lambda *_: say("in all", interrupts))
 if "itself" in sys.argv:
     signal.signal(signal.SIGTSTP, suspended)
 say("ready", os.getpid())
-for line in sys.stdin:
-    say("read", line.rstrip())
-sys.exit(4)
+while True:
+    for descriptor in select.select([0, awake], [], [])[0]:
+        line = os.read(descriptor, 1000)
+        if descriptor == 0 and not line:
+            sys.exit(4)
+        elif descriptor == 0:
+            say("read", line.decode().rstrip())
 """
 
 
