@@ -18,7 +18,7 @@ from faultkit.stage import Stage
 from faultkit.stage.sysctl import Sysctls
 from faultkit.transcript import Address, Measurement, Step, Tally, Transcript
 from faultkit.witness.calls import Calls, Socket
-from faultkit.witness.kernel import Listed, tcp_listed
+from faultkit.witness.kernel import LOOK_AGAIN, Listed, tcp_listed
 
 if TYPE_CHECKING:
     from faultkit.cause import Cause
@@ -137,7 +137,7 @@ class Play:
         left, looks = Listed(), 0
         while looks < 2 and not (left := tcp_listed(closer, other)).bucket:
             looks = looks + 1 if left.state in ("", "FIN-WAIT-2") else 0
-            await trio.sleep(0.002)
+            await trio.sleep(LOOK_AGAIN)
         if left.state and left.orphan and not left.bucket:
             self.kept.add(self.transcript.role(other))
             self.step(self.transcript.role(closer), "its kernel keeps the socket, in FIN-WAIT-2, not just a bucket")

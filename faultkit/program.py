@@ -30,7 +30,7 @@ from faultkit.stage.firewall import find
 from faultkit.stage.namespace import ALLOW
 from faultkit.stage.processes import Processes
 from faultkit.transcript import Address, Line
-from faultkit.witness.kernel import listening
+from faultkit.witness.kernel import LOOK_AGAIN, listening
 from faultkit.witness.tap import Tap
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ class Program:
         while not listening(address):
             if self._over:
                 raise self._ended(f"without listening on {address}")
-            await trio.sleep(0.002)
+            await trio.sleep(LOOK_AGAIN)
         self._play.transcript.roles[address] = self.name
 
     def _ended(self, how: str) -> Unable:

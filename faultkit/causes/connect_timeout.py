@@ -23,7 +23,7 @@ from faultkit.stage import sysctl
 from faultkit.trigger import Trigger
 from faultkit.verdict import AtLeast, Promise, Rst
 from faultkit.witness.calls import Socket
-from faultkit.witness.kernel import tcp_state
+from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
 RETRIES = "client's SYN retries"
 PATIENCE = "client's own connect timeout"
@@ -130,7 +130,7 @@ async def script(play: Play) -> None:
     play.step("client", "gave up; its kernel has forgotten the connection, the server's has not")
     # A program has no event for a handshake that the kernel gives up.
     while tcp_state(address, ours) == "SYN-RECEIVED":  # noqa: ASYNC110
-        await trio.sleep(0.005)
+        await trio.sleep(LOOK_AGAIN)
     play.measure(name, predicted=due, measured=(time.time_ns() - told.began_ns) / 1e9)
 
 

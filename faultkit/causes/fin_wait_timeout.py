@@ -24,7 +24,7 @@ import trio
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
 from faultkit.verdict import Promise, Rst
-from faultkit.witness.kernel import tcp_state
+from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
 TIMEWAIT = 60  # seconds: TCP_TIMEWAIT_LEN in include/net/tcp.h
 SPARE = 2  # seconds above that, in which the sysctl is lowered again; arbitrary: time enough on a busy machine
@@ -112,7 +112,7 @@ async def _outlast(client: Socket, play: Play) -> None:
     if options.end == "expired":
         # It goes without a sign to anybody.
         while tcp_state(address, client.address):  # noqa: ASYNC110
-            await trio.sleep(0.005)
+            await trio.sleep(LOOK_AGAIN)
         play.step("server", "its kernel has forgotten the connection")
     else:
         await client.over()

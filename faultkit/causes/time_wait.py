@@ -28,7 +28,7 @@ from faultkit.stage.forge import Forgery
 from faultkit.transcript import Address
 from faultkit.verdict import AtLeast, Promise, Rst
 from faultkit.witness.calls import Socket
-from faultkit.witness.kernel import tcp_listed
+from faultkit.witness.kernel import LOOK_AGAIN, tcp_listed
 
 ARRIVALS = {
     "data": "more data from the client, which has not closed",
@@ -135,7 +135,7 @@ async def bucket(state: str, local: Address, remote: Address) -> None:
     """Wait until a bucket in that state is what is left of the connection."""
     # The kernel has no event for it.
     while (left := tcp_listed(local, remote)).state != state or not left.bucket:  # noqa: ASYNC110
-        await trio.sleep(0.002)
+        await trio.sleep(LOOK_AGAIN)
 
 
 def _held(client: Socket, play: Play) -> Socket:

@@ -18,7 +18,7 @@ from faultkit.serving.entry import serve
 from faultkit.stage import Stage
 from faultkit.stage.sysctl import Sysctls
 from faultkit.transcript import Address
-from faultkit.witness.kernel import tcp_state
+from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 from faultkit.witness.wire import Capture, decode
 
 AT_ONCE = 12  # cells; arbitrary: they wait more than they work
@@ -190,7 +190,7 @@ async def _gate(server: Server, scene: Scene) -> AsyncIterator[str | None]:
         here = Address(server.host, server.port)
         # A kernel's states are nobody's event; what the list does not name may have been passed over by the reader.
         while scene.arrives and _established(connection.peer, here):  # noqa: ASYNC110
-            await trio.sleep(0.001)
+            await trio.sleep(LOOK_AGAIN)
         await conn.request()
         await conn.answer(b"go on\n", b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\n")
 

@@ -52,6 +52,10 @@ def moved(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     }
 
 
+# Seconds between two looks at the list of sockets: one goes through the kernel's whole hash table, 3 ms with 24 GiB of memory.
+LOOK_AGAIN = 0.01
+
+
 class Listed(NamedTuple):
     """One end of a connection in the kernel's list."""
 

@@ -24,7 +24,7 @@ from faultkit.program import Library
 from tests.ordinary import CHECKOUT, command
 from tests.shell import USERS, faultkit, start
 
-TIMES = 3  # a cell; arbitrary: what a run of all tests has time for
+TIMES = 10  # a cell
 SEARCHES = 1  # what hunts by timing and promises nothing is played to see that it runs, and leaves nothing
 
 every_stack = pytest.mark.parametrize("name", stack.names())
@@ -74,9 +74,9 @@ CELLS = [
 
 @pytest.fixture(scope="module")
 def conformance(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[dict[str, Any]]]]:
-    """Every selected cell, four at a time: most of them wait for a clock."""
+    """Every selected cell, eight at a time: most of them wait for a clock."""
     calls = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
-    with ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(8) as pool:
         yield {cell: pool.submit(cell.run) for call in calls if isinstance(cell := call.params.get("cell"), Cell)}
 
 

@@ -20,7 +20,7 @@ from faultkit.program import Part
 from faultkit.stack import StackOptions, stack
 from faultkit.transcript import Address
 from faultkit.verdict import Promise, Rst
-from faultkit.witness.kernel import tcp_state
+from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
 if TYPE_CHECKING:
     from faultkit.play import Play
@@ -101,7 +101,7 @@ async def _race(
         play.step("network", "gunicorn's FIN will not arrive, and a RST that answers nginx will")
         # No end has an event for what the other's kernel does.
         while tcp_state(APP, end) != "FIN-WAIT-1":  # noqa: ASYNC110
-            await trio.sleep(0.002)
+            await trio.sleep(LOOK_AGAIN)
         _closed(play, primed, method, fin)
         await client.ask(method, f"/{fin}", body=_body(method))
     else:
