@@ -1,4 +1,4 @@
-"""A plain client, and what it was told call by call: "recv ECONNRESET"."""
+"""A plain client, and what it was told call by call: "recv ECONNRESET"; and what the kernel lists of its connections."""
 
 from __future__ import annotations
 
@@ -7,10 +7,18 @@ import errno
 import select
 import socket
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import faultkit
 from faultkit import Server
+from faultkit.serving.entry import Serving
 
 PATIENCE = 20.0  # seconds after which a test is stuck
+
+
+def armed(name: str, **keywords: Any) -> Serving:
+    """A server whose fault waits for `fire()`."""
+    return faultkit.serve(name, at="fire", **keywords)
 
 
 class Client:
@@ -74,3 +82,9 @@ def client(server: Server, *, timeout: float = PATIENCE) -> Iterator[Client]:
     with unconnected(server, timeout=timeout) as plain:
         plain.sock.connect(server.address)
         yield plain
+
+
+def listed(port: int, state: str) -> bool:
+    """Does one end of a connection with that port have that state (tcp_states.h), in this namespace?"""
+    with open("/proc/net/tcp") as table:
+        return any(f":{port:04X} " in line and line.split()[3] == state for line in table)

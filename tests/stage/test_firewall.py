@@ -17,6 +17,7 @@ from faultkit import recipe
 from faultkit.errors import Misuse, Unable
 from faultkit.stage import firewall, namespace
 from faultkit.stage.firewall import Firewall
+from tests.shell import everybodys_directory
 from tests.stage.child import in_child
 
 PORT = 7654
@@ -153,17 +154,14 @@ def test_one_step_alone(tool: recipe.Tool, step: int, ipv6: bool, user: str) -> 
 
 @every_user
 @both_families
-def test_the_legacy_iptables(tmp_path: Path, ipv6: bool, user: str) -> None:
+def test_the_legacy_iptables(ipv6: bool, user: str) -> None:
     """Where iptables is the legacy one its lock file is root's own, and taken by whoever else changes a firewall."""
     program = "ip6tables" if ipv6 else "iptables"
     legacy = firewall.find(f"{program}-legacy")
     assert legacy, "iptables-legacy is not installed: apt-get install iptables"
-    (tmp_path / program).symlink_to(Path(legacy).resolve())
-    for directory in (tmp_path, *tmp_path.parents[:2]):
-        directory.chmod(0o755)
 
-    def play() -> list[str]:
-        os.environ["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+    def play(place: Path) -> list[str]:
+        os.environ["PATH"] = f"{place}:{os.environ['PATH']}"
         wall = Firewall(namespace.enter(), "iptables", ipv6)
 
         async def main() -> list[str]:
@@ -176,8 +174,10 @@ def test_the_legacy_iptables(tmp_path: Path, ipv6: bool, user: str) -> None:
 
         return trio.run(main)
 
-    before, during, after, path = in_child(play, user)
-    assert path == str(tmp_path / program)
+    with everybodys_directory() as place:
+        (place / program).symlink_to(Path(legacy).resolve())
+        before, during, after, path = in_child(lambda: play(place), user)
+    assert path == str(place / program)
     assert before == after != during
     assert during.count("\n-A ") == len(recipe.names())
 
