@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from faultkit.clients import known, scene
+from faultkit.clients import command, known, scene
 from faultkit.clients.program import clients
 from faultkit.serving import faults
 from tests.shell import ENVIRONMENT, USERS, faultkit, start
@@ -128,6 +128,29 @@ def test_what_is_saved_is_what_was_printed_and_the_rest_stays(tmp_path: Path) ->
     assert [row["client"] for row in saved["seen"]] == ["curl", "wget"]
     assert json.loads(ended.stdout)["seen"] == saved["seen"][:1]
     assert set(saved["versions"]) == {"curl", "wget"}
+
+
+def test_what_was_told_by_chance_stays_until_there_is_another_version(tmp_path: Path) -> None:
+    file = tmp_path / "messages.json"
+    file.touch()
+
+    def save(version: str, message: str, connections: int) -> list[tuple[str, list[int]]]:
+        row = {
+            "fault": "linger",
+            "ending": "fault",
+            "client": "curl",
+            "message": message,
+            "code": 56,
+            "answered": False,
+        }
+        row |= {"connections": [connections], "met": True, "method": "GET"}
+        command._save(file, {"kernel": "6.18", "versions": {"curl": version}, "seen": [row]})
+        return [(one["message"], one["connections"]) for one in json.loads(file.read_text())["seen"]]
+
+    assert save("8.0", "reset", 1) == [("reset", [1])]
+    assert save("8.0", "closed", 1) == [("closed", [1]), ("reset", [1])]
+    assert save("8.0", "reset", 2) == [("closed", [1]), ("reset", [1, 2])]
+    assert save("8.1", "broken", 1) == [("broken", [1])]
 
 
 def test_a_client_that_is_not_here_is_named_with_its_package(tmp_path: Path) -> None:

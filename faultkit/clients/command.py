@@ -109,17 +109,24 @@ def _check_writable(file: str) -> None:
 
 
 def _save(file: Path, document: dict[str, Any]) -> None:
-    """What was not played this time stays: clients that are not here, faults that were not asked for."""
+    """What was not played this time stays: clients that are not here, faults that were not asked for. What the same version of
+    a client has said before stays too: what is told by chance is not told each time."""
     before = json.loads(file.read_text() or "{}")
+    versions = before.get("versions", {})
     played = {_key(row) for row in document["seen"]}
-    stay = [row for row in before.get("seen", ()) if _key(row) not in played]
+    renewed = {client for client, version in document["versions"].items() if versions.get(client) != version}
+    stay = [row for row in before.get("seen", ()) if row["client"] not in renewed or _key(row) not in played]
+    kept: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in [*stay, *document["seen"]]:
+        told = (*_key(row), row["message"], row["code"], row["answered"], row["met"])
+        connections = {*kept.get(told, row)["connections"], *row["connections"]}
+        kept[told] = row | {"connections": sorted(connections)}
     names, keys = [client.name for client in clients()], [scene.key for scene in scenes(own_kernel=True)]
     rows = sorted(
-        [*stay, *document["seen"]],
-        key=lambda row: (keys.index(_key(row)[1:]), names.index(row["client"]), row["message"]),
+        kept.values(), key=lambda row: (keys.index(_key(row)[1:]), names.index(row["client"]), row["message"])
     )
     lines = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
-    head = {"kernel": document["kernel"], "versions": {**before.get("versions", {}), **document["versions"]}}
+    head = {"kernel": document["kernel"], "versions": {**versions, **document["versions"]}}
     file.write_text(json.dumps(head, indent=1)[:-2] + f',\n "seen": [\n  {lines}\n ]\n}}\n')
 
 
