@@ -344,6 +344,7 @@ def reasons(check: bool, as_json: bool) -> int:
 @click.option("--random", type=float, metavar="P", help="the fault, or one of all, with that probability")
 @click.option("--seed", type=whole, metavar="N", help="repeats --random exactly")
 @click.option("--http", is_flag=True, help="healthy connections speak HTTP/1.1  [default: a byte echo]")
+@click.option("--chunked", is_flag=True, help="the same, the body in chunks")
 @click.option("--body", metavar="TEXT", help="what they answer, with --http the body")
 @click.option("--tls", is_flag=True, help="TLS with a test authority, whose certificate it writes to a file")
 @click.option("--connections", type=whole, metavar="N", help="end after N connections  [default: at Ctrl-C]")
@@ -353,6 +354,7 @@ def serve(
     plan: str | None,
     after_idle: int | None,
     http: bool,
+    chunked: bool,
     body: str | None,
     connections: int | None,
     **options: Any,
@@ -369,10 +371,10 @@ def serve(
     if connections is not None and connections < 1:
         raise Misuse(f"serve: --connections {connections} would end at once: take 1 or more")
     answer: answers.Answer = "echo"
-    if body is not None:
-        answer = answers.Http(body.encode()) if http else body.encode()
-    elif http:
-        answer = "http"
+    if http or chunked:
+        answer = answers.Http(answers.Http.body if body is None else body.encode(), chunked=chunked)
+    elif body is not None:
+        answer = body.encode()
     return command.serve(
         fault,
         plan=None if plan is None else plan.split(","),

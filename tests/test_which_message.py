@@ -45,8 +45,8 @@ def test_every_kept_message_leads_back_to_its_causes(one: known.Known) -> None:
         assert reading.match.whole
         assert one.text in {found.text for found in reading.match.known}, pasted
         found = {candidate.cause.name for candidate in reading.found} | set(reading.testers)
-        assert {fault.partition(":")[0] for fault in one.faults if fault not in TESTERS} <= found
-        assert {fault for fault in one.faults if fault in TESTERS} <= found
+        assert {which.plain(fault) for fault in one.faults if which.plain(fault) not in TESTERS} <= found
+        assert {fault for fault in one.faults if which.plain(fault) in TESTERS} <= found
 
 
 @pytest.mark.parametrize(
@@ -94,6 +94,19 @@ def test_every_kept_message_leads_back_to_its_causes(one: known.Known) -> None:
             "Go",
             "closed-port",
             set(),
+        ),
+        (
+            "proxy error: read tcp 10.0.0.1:52814->10.0.0.9:80: read: connection reset by peer",
+            "Go",
+            "linger",
+            {"keepalive-race", "unread"},
+        ),
+        (
+            "2024/05/06 07:08:09 [error] 31#31: *1371 readv() failed (104: Connection reset by peer) while reading upstream, "
+            "client: 10.1.2.3, server: _",
+            "nginx",
+            "linger",
+            {"early-response"},
         ),
         ("Caused by: java.net.SocketException: Connection reset", "Java HttpURLConnection", "linger", {"unread"}),
         (
@@ -173,6 +186,26 @@ def test_the_command() -> None:
     document = json.loads(faultkit("which", "--message", "-", "--json", input=pasted).stdout)
     assert document["messages"][0]["place"].startswith("envoyproxy/envoy ")
     assert "late-write" in [cause["cause"] for cause in document["causes"]]
+
+
+def test_an_answer_that_is_cut_short_is_no_cause() -> None:
+    ended = faultkit("which", "--message", "GET https://x/ net::ERR_INCOMPLETE_CHUNKED_ENCODING 200 (OK)")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert re.fullmatch(
+        r"Chromium \S+ was seen to say this\n\n"
+        r"No cause that ends a connection, but what a server did: faultkit serve truncate --chunked\n",
+        ended.stdout,
+    )
+
+
+def test_of_an_unknown_program_the_words_of_an_errno_are_read() -> None:
+    for pasted in ("kex_exchange_identification: read: Connection reset by peer", "ftp: ECONNRESET (-54)"):
+        reading = which.read(pasted)
+        assert (reading.match.words, reading.match.whole) == ("Connection reset by peer", False)
+        assert {"linger", "unread", "firewall-reset"} <= {candidate.cause.name for candidate in reading.found}
+    ended = faultkit("which", "--message", "kex_exchange_identification: read: Connection reset by peer")
+    assert ended.returncode == 0
+    assert ended.stdout.startswith('No message that is known is in it, but "Connection reset by peer" is, ')
 
 
 def test_an_unknown_message() -> None:

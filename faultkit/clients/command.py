@@ -46,9 +46,9 @@ def run(
     stage = open_stage(on, ipv6=False)
     played = list(scenes(own_kernel=stage.namespace is not None))
     for name in faults:
-        if name not in {scene.fault for scene in played}:
+        if name not in {scene.typed for scene in played}:
             raise Misuse(f"clients: {name!r} is no fault that is played here: it is one of those of `faultkit serve`")
-    played = [scene for scene in played if not faults or scene.fault in faults]
+    played = [scene for scene in played if not faults or scene.typed in faults]
     seen: list[Seen] = []
     with progress(len(found) * len(played) * repeat, as_json) as step:
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
 import json
+import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +19,7 @@ from faultkit.clients.message import Line
 SEEN = Path(__file__).with_name("messages.json")
 READ = Path(__file__).with_name("sources.toml")
 AT_LEAST = 8  # characters of a part of a message; arbitrary
+ERRNOS = ("ECONNRESET", "ECONNREFUSED", "ETIMEDOUT", "EPIPE", "EHOSTUNREACH", "ENETUNREACH", "ECONNABORTED")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Match:
     known: tuple[Known, ...]  # the messages that it is, or is a part of
     whole: bool  # False: it is a part of them
     nearest: str = ""  # where it is none: the message most like it
+    words: str = ""  # where all that is known of it is an errno: its words
 
 
 def seen_document() -> dict[str, Any]:
@@ -86,6 +91,20 @@ def _seen(rows: Sequence[Mapping[str, Any]], versions: Mapping[str, str]) -> Ite
         yield Known(client, versions[client], tuple(message.splitlines()), tuple(faults), always)
 
 
+def words(name: str) -> str:
+    """What strerror(3) says to an errno."""
+    return os.strerror(getattr(errno, name))
+
+
+def errnos(text: str) -> list[str]:
+    """Those that a text names, by name or in the C library's words."""
+    return [name for name in ERRNOS if re.search(rf"\b{name}\b|{re.escape(words(name))}", text, re.IGNORECASE)]
+
+
+def _holding(part: str, among: Sequence[Known]) -> tuple[Known, ...]:
+    return tuple(one for one in among if any(part in line.casefold() for line in one.lines))
+
+
 def match(pasted: str, among: Sequence[Known]) -> Match:
     """The messages that are in it, those of which most is there; else those that it is a part of."""
     scores = [(one.found_in(pasted), one) for one in among]
@@ -99,10 +118,11 @@ def match(pasted: str, among: Sequence[Known]) -> Match:
             found |= {one: None for score, one in scores if score == whole and one.whole_in(pasted)}
         return Match(tuple(found), whole=True)
     part = " ".join(pasted.split()).casefold()
-    if len(part) >= AT_LEAST:
-        holding = tuple(one for one in among if any(part in line.casefold() for line in one.lines))
-        if holding:
-            return Match(holding, whole=False)
+    if len(part) >= AT_LEAST and (holding := _holding(part, among)):
+        return Match(holding, whole=False)
+    for name in errnos(pasted):
+        if holding := _holding(words(name).casefold(), among):
+            return Match(holding, whole=False, words=words(name))
     texts = {line.casefold(): line for one in among for line in one.lines}
     near = difflib.get_close_matches(part, texts, n=1, cutoff=0.0)
     return Match((), whole=False, nearest=texts[near[0]] if near else "")

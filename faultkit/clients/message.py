@@ -33,6 +33,10 @@ _PASSING = (
 )
 
 
+# What Chromium and Go put before a message, and programs that pass it on do not.
+_PREFIXES = ("net::", '<name> "<url>": ')
+
+
 def general(line: str, host: str, ports: tuple[int, ...]) -> str:
     """A line that a client said, without what belongs to this run."""
     line = re.sub(r"(?<![\d.])" + re.escape(host) + r"(?![\d.])", "<host>", " ".join(line.split()))
@@ -58,11 +62,16 @@ class Line:
 @functools.cache
 def _pattern(text: str) -> re.Pattern[str]:
     # Also as a person has it who leaves a prefix out, quotes otherwise, or speaks TLS.
-    parts = re.split("(" + "|".join(map(re.escape, PLACES)) + ")", text.removeprefix("net::"))
-    written = "".join(PLACES.get(part) or _literally(part) for part in parts)
+    prefix = next((known for known in _PREFIXES if text.startswith(known)), "")
+    text = text.removeprefix(prefix)
     begin = r"(?<!\w)" if re.match(r"\w", text) else ""
     end = r"(?!\w)" if re.search(r"\w$|>$", text) else ""
-    return re.compile(begin + written + end, re.IGNORECASE)
+    return re.compile(f"(?:{_written(prefix)})?{begin}{_written(text)}{end}", re.IGNORECASE)
+
+
+def _written(text: str) -> str:
+    parts = re.split("(" + "|".join(map(re.escape, PLACES)) + ")", text)
+    return "".join(PLACES.get(part) or _literally(part) for part in parts)
 
 
 def _literally(text: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from faultkit import Live, Server
+from faultkit import Http, Live, Server
 from faultkit.clients.message import general
 from faultkit.clients.program import Ask, Call, Client
 from faultkit.clients.scene import SYSCTLS, Ending, Scene
@@ -156,7 +156,7 @@ async def _play_one(
 
 async def _meet(client: str, ask: Ask, scene: Scene, dialled: Dialled) -> Seen:
     async with (
-        serve(scene.fault, answer="http", must_be_met=False, **scene.when) as server,
+        serve(scene.fault, answer=Http(chunked=scene.chunked), must_be_met=False, **scene.when) as server,
         _gate(server, scene) as gate,
     ):
         dialled.begin(server.port)
@@ -169,7 +169,7 @@ async def _meet(client: str, ask: Ask, scene: Scene, dialled: Dialled) -> Seen:
         made = () if counted is None else (counted,)
         met = any(connection.fired for connection in server.connections) or server.came
         lines = tuple(general(line, server.host, (server.port,)) for line in said.lines)
-        return Seen(client, scene.fault, scene.ending, scene.method, lines, said.code, said.code == 0, made, met)
+        return Seen(client, scene.typed, scene.ending, scene.method, lines, said.code, said.code == 0, made, met)
 
 
 def _established(ours: Address, theirs: Address) -> bool:

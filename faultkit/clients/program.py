@@ -145,7 +145,7 @@ def _wget_said(text: str) -> list[str]:
     """What ends a try, without the number of tries."""
     asking = r"HTTP request sent, awaiting response\.\.\. \D|Failed writing HTTP request: "
     failed = rf"^(?:Connecting to \S+\.\.\. failed: |{asking}).*$"
-    broken = r"(?<=\) - ).*?(?= Retrying\.| Giving up\.)"
+    broken = r"(?<=\) - ).*?(?= ?Retrying\.| ?Giving up\.)"
     return list(dict.fromkeys(re.findall(f"{failed}|{broken}", text, re.MULTILINE)))
 
 

@@ -25,6 +25,7 @@ _AT_NEXT_WRITE = {"retransmit-timeout", "half-open"}  # met by a request on a co
 _WITH_UPLOAD = {"early-response", "zero-window"}
 _BY_KERNEL = {"connect-timeout", "backlog-full", "retransmit-timeout", "idle-firewall"}
 _HELD = {"keepalive-race:in-flight"}  # its FIN is not to arrive before the next request leaves
+_MORE = {"linger": ("--at mid-body", "--at mid-body --chunked"), "truncate": ("--chunked",)}  # as it is typed besides
 
 
 @dataclass(frozen=True)
@@ -38,15 +39,25 @@ class Scene:
     pause: bool = False  # after that answer, until the fault has set in
     arrives: bool = False  # and the client's kernel has been told
     upload: int = 0  # bytes of a POST; 0: a GET
+    flags: str = ""  # of `faultkit serve`, beside the fault's name
 
     @property
     def method(self) -> str:
         return "POST" if self.upload else "GET"
 
     @property
+    def typed(self) -> str:
+        """The fault as `faultkit serve` takes it."""
+        return f"{self.fault} {self.flags}".strip()
+
+    @property
+    def chunked(self) -> bool:
+        return "--chunked" in self.flags
+
+    @property
     def key(self) -> tuple[str, str, str]:
         """What tells it from the others."""
-        return self.fault, self.ending, self.method
+        return self.typed, self.ending, self.method
 
     @property
     def limit_seconds(self) -> float:
@@ -67,6 +78,8 @@ def scenes(*, own_kernel: bool) -> Iterator[Scene]:
             yield scene
             if scene.reused:  # many clients try again what they may, and a POST they may not
                 yield replace(scene, upload=BODY)
+            for flags in _MORE.get(name, ()):
+                yield replace(scene, flags=flags, when={"at": "mid-body"})
 
 
 def _scene(name: str, served: Served, ending: Ending) -> Scene:

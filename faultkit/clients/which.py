@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import functools
-import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,12 +10,10 @@ from dataclasses import dataclass
 
 from faultkit import causes
 from faultkit.cause import FAMILIES, Cause, checked
-from faultkit.clients.known import Known, Match, known, match
+from faultkit.clients.known import Known, Match, errnos, known, match
 from faultkit.play import rehearsal
 from faultkit.serving.faults import TESTERS
 from faultkit.which import Candidate
-
-_ERRNOS = ("ECONNRESET", "ECONNREFUSED", "ETIMEDOUT", "EPIPE", "EHOSTUNREACH", "ENETUNREACH", "ECONNABORTED")
 
 
 @dataclass(frozen=True)
@@ -38,24 +34,30 @@ def read(pasted: str, among: Sequence[Known] | None = None) -> Reading:
     always = {fault for one in matched.known for fault in one.always}
     served: dict[str, list[str]] = {}
     for fault in faults:
-        if fault not in TESTERS:
-            served.setdefault(fault.partition(":")[0], []).append(fault)
+        if plain(fault) not in TESTERS:
+            served.setdefault(plain(fault), []).append(fault)
     ranked: list[tuple[tuple[int, ...], Candidate]] = []
     ways: dict[str, str] = {}
     families = list(FAMILIES)
     taken = Counter(like.cause for cause in causes.by_family() for like in cause.lookalikes)
-    wanted = {name for one in matched.known for name in _errnos(one.text)}
+    wanted = {name for one in matched.known for name in _calls(one.text)}
     for number, cause in enumerate(causes.by_family()):
         family = families.index(cause.family)
         if mine := served.get(cause.name):
-            every = all(fault in always for fault in mine) and len(mine) == len(cause.served)
+            variants = {fault.partition(" ")[0] for fault in mine}
+            every = all(fault in always for fault in mine) and len(variants) == len(cause.served)
             ranked.append(((0, not every, family, -taken[cause.name], number), _candidate(cause.name)))
             ways[cause.name] = f"seen: faultkit serve {', '.join(mine)}"
         elif matched.known and not cause.served and (call := _promised(cause, wanted)):
             ranked.append(((1, 0, family, -taken[cause.name], number), _candidate(cause.name)))
             ways[cause.name] = f"cannot be served, but promises the client `{call}`"
     found = tuple(candidate for _, candidate in sorted(ranked, key=lambda pair: pair[0]))
-    return Reading(matched, found, ways, tuple(fault for fault in faults if fault in TESTERS))
+    return Reading(matched, found, ways, tuple(fault for fault in faults if plain(fault) in TESTERS))
+
+
+def plain(fault: str) -> str:
+    """The cause, or the tester's fault, without variant and flags: "linger" of "linger --at mid-body"."""
+    return fault.partition(" ")[0].partition(":")[0]
 
 
 @functools.cache
@@ -65,15 +67,11 @@ def _candidate(name: str) -> Candidate:
     return Candidate(cause, options, cause.promise(options, rehearsal(cause, options)), ("client",))
 
 
-def _errnos(text: str) -> list[str]:
-    """The calls' errnos that a message names, by name or in the C library's words."""
-    found = []
-    for name in _ERRNOS:
-        words = os.strerror(getattr(errno, name))
-        if re.search(rf"\b{name}\b|{re.escape(words)}", text, re.IGNORECASE):
-            connecting = re.search(r"\bconnect(?:ing)?\b|establish", text, re.IGNORECASE)
-            found += [f"connect {name}"] if connecting else [f"recv {name}", f"send {name}"]
-    return found
+def _calls(text: str) -> list[str]:
+    """The calls that may have had the errnos that a message names."""
+    connecting = re.search(r"\bconnect(?:ing)?\b|establish", text, re.IGNORECASE)
+    calls = ("connect",) if connecting else ("recv", "send")
+    return [f"{call} {name}" for name in errnos(text) for call in calls]
 
 
 def _promised(cause: Cause, wanted: set[str]) -> str:

@@ -39,12 +39,14 @@ class Fixed:
 class Http:
     """HTTP/1.1 with keep-alive, for `answer=`: any request is answered with that status and that body.
 
+    Chunked: in one chunk (RFC 9112 section 7.1) instead of with its length; HTTP/1.0 knows none, so there its end is FIN.
     Raises `Misuse` for a status that ends no request, and for a body that is no bytes.
     """
 
     body: bytes = b"hello from faultkit\n"
     status: int = 200
     content_type: str = "text/plain"
+    chunked: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.status, int) or not 200 <= self.status <= 599:
@@ -62,7 +64,8 @@ class Http:
         except h11.RemoteProtocolError as error:
             if http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
                 body = f"{error}\n".encode()
-                await conn.answer(body, self._head(http, error.error_status_hint, body, [("Connection", "close")]))
+                fields = [*self._fields(body), ("Connection", "close")]
+                await conn.answer(body, self._head(http, error.error_status_hint, fields))
                 conn.finish()  # a close over what is still coming would reset the answer
 
     async def _answer(self, conn: Live, http: h11.Connection) -> bool:
@@ -84,20 +87,21 @@ class Http:
             elif isinstance(event, h11.ConnectionClosed):
                 return False
         await conn.request()
+        fields = self._fields(self.body)
+        if self.chunked:
+            fields.pop()  # where no length is told, h11 takes chunks
+        head = self._head(http, self.status, fields if self.status != 204 else [])
         body = b"" if method == b"HEAD" or self.status in (204, 304) else self.body  # RFC 9110 section 6.4.1
-        await conn.answer(body, self._head(http, self.status, self.body if self.status != 204 else None))
-        if body:
-            http.send(h11.Data(body))
-        http.send(h11.EndOfMessage())
+        framed = (http.send(h11.Data(body)) or b"") if body else b""
+        await conn.answer(framed + (http.send(h11.EndOfMessage()) or b""), head)
         return http.our_state is h11.DONE and http.their_state is h11.DONE
 
-    def _head(
-        self, http: h11.Connection, status: int, body: bytes | None, headers: list[tuple[str, str]] | None = None
-    ) -> bytes:
+    def _fields(self, body: bytes) -> list[tuple[str, str]]:
+        return [("Content-Type", self.content_type), ("Content-Length", str(len(body)))]
+
+    def _head(self, http: h11.Connection, status: int, fields: list[tuple[str, str]]) -> bytes:
         import h11
 
-        about = [] if body is None else [("Content-Type", self.content_type), ("Content-Length", str(len(body)))]
-        fields = [*about, *(headers or [])]
         return http.send(h11.Response(status_code=status, headers=fields)) or b""
 
 

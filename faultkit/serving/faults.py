@@ -110,7 +110,7 @@ TESTERS: Mapping[str, Tester] = {
         lambda conn, number: conn.garbage(NOISE, size=number),
     ),
     "truncate": Tester(
-        "closes in the middle of the body: Content-Length unmet",
+        "closes in the middle of the body, which stays too short",
         Served(lambda conn: conn.finish(), when=AT_MID_BODY),
     ),
 }

@@ -64,15 +64,26 @@ def _said(one: Seen) -> Any:
 
 def explain(console: Console, reading: Reading) -> None:
     """What was pasted, and the causes behind it."""
-    for one in reading.match.known[:3]:
-        console.print(_source(one, reading.match.whole), highlight=False, markup=False, soft_wrap=True)
-    if len(reading.match.known) > 3:
-        console.print(f"and {len(reading.match.known) - 3} more", highlight=False)
+    if reading.match.words:
+        sentence = f'No message that is known is in it, but "{reading.match.words}" is, which many programs say'
+        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+    else:
+        sources = list(dict.fromkeys(_source(one, reading.match.whole) for one in reading.match.known))
+        for source in sources[:3]:
+            console.print(source, highlight=False, markup=False, soft_wrap=True)
+        if len(sources) > 3:
+            console.print(f"and {len(sources) - 3} more", highlight=False)
     console.print()
-    candidates.show(console, reading.found, reading.ways)
+    if reading.found:
+        candidates.show(console, reading.found, reading.ways)
     if reading.testers:
         names = ", ".join(reading.testers)
-        console.print(f"No cause, but the same message: faultkit serve {names}", highlight=False, soft_wrap=True)
+        what = (
+            "No cause, but the same message"
+            if reading.found
+            else "No cause that ends a connection, but what a server did"
+        )
+        console.print(f"{what}: faultkit serve {names}", highlight=False, soft_wrap=True)
 
 
 def _source(one: Known, whole: bool) -> str:
@@ -98,4 +109,5 @@ def document(reading: Reading) -> dict[str, Any]:
         "causes": [{**told, "how": reading.ways[told["cause"]]} for told in candidates.document(reading.found)],
         "faults": list(reading.testers),
         "nearest": reading.match.nearest or None,
+        "words": reading.match.words or None,
     }

@@ -82,6 +82,31 @@ def test_an_answer_without_a_body(status: int) -> None:
             assert (answer.headers["Content-Length"] is None) == (status == 204)
 
 
+def test_an_answer_in_chunks() -> None:
+    with faultkit.serve(answer=Http(chunked=True)) as server, browser(server) as page:
+        for method, body in (("GET", b"hello from faultkit\n"), ("HEAD", b""), ("GET", b"hello from faultkit\n")):
+            page.request(method, "/")
+            answer = page.getresponse()
+            assert (answer.headers["Transfer-Encoding"], answer.headers["Content-Length"]) == ("chunked", None)
+            assert answer.read() == body
+        assert len(server.connections) == 1
+
+
+def test_to_http_1_0_the_end_of_an_answer_without_a_length_is_fin() -> None:
+    with faultkit.serve(answer=Http(chunked=True)) as server, client(server) as plain:
+        plain.send(b"GET / HTTP/1.0\r\n\r\n")
+        head, _, body = everything(plain).partition(b"\r\n\r\n")
+        assert (b"chunked" in head, body) == (False, b"hello from faultkit\n")
+
+
+def test_a_chunk_that_is_cut_in_two() -> None:
+    with faultkit.serve("truncate", answer=Http(chunked=True)) as server, browser(server) as page:
+        page.request("GET", "/")
+        with pytest.raises(http.client.IncompleteRead):
+            page.getresponse().read()
+        assert server.connections[0].fired
+
+
 def test_an_answer_of_ones_own() -> None:
     ours = Http(b'{"up": false}', status=503, content_type="application/json")
     with faultkit.serve(answer=ours) as server, browser(server) as page:
