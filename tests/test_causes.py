@@ -99,10 +99,10 @@ CELLS = [
 
 @pytest.fixture(scope="session")
 def conformance(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[dict[str, Any]]]]:
-    """Every selected cell, started at once, ten at a time; those that wait for a clock first."""
+    """Every selected cell, started at once, six at a time; those that wait for a clock first."""
     calls = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
     cells = [cell for call in calls if isinstance(cell := call.params.get("cell"), Cell)]  # not those of the stacks
-    with ThreadPoolExecutor(10) as pool:
+    with ThreadPoolExecutor(6) as pool:
         yield {cell: pool.submit(cell.run) for cell in sorted(cells, key=lambda cell: cell.cause not in WAITING)}
 
 

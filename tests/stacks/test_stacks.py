@@ -74,16 +74,16 @@ CELLS = [
 
 @pytest.fixture(scope="module")
 def conformance(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[dict[str, Any]]]]:
-    """Every selected cell, eight at a time: most of them wait for a clock."""
+    """Every selected cell, five at a time: most of them wait for a clock."""
     calls = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(5) as pool:
         yield {cell: pool.submit(cell.run) for call in calls if isinstance(cell := call.params.get("cell"), Cell)}
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)
 def test_it_goes_as_promised_and_leaves_nothing(cell: Cell, conformance: dict[Cell, Future[dict[str, Any]]]) -> None:
     told = conformance[cell].result()
-    assert "report" in told, told
+    assert "report" in told, told.get("otherwise", told)
     report = told["report"]
     assert report["runs"] == report["produced"] == cell.times
     assert set(report["not_seen"]) <= {"reasons"}
