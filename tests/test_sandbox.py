@@ -74,7 +74,8 @@ def test_signals_are_as_they_were(ignored: str | None) -> None:
         launched = [*PYTHON, begin, *argv, "grep", "^Sig[BIC]", "/proc/self/status"]
         seen.append(subprocess.run(launched, cwd=CHECKOUT, env=ENVIRONMENT, capture_output=True, text=True).stdout)
     bit = 1 << signal.Signals[ignored] - 1 if ignored else 0
-    assert f"SigIgn:\t{bit:016x}\n" in seen[0]
+    own = 0b11 << 31  # 32 and 33 are glibc's own; a worker of pytest-xdist has one of them ignored in Python 3.13
+    assert int(seen[0].partition("SigIgn:\t")[2].split()[0], 16) & ~own == bit
     assert seen[0] == seen[1]
 
 
