@@ -10,6 +10,7 @@ from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 from faultkit import __version__, causes
 from faultkit.cause import Cause, checked, flag, spec, written
@@ -294,11 +295,12 @@ def _which_message(message: str, as_json: bool) -> int:
         import json
 
         click.echo(json.dumps(messages.document(reading), indent=2, ensure_ascii=False))
-    elif reading.match.known:
+    elif reading.known:
         messages.explain(_console(), reading)
     else:
-        click.echo(f"No message that is known is in it; the nearest is: {reading.match.nearest}")
-    return PRODUCED if reading.match.known else OTHERWISE
+        nearest = reading.match.nearest and f"; the nearest is: {reading.match.nearest}"
+        click.echo(f"No message that is known is in it{nearest}")
+    return PRODUCED if reading.known else OTHERWISE
 
 
 @faultkit.command(short_help="every cause that this machine allows, and one table")
@@ -366,6 +368,9 @@ def serve(
     from faultkit.serving import answers, command
 
     if fault is None and plan is None and options["random"] is None:
+        context = click.get_current_context()
+        if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in context.params):
+            raise Misuse("serve: no fault is named: name one, ok for none; faultkit serve lists them")
         click.echo(command.listing())
         return PRODUCED
     if connections is not None and connections < 1:
@@ -377,7 +382,7 @@ def serve(
         answer = body.encode()
     return command.serve(
         fault,
-        plan=None if plan is None else plan.split(","),
+        plan=None if plan is None else [name.strip() for name in plan.split(",")],
         after_idle_seconds=None if after_idle is None else after_idle / 1000,
         connections=connections,
         answer=answer,

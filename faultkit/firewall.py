@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 import socket
+import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -32,6 +33,7 @@ class Firewall:
         self._own = own
         self._tool = tool
         self._walls: dict[bool, firewall.Firewall] = {}  # by: is it IPv6's?
+        self._lock = threading.Lock()  # threads of a test may change it at the same time
 
     def drop(self, port: int, *, address: str | None = None) -> None:
         """Drop whatever goes to that port or comes from it, without a word: the peer is gone."""
@@ -60,7 +62,8 @@ class Firewall:
             if failures:
                 raise failures[0]
 
-        _do(work)
+        with self._lock:
+            _do(work)
 
     def __enter__(self) -> Firewall:
         return self
@@ -78,7 +81,8 @@ class Firewall:
                 for name, step in steps:
                     await self._wall(":" in where).apply(name, step, {"port": port, "address": where})
 
-        _do(work)
+        with self._lock:
+            _do(work)
 
     def _wall(self, ipv6: bool) -> firewall.Firewall:
         if ipv6 not in self._walls:

@@ -90,8 +90,9 @@ class Http:
         fields = self._fields(self.body)
         if self.chunked:
             fields.pop()  # where no length is told, h11 takes chunks
-        head = self._head(http, self.status, fields if self.status != 204 else [])
-        body = b"" if method == b"HEAD" or self.status in (204, 304) else self.body  # RFC 9110 section 6.4.1
+        status = self.status if method != b"CONNECT" else 405  # a 200 would make a tunnel of it
+        head = self._head(http, status, fields if status != 204 else [])
+        body = b"" if method == b"HEAD" or status in (204, 304) else self.body  # RFC 9110 section 6.4.1
         framed = (http.send(h11.Data(body)) or b"") if body else b""
         await conn.answer(framed + (http.send(h11.EndOfMessage()) or b""), head)
         return http.our_state is h11.DONE and http.their_state is h11.DONE

@@ -10,7 +10,7 @@ from typing import Any
 
 import trio
 
-from faultkit.errors import Unable
+from faultkit.errors import Misuse, Unable
 from faultkit.serving import entry, faults
 from faultkit.serving.engine import Engine
 from faultkit.serving.record import Connection
@@ -41,6 +41,12 @@ class _Lines:
                 sys.stdout.flush()
             except OSError as error:
                 self.refused = error
+
+
+def endings() -> list[signal.Signals]:
+    """What ends a command that waits: not what nohup(1) ignores."""
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    return [number for number in ends if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def line(record: Connection) -> str:
@@ -80,7 +86,7 @@ def _opening(server: Server, tls: bool) -> dict[str, object]:
 
 async def _serve(server: Server, lines: _Lines, stop_after: int | None, as_json: bool, tls: bool) -> None:
     engine, stop = Engine(), trio.Event()
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*endings()) as signals:
 
         async def end_at_signal() -> None:
             await anext(signals)
@@ -124,6 +130,8 @@ def serve(fault: str | None, *, as_json: bool, connections: int | None, tls: boo
         lines.write(written(record))
 
     server = entry.made(fault, each=each, tls=tls, must_be_met=False, **options)
+    if connections and server.keeps_out:
+        raise Misuse(f"serve: {fault} lets no connection in, so --connections {connections} never comes: leave it out")
     trio.run(_serve, server, lines, connections, as_json, tls)
     if lines.refused:
         raise lines.refused

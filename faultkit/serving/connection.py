@@ -56,7 +56,7 @@ class Live(End):
     async def receive(self, limit: int = CHUNK) -> bytes:
         """Up to `limit` bytes as they come, b"" when the peer has closed its direction. Raises `OSError` as recv(2) does."""
         while True:
-            await trio.lowlevel.checkpoint_if_cancelled()
+            await trio.lowlevel.checkpoint()  # a peer that is always quicker must not keep the others waiting
             await self.may_read()
             if self._early:
                 data, self._early = self._early[:limit], self._early[limit:]
@@ -97,7 +97,7 @@ class Live(End):
     async def answer(self, body: bytes, head: bytes = b"") -> None:
         """Send an answer, whole: what `after_answers` counts and "mid-body" cuts in two."""
         fault = self.armed
-        if fault and fault.when.kind == "mid-body":
+        if fault and fault.when.kind == "mid-body" and body:
             middle = len(body) // 2
             await self.send(head + body[:middle])
             await self._flushed()
@@ -122,24 +122,27 @@ class Live(End):
         """Send all of it. Where an answer is whole with that, it is counted."""
         await trio.lowlevel.checkpoint_if_cancelled()
         while data:
+            await trio.lowlevel.checkpoint()
             if not await self.may_speak():
                 return
             if self.record.ended or self.draining:
                 await trio.sleep_forever()  # cancelled already
             fault, size = self.armed, len(data)
+            rate, healed = self._rate, self._healed  # as they are now: slow() may come while it is sent
             if fault and fault.when.kind == "sent":
                 size = min(size, int(fault.when.amount) - self.record.sent)
             if self._slice:
                 size = min(size, self._slice)
-            if self._rate:
-                size = min(size, max(1, int(self._rate / 10)))
+            if rate:
+                size = min(size, max(1, int(rate / 10)))
             size = await self._send(data[:size], whole=whole and size == len(data))
             data = data[size:]
             if fault and fault.when.kind == "sent" and self.record.sent >= fault.when.amount:
                 await self._flushed()
                 await self._fire()
-            if self._rate:
-                await trio.sleep(size / self._rate)  # what this fault is: bytes per second
+            if rate and healed is not None:
+                with trio.move_on_after(size / rate):  # what this fault is: bytes per second
+                    await healed.wait()
 
     # What the server does.
 
@@ -225,7 +228,8 @@ class Live(End):
         if self.parked and not self.has_task and self.sock.fileno() != -1:
             self._engine.forget(self.descriptor)
         if self.record.ended is None:
-            sockets.heal(self.sock)  # or its FIN would never be acknowledged, and be sent again for minutes
+            if self.sock.fileno() != -1:  # a handler may have closed it by itself
+                sockets.heal(self.sock)  # or its FIN would never be acknowledged, and be sent again for minutes
             self.record.end(how)
         self.sock.close()
 
@@ -288,6 +292,13 @@ class Live(End):
         self.fire()
         await trio.lowlevel.checkpoint()  # what ended the connection ends its task here
 
+    async def still_there(self) -> None:
+        """To be asked after a wait: what was done to the connection meanwhile may have closed its socket. Ends the task then;
+        raises `trio.ClosedResourceError` where that is shielded."""
+        if self.record.ended:
+            await trio.lowlevel.checkpoint()
+            raise trio.ClosedResourceError("the connection has ended")
+
     async def may_read(self) -> None:
         """Wait until it may."""
         while self._reading is not None:
@@ -319,6 +330,7 @@ class Live(End):
         """Wait for something to read, and leave it there. False where the peer has closed instead."""
         while True:
             await trio.lowlevel.wait_readable(self.sock)
+            await self.still_there()
             with contextlib.suppress(BlockingIOError):
                 return bool(self.sock.recv(1, socket.MSG_PEEK))
 
@@ -339,6 +351,7 @@ class Live(End):
                 return self.sock.recv(limit)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self.sock)
+                await self.still_there()
 
     async def _send(self, data: bytes, *, whole: bool) -> int:
         if not self._stream:
@@ -356,6 +369,7 @@ class Live(End):
                 return sent[0]
             except BlockingIOError:
                 await trio.lowlevel.wait_writable(self.sock)
+                await self.still_there()
 
     def put(self, data: bytes) -> int:
         """One send(2), which is not counted."""
@@ -382,4 +396,5 @@ class Live(End):
             # With the least TCP_NOTSENT_LOWAT (tcp(7)) a socket is writable when nothing is unsent.
             self.sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, 1)
             await trio.lowlevel.wait_writable(self.sock)
+            await self.still_there()
             self.sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0)

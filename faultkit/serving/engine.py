@@ -35,6 +35,7 @@ class Engine:
         self._turning = threading.Lock()  # held while events are handled
         self._nursery: trio.Nursery | None = None
         self._token: trio.lowlevel.TrioToken | None = None
+        self.stuck = False  # a handler has blocked its thread
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
@@ -133,6 +134,7 @@ class Engine:
         try:
             error = given.exception(seconds)
         except TimeoutError:
+            self.stuck = True
             raise TimeoutError(
                 f"the thread of the servers has not answered for {seconds:g} s: a handler blocks it; "
                 "await what it waits for, or await trio.to_thread.run_sync(...)"
@@ -176,6 +178,9 @@ class Thread:
         """The engine, started where it does not run yet. To be given back with `release`."""
         with self._lock:
             if self._engine is None or self._thread is None or not self._thread.is_alive():
+                self._start()
+            elif self._engine.stuck:
+                self._stop()  # it ends when what blocks it does; nobody waits for that
                 self._start()
             self._holders += 1
             assert self._engine

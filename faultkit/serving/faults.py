@@ -192,7 +192,9 @@ def _tester(name: str, base: str, number: str | None) -> Served | None:
 
 def _cause(name: str, base: str, variant: str | None) -> Served:
     if base not in causes.names():
-        near = difflib.get_close_matches(name, [*names(), OK], n=1, cutoff=0.5)
+        if name == OK:
+            raise Misuse("ok is no fault: it stands in a plan, or alone")
+        near = difflib.get_close_matches(name.lower(), [*names(), OK], n=1, cutoff=0.5)
         raise Misuse(
             f"there is no fault {name!r}: " + (f"did you mean {near[0]}?" if near else "faultkit serve names them all")
         )

@@ -60,8 +60,8 @@ def chosen(
 
 
 def _listed(plan: Sequence[str], when: Trigger | None, tls: bool) -> Plan:
-    if isinstance(plan, str) or not plan:
-        raise Misuse(f"plan={plan!r} is not a list of faults: take one such as ['linger', 'linger', 'ok']")
+    if not isinstance(plan, list | tuple) or not plan:
+        raise Misuse(f"plan={plan!r} is no list of faults, one at least: take one such as ['linger', 'linger', 'ok']")
     listed = tuple(None if name == OK else _of_a_connection(name, when, tls) for name in plan)
 
     def of(number: int) -> Fault | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from faultkit.errors import Misuse
 from faultkit.serving.waiting import Waiting
 from faultkit.transcript import Address
 
@@ -60,14 +61,21 @@ class Connection:
         return self
 
     def wait_for_fired(self, *, timeout_seconds: float = 5.0) -> Connection:
-        """Wait until its fault has set in and is done, not in an event loop. Raises `TimeoutError`."""
+        """Wait until its fault has set in and is done, not in an event loop. Raises `TimeoutError`; `Misuse` where it has ended
+        without."""
         otherwise = f"connection {self.number} has not met its fault"
-        self._waiting.wait(lambda: self._done, lambda: otherwise, timeout_seconds)
-        return self
+        self._waiting.wait(lambda: self._done or self.over, lambda: otherwise, timeout_seconds)
+        return self._met()
 
     async def await_fired(self) -> Connection:
-        """Wait until its fault has set in and is done, in asyncio or Trio; the caller's own timeout ends the wait."""
-        await self._waiting.come(lambda: self._done)
+        """Wait until its fault has set in and is done, in asyncio or Trio; the caller's own timeout ends the wait. Raises
+        `Misuse` where it has ended without."""
+        await self._waiting.come(lambda: self._done or self.over)
+        return self._met()
+
+    def _met(self) -> Connection:
+        if not self._done:
+            raise Misuse(f"connection {self.number} has ended ({self.ended}), and has not met its fault")
         return self
 
     def document(self) -> dict[str, object]:

@@ -21,6 +21,7 @@ from faultkit.serving.sessions import Sessions
 from faultkit.transcript import Address
 
 BATCH = 64  # connections accepted before others have their turn; arbitrary
+CLOSED = "the server is closed: this goes inside the `with`, and for the fixtures inside the test"
 RETRY = 0.1  # seconds until accept() is tried again where there were no descriptors; arbitrary
 
 
@@ -177,7 +178,12 @@ class Server:
             said = str(error).partition("\n")[0]  # a failed assertion under pytest says more: it is in the cause
             raise HandlerCrashed(f"connection {number}: {type(error).__name__}{said and ': '}{said}") from error
 
-    # What the engine calls.
+    # What the engine and the command call.
+
+    @property
+    def keeps_out(self) -> bool:
+        """Does its fault let no connection in?"""
+        return self._plan.door is not None
 
     def open(self, engine: Engine) -> None:
         """Serve with that engine."""
@@ -320,9 +326,16 @@ class Server:
         self._crash = self._crash or (number, error)
 
     def _run(self, work: Callable[[], None]) -> None:
-        if self._engine is None or self._closed:
-            raise Misuse("the server is closed: this goes inside the `with`, and for the fixtures inside the test")
-        self._engine.call(work)
+        engine = self._engine
+
+        def unless_closed() -> None:
+            if self._closed:  # another thread may have, meanwhile
+                raise Misuse(CLOSED)
+            work()
+
+        if engine is None or self._closed:
+            raise Misuse(CLOSED)
+        engine.call(lambda: engine.between_turns(unless_closed))
 
     def _admit(self) -> None:
         assert self._engine

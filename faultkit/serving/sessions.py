@@ -165,6 +165,8 @@ class Sessions:
         """How a connection ended that an exception ended: by its peer or the network, or else by a mistake in the handler."""
         if lost := _lost(error):
             return f"lost: {lost}"
+        if live.record.ended and isinstance(error, trio.ClosedResourceError):
+            return live.record.ended  # by a fault or a verb, while a task of it waited
         self._failed(live.record.number, error)
         return "failed"
 

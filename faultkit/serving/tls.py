@@ -99,10 +99,11 @@ class Below(trio.abc.Stream):
             try:
                 left = left[self._live.put(left) :]
             except BlockingIOError:
-                await trio.lowlevel.wait_writable(self._live.sock)
+                await self.wait_send_all_might_not_block()
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.wait_writable(self._live.sock)
+        await self._live.still_there()
 
     async def aclose(self) -> None:
         await trio.lowlevel.checkpoint()  # the server closes the socket

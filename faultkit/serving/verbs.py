@@ -11,6 +11,7 @@ import subprocess
 import trio
 
 from faultkit import sockets
+from faultkit.errors import Misuse
 from faultkit.serving.engine import Engine
 from faultkit.serving.record import Connection
 
@@ -23,6 +24,7 @@ class End:
     __slots__ = (
         "_audible",
         "_engine",
+        "_healed",
         "_last_words",
         "_rate",
         "_reading",
@@ -50,6 +52,7 @@ class End:
         self._last_words = (b"", 0)  # again and again, so many bytes in all, before the FIN of `garbage`
         self._slice = 0  # bytes of one send; 0: as many as there are
         self._rate = 0.0  # bytes per second; 0: as fast as it goes
+        self._healed: trio.Event | None = None  # set by heal(): what was slow need not wait any more
 
     def abort(self) -> None:
         """RST: close with SO_LINGER {on, 0}, everything read first, or the kernel would call it unread."""
@@ -144,23 +147,31 @@ class End:
         if self._reading is not None:
             sockets.resume_reading(self.sock)
         self._slice, self._rate = 0, 0.0
-        for gate in (self._audible, self._reading):
+        for gate in (self._audible, self._reading, self._healed):
             if gate is not None:
                 gate.set()
-        self._audible = self._reading = None
+        self._audible = self._reading = self._healed = None
 
     def slow(self, *, bytes_per_second: float) -> None:
         """Send no faster than that from now on."""
+        if not bytes_per_second > 0:
+            raise Misuse(f"slow: {bytes_per_second} bytes per second would never end: take more than 0, or stall()")
         self._rate = bytes_per_second
+        if self._healed is None:
+            self._healed = trio.Event()
 
     def slices(self, *, size: int) -> None:
         """Send in segments of so many bytes from now on (TCP_NODELAY, MSG_EOR)."""
+        if size < 1:
+            raise Misuse(f"slices: segments of {size} bytes carry nothing: take 1 or more")
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._slice = size
 
     def garbage(self, data: bytes, *, size: int) -> None:
         """Send bytes that are no answer, below TLS where there is TLS, again and again until it is that size; then `finish`."""
-        self._last_words = (data * (CHUNK // len(data)), size)
+        if not data or size < 1:
+            raise Misuse(f"garbage: {len(data)} bytes, {size} in all: take 1 or more of both")
+        self._last_words = (data * max(1, CHUNK // len(data)), size)
         self._drain()
 
     def early_response(self, data: bytes) -> None:

@@ -93,8 +93,11 @@ def test_what_is_drawn_does_not_touch_the_tests_own_random_numbers() -> None:
             "fault 'linger' and a plan: the plan says what each connection gets; leave one of them out",
         ),
         ({"seed": 1}, "seed=1 decides nothing without random: add random=0.3, or leave it out"),
-        ({"plan": "linger"}, "plan='linger' is not a list of faults: take one such as ['linger', 'linger', 'ok']"),
-        ({"plan": []}, "plan=[] is not a list of faults: take one such as ['linger', 'linger', 'ok']"),
+        (
+            {"plan": "linger"},
+            "plan='linger' is no list of faults, one at least: take one such as ['linger', 'linger', 'ok']",
+        ),
+        ({"plan": []}, "plan=[] is no list of faults, one at least: take one such as ['linger', 'linger', 'ok']"),
         ({"plan": ["linger", "okay"]}, "there is no fault 'okay': did you mean ok?"),
         ({"plan": [1]}, None),
         (
