@@ -178,7 +178,8 @@ def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
         for name, reason in REASONS.items()
         if reason.form == form(packet) and reason.counter and transcript.counters.get(reason.counter)
     ]
-    if len(fitting) == 1:
+    alike = sum("RST" in other.flags and form(other) == form(packet) for other in transcript.packets)
+    if len(fitting) == 1 and transcript.counters[REASONS[fitting[0]].counter] >= alike:
         return fitting[0], REASONS[fitting[0]].counter
     if fitting or form(packet) == "active":
         return "", ""

@@ -166,6 +166,7 @@ class Cause:
     fault: Callable[[Socket, Play], Awaitable[None]]  # the server's half, for one accepted connection
     server: Callable[[Play], Awaitable[None]] = _serve_one  # what surrounds the fault
     after_idle: bool = False  # it takes a connection that has been idle
+    seldom: bool = False  # hardly ever met: of the causes that fit what was seen, it comes after the others
     prepare: Callable[[Play], Awaitable[None]] | None = None  # decides what the promise depends on, before the play
     options: type[Options] = Options
     variants: tuple[Mapping[str, Any], ...] = ({},)  # the option sets that a conformance run plays, in Python's units

@@ -76,8 +76,9 @@ def _same(want: str, call: str) -> bool:
 
 
 def candidates(causes: Iterable[Cause], sighting: Sighting) -> list[Candidate]:
-    """The causes that fit, most likely first: those whose client sees it before those whose server does, the plain run
-    before its variants, and a program's own close before a middlebox, in the order of the families."""
+    """The causes that fit, most likely first: those whose client sees it before those whose server does, what is
+    hardly ever met after the others, the plain run before its variants, and a program's own close before a middlebox, in the
+    order of the families."""
     found: list[tuple[tuple[int, ...], Candidate]] = []
     families = list(FAMILIES)
     for cause in causes:
@@ -89,7 +90,7 @@ def candidates(causes: Iterable[Cause], sighting: Sighting) -> list[Candidate]:
             promise = cause.promise(options, rehearsal(cause, options))
             roles = _fits(promise, sighting)
             if roles:
-                rank = (int("client" not in roles), number and 1, families.index(cause.family), number)
+                rank = (int("client" not in roles), cause.seldom, number and 1, families.index(cause.family), number)
                 own.append((rank, Candidate(cause, options, promise, roles)))
         found += sorted(own, key=lambda pair: pair[0])[:1]
     return [candidate for _, candidate in sorted(found, key=lambda pair: (pair[0], pair[1].cause.name))]

@@ -193,7 +193,7 @@ def test_an_answer_that_is_cut_short_is_no_cause() -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     assert re.fullmatch(
         r"Chromium \S+ was seen to say this\n\n"
-        r"No cause that ends a connection, but what a server did: faultkit serve truncate --chunked\n",
+        r"A server that does no more than this: faultkit serve truncate --chunked\n",
         ended.stdout,
     )
 
@@ -205,7 +205,8 @@ def test_of_an_unknown_program_the_words_of_an_errno_are_read() -> None:
         assert {"linger", "unread", "firewall-reset"} <= {candidate.cause.name for candidate in reading.found}
     ended = faultkit("which", "--message", "kex_exchange_identification: read: Connection reset by peer")
     assert ended.returncode == 0
-    assert ended.stdout.startswith('No message that is known is in it, but "Connection reset by peer" is, ')
+    first = 'No message that is known is in it, but what many programs say: "Connection reset by peer"\n'
+    assert ended.stdout.startswith(first)
 
 
 def test_an_unknown_message() -> None:

@@ -303,6 +303,7 @@ CAUSE = Cause(
     name="bad-segment",
     family="protocol",
     summary="a segment TCP must refuse: reset, challenged or ignored",
+    seldom=True,
     doing=lambda options: (
         f"An end in {options.bad.state} gets {options.bad.what}: {options.bad.fate}, and no harm done."
     ),

@@ -120,6 +120,7 @@ CAUSE = Cause(
     name="disconnect",
     family="application",
     summary="connect(AF_UNSPEC): aborts, and the socket stays open",
+    seldom=True,
     doing=doing,
     story=(
         "connect(2) to an address of family AF_UNSPEC dissolves the connection of a socket and leaves the socket itself open "

@@ -176,6 +176,7 @@ CAUSE = Cause(
     name="fin-wait-timeout",
     family="application",
     summary="an orphan in FIN-WAIT-2 is dropped before the peer closes",
+    seldom=True,
     doing=doing,
     story=(
         "After close() the kernel waits in FIN-WAIT-2 for the peer's FIN, but for an orphan, a connection that no program "

@@ -143,6 +143,7 @@ CAUSE = Cause(
     name="injected",
     family="middlebox",
     summary="a forged RST from in between, in the other end's name",
+    seldom=True,
     doing=doing,
     story=(
         "A RST is believed by its sequence number alone. Exactly RCV.NXT ends the connection; any other number of the "

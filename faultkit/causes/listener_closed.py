@@ -106,6 +106,7 @@ CAUSE = Cause(
     name="listener-closed",
     family="application",
     summary="a listener closes with connections never accepted: RST",
+    seldom=True,
     doing=doing,
     story=(
         "The kernel finishes handshakes before accept(), so a client can be connected, and its request received, while no "

@@ -293,6 +293,7 @@ CAUSE = Cause(
     name="mptcp",
     family="protocol",
     summary="Multipath TCP resets one path, and the connection lives on",
+    seldom=True,
     doing=lambda options: f"An MPTCP connection gets a second path, which {options.refusal.what}.",
     story=(
         "MPTCP runs one connection over several TCP subflows (RFC 8684). A subflow whose join cannot be verified, or whose "

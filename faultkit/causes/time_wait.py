@@ -237,6 +237,7 @@ CAUSE = Cause(
     name="time-wait",
     family="protocol",
     summary="segments that meet what is left of a closed connection",
+    seldom=True,
     doing=lambda options: f"The server closes first; then comes {ARRIVALS[options.arrives]}.",
     story=(
         "Who closes first keeps the addresses for 60 s in TIME-WAIT, as a bucket without a socket "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from faultkit.clients.program import Client, clients
 from faultkit.clients.scene import Scene, scenes
 from faultkit.errors import Misuse, Unable
 from faultkit.run import raise_first
+from faultkit.serving.command import endings
 from faultkit.session import console
 from faultkit.stage import Stage, Where, open_stage
 from faultkit.tour import progress
@@ -86,7 +86,7 @@ def run(
 async def _until_told(stage: Stage, found: list[Client], played: list[Scene], tell: Callable[[Seen], None]) -> bool:
     """Play. Gives False where Ctrl-C or SIGTERM ended it, which would leave clients and a directory behind."""
     whole = False
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+    with trio.open_signal_receiver(*endings()) as signals:
         async with trio.open_nursery() as nursery:
 
             async def end() -> None:
@@ -102,10 +102,15 @@ async def _until_told(stage: Stage, found: list[Client], played: list[Scene], te
 
 def _check_writable(file: str) -> None:
     try:
-        with open(file, "a"):
-            pass
+        with open(file, "a+") as opened:
+            opened.seek(0)
+            before = json.loads(opened.read() or "{}")
     except OSError as error:
         raise Misuse(f"clients: --save {file} cannot be written ({error.strerror}): name another file") from error
+    except ValueError:
+        before = None
+    if not isinstance(before, dict):
+        raise Misuse(f"clients: --save {file} holds something else, which stays as it is: name another file")
 
 
 def _save(file: Path, document: dict[str, Any]) -> None:

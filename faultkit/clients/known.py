@@ -91,14 +91,27 @@ def _seen(rows: Sequence[Mapping[str, Any]], versions: Mapping[str, str]) -> Ite
         yield Known(client, versions[client], tuple(message.splitlines()), tuple(faults), always)
 
 
+# musl's strerror(3), where it differs from glibc's (src/errno/__strerror.h).
+_MUSL = {
+    "ETIMEDOUT": "Operation timed out",
+    "EHOSTUNREACH": "Host is unreachable",
+    "ENETUNREACH": "Network unreachable",
+}
+
+
 def words(name: str) -> str:
     """What strerror(3) says to an errno."""
     return os.strerror(getattr(errno, name))
 
 
 def errnos(text: str) -> list[str]:
-    """Those that a text names, by name or in the C library's words."""
-    return [name for name in ERRNOS if re.search(rf"\b{name}\b|{re.escape(words(name))}", text, re.IGNORECASE)]
+    """Those that a text names, by name or in the C library's words, glibc's or musl's."""
+    found = []
+    for name in ERRNOS:
+        said = [re.escape(words(name)), *([re.escape(_MUSL[name])] if name in _MUSL else [])]
+        if re.search(rf"\b{name}\b|{'|'.join(said)}", text, re.IGNORECASE):
+            found.append(name)
+    return found
 
 
 def _holding(part: str, among: Sequence[Known]) -> tuple[Known, ...]:
@@ -120,9 +133,8 @@ def match(pasted: str, among: Sequence[Known]) -> Match:
     part = " ".join(pasted.split()).casefold()
     if len(part) >= AT_LEAST and (holding := _holding(part, among)):
         return Match(holding, whole=False)
-    for name in errnos(pasted):
-        if holding := _holding(words(name).casefold(), among):
-            return Match(holding, whole=False, words=words(name))
+    if named := errnos(pasted):
+        return Match((), whole=False, words=words(named[0]))
     texts = {line.casefold(): line for one in among for line in one.lines}
-    near = difflib.get_close_matches(part, texts, n=1, cutoff=0.0)
+    near = difflib.get_close_matches(part, texts, n=1, cutoff=0.4)
     return Match((), whole=False, nearest=texts[near[0]] if near else "")

@@ -33,8 +33,11 @@ _PASSING = (
 )
 
 
-# What Chromium and Go put before a message, and programs that pass it on do not.
-_PREFIXES = ("net::", '<name> "<url>": ')
+# What Chromium, Go and Node put before a message, and programs that pass it on do not, or otherwise.
+_PREFIXES = ("net::", '<name> "<url>": ', "Error: ")
+_SHORT = (
+    15  # characters below which a message is one only where nothing stands before it but a colon or a quote; arbitrary
+)
 
 
 def general(line: str, host: str, ports: tuple[int, ...]) -> str:
@@ -66,7 +69,10 @@ def _pattern(text: str) -> re.Pattern[str]:
     text = text.removeprefix(prefix)
     begin = r"(?<!\w)" if re.match(r"\w", text) else ""
     end = r"(?!\w)" if re.search(r"\w$|>$", text) else ""
-    return re.compile(f"(?:{_written(prefix)})?{begin}{_written(text)}{end}", re.IGNORECASE)
+    if len(text) < _SHORT:
+        begin, end = r"(?:^|(?<=[:='\"] )|(?<=[:='\"]))", r"(?=$|['\"\s)])"
+    # HAProxy's SD and sD are not the same.
+    return re.compile(f"(?:{_written(prefix)})?{begin}{_written(text)}{end}", re.MULTILINE)
 
 
 def _written(text: str) -> str:

@@ -25,7 +25,12 @@ _AT_NEXT_WRITE = {"retransmit-timeout", "half-open"}  # met by a request on a co
 _WITH_UPLOAD = {"early-response", "zero-window"}
 _BY_KERNEL = {"connect-timeout", "backlog-full", "retransmit-timeout", "idle-firewall"}
 _HELD = {"keepalive-race:in-flight"}  # its FIN is not to arrive before the next request leaves
-_MORE = {"linger": ("--at mid-body", "--at mid-body --chunked"), "truncate": ("--chunked",)}  # as it is typed besides
+# As it is typed besides.
+_MORE = {
+    "linger": ("--at mid-body", "--at mid-body --chunked"),
+    "truncate": ("--chunked",),
+    "stall": ("--at mid-body",),
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,8 @@ def scenes(*, own_kernel: bool) -> Iterator[Scene]:
         if served.needs_repair and not own_kernel:
             continue
         if served.hangs:
-            yield _scene(name, served, "limit")
+            scene = _scene(name, served, "limit")
+            yield scene
             if own_kernel and name in _BY_KERNEL:
                 yield _scene(name, served, "kernel")
         else:
@@ -78,8 +84,8 @@ def scenes(*, own_kernel: bool) -> Iterator[Scene]:
             yield scene
             if scene.reused:  # many clients try again what they may, and a POST they may not
                 yield replace(scene, upload=BODY)
-            for flags in _MORE.get(name, ()):
-                yield replace(scene, flags=flags, when={"at": "mid-body"})
+        for flags in _MORE.get(name, ()):
+            yield replace(scene, flags=flags, when={"at": "mid-body"})
 
 
 def _scene(name: str, served: Served, ending: Ending) -> Scene:

@@ -11,9 +11,12 @@ from dataclasses import dataclass
 from faultkit import causes
 from faultkit.cause import FAMILIES, Cause, checked
 from faultkit.clients.known import Known, Match, errnos, known, match
+from faultkit.errors import Misuse
 from faultkit.play import rehearsal
 from faultkit.serving.faults import TESTERS
 from faultkit.which import Candidate
+
+MOST = 1 << 16  # characters; arbitrary: more is a log, not a message
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,19 @@ class Reading:
     ways: Mapping[str, str]  # by the cause's name: how it is known to make that message
     testers: tuple[str, ...]  # faults that are no causes
 
+    @property
+    def known(self) -> bool:
+        return bool(self.match.known or self.match.words)
+
 
 def read(pasted: str, among: Sequence[Known] | None = None) -> Reading:
     """Those that were seen to end so, those that always do first; then those that no server can play, but that promise the
-    same errno. Within these, a program's own close before a middlebox, in the order of the families."""
+    same errno. Within these, what is hardly ever met last, and a program's own close before a middlebox, in the order of the
+    families. Where only an errno is known, all that promise it. Raises `Misuse` for more than a message."""
+    if len(pasted) > MOST:
+        raise Misuse(
+            f"which: --message has {len(pasted)} characters: paste the lines of one failure, {MOST} characters at most"
+        )
     matched = match(pasted, known() if among is None else among)
     faults = list(dict.fromkeys(fault for one in matched.known for fault in one.faults))
     always = {fault for one in matched.known for fault in one.always}
@@ -40,17 +52,19 @@ def read(pasted: str, among: Sequence[Known] | None = None) -> Reading:
     ways: dict[str, str] = {}
     families = list(FAMILIES)
     taken = Counter(like.cause for cause in causes.by_family() for like in cause.lookalikes)
-    wanted = {name for one in matched.known for name in _calls(one.text)}
+    texts = [pasted] if matched.words else [one.text for one in matched.known]
+    wanted = {name for text in texts for name in _calls(text)}
     for number, cause in enumerate(causes.by_family()):
-        family = families.index(cause.family)
+        rank = (cause.seldom, families.index(cause.family), -taken[cause.name], number)
         if mine := served.get(cause.name):
-            variants = {fault.partition(" ")[0] for fault in mine}
-            every = all(fault in always for fault in mine) and len(variants) == len(cause.served)
-            ranked.append(((0, not every, family, -taken[cause.name], number), _candidate(cause.name)))
+            variants = [fault.partition(" ")[0].partition(":")[2] for fault in mine]
+            every = all(fault in always for fault in mine) and len({*variants}) == len(cause.served)
+            ranked.append(((0, cause.seldom, not every, *rank), _candidate(cause.name, variants[0])))
             ways[cause.name] = f"seen: faultkit serve {', '.join(mine)}"
-        elif matched.known and not cause.served and (call := _promised(cause, wanted)):
-            ranked.append(((1, 0, family, -taken[cause.name], number), _candidate(cause.name)))
-            ways[cause.name] = f"cannot be served, but promises the client `{call}`"
+        elif (matched.words or not cause.served) and (call := _promised(cause, wanted)):
+            ranked.append(((1, *rank), _candidate(cause.name, "")))
+            how = "promises" if matched.words else "cannot be served, but promises"
+            ways[cause.name] = f"{how} the client `{call}`"
     found = tuple(candidate for _, candidate in sorted(ranked, key=lambda pair: pair[0]))
     return Reading(matched, found, ways, tuple(fault for fault in faults if plain(fault) in TESTERS))
 
@@ -61,9 +75,11 @@ def plain(fault: str) -> str:
 
 
 @functools.cache
-def _candidate(name: str) -> Candidate:
+def _candidate(name: str, variant: str) -> Candidate:
+    """The cause, with the options that play that variant of its fault."""
     cause = causes.load(name)
-    options = checked(cause, dict(cause.variants[0]))
+    chosen = next((options for options in cause.variants if variant in options.values()), cause.variants[0])
+    options = checked(cause, dict(chosen))
     return Candidate(cause, options, cause.promise(options, rehearsal(cause, options)), ("client",))
 
 

@@ -65,7 +65,7 @@ def _said(one: Seen) -> Any:
 def explain(console: Console, reading: Reading) -> None:
     """What was pasted, and the causes behind it."""
     if reading.match.words:
-        sentence = f'No message that is known is in it, but "{reading.match.words}" is, which many programs say'
+        sentence = f'No message that is known is in it, but what many programs say: "{reading.match.words}"'
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)
     else:
         sources = list(dict.fromkeys(_source(one, reading.match.whole) for one in reading.match.known))
@@ -73,17 +73,19 @@ def explain(console: Console, reading: Reading) -> None:
             console.print(source, highlight=False, markup=False, soft_wrap=True)
         if len(sources) > 3:
             console.print(f"and {len(sources) - 3} more", highlight=False)
+    names = ", ".join(reading.testers)
+    late = {"stall", "slow"} & {fault.partition(" ")[0] for fault in reading.testers}
     console.print()
+    if late:
+        sentence = f"Most often the server has just not answered yet: faultkit serve {names}"
+        console.print(sentence, highlight=False, soft_wrap=True)
+    if late and reading.found:
+        console.print()
     if reading.found:
         candidates.show(console, reading.found, reading.ways)
-    if reading.testers:
-        names = ", ".join(reading.testers)
-        what = (
-            "No cause, but the same message"
-            if reading.found
-            else "No cause that ends a connection, but what a server did"
-        )
-        console.print(f"{what}: faultkit serve {names}", highlight=False, soft_wrap=True)
+    if names and not late:
+        what = "Or a server" if reading.found else "A server"
+        console.print(f"{what} that does no more than this: faultkit serve {names}", highlight=False, soft_wrap=True)
 
 
 def _source(one: Known, whole: bool) -> str:
