@@ -79,7 +79,7 @@ def read(words: Sequence[str], file: str | None, *, requests: bool) -> list[Hop 
     if len(told) > LARGEST:
         raise Misuse(f"--file {file} has more than {LARGEST} bytes: a chain of timeouts has a few lines")
     try:
-        return from_file(told.decode(), "standard input" if file == "-" else file)
+        return from_file(told.decode("utf-8-sig"), "standard input" if file == "-" else file)
     except UnicodeDecodeError:
         raise Misuse(f"--file {file} is not text: write a section for each hop, from [client] to [server]") from None
 

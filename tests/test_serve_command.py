@@ -21,6 +21,7 @@ from faultkit.serving.waiting import Waiting
 from faultkit.transcript import Address
 from tests.ordinary import CHECKOUT, command
 from tests.serving.client import PATIENCE
+from tests.shell import faultkit
 
 CURL = shutil.which("curl")
 
@@ -263,3 +264,18 @@ def test_out_of_descriptors_is_said() -> None:
     assert status == 3
     assert "Too many open files" in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        (["--http"], "serve: no fault is named: name one, ok for none; faultkit serve lists them"),
+        (
+            ["refuse", "--connections", "1"],
+            "serve: refuse lets no connection in, so --connections 1 never comes: leave it out",
+        ),
+    ],
+)
+def test_what_would_not_be_heard_of_is_refused(typed: list[str], sentence: str) -> None:
+    ended = faultkit("serve", *typed)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (2, "", f"faultkit: {sentence}\n")

@@ -60,10 +60,10 @@ def whole(console: Console, outcome: Outcome, *, packets: bool) -> None:
     report.verdict(console, outcome)
     report.evidence(console, transcript)
     report.resets(console, transcript)
+    came = failure is not None or not all(map(ok, transcript.exchanges))
     for number, (name, commands) in enumerate(shown(outcome.cause.shows(outcome.options)).items()):
-        report.section(
-            console, "Another cause" if number else "The cause", [f"{name}: {causes.load(name).summary}. Alone:"]
-        )
+        title = f"{'Another' if number else 'The'} cause{'' if came else ', which does not come to it'}"
+        report.section(console, title, [f"{name}: {causes.load(name).summary}. Alone:"])
         console.print("\n".join(f"    {command}" for command in commands), markup=False, highlight=False)
     report.section(console, "In this stack", [outcome.cause.story])
     report.section(console, "The fix", outcome.cause.remedy, bullets=True)
@@ -102,24 +102,30 @@ def seen(console: Console, transcript: Transcript) -> None:
     )
     rsts = sum("RST" in packet.flags for packet in transcript.packets)
     resets = f"resets: {rsts}" if "wire" not in transcript.absent else "resets not seen"
-    requests = f"{len(transcript.exchanges)} requests: {counted}; " if transcript.exchanges else ""
+    number = len(transcript.exchanges)
+    requests = f"{number} request{'s' if number > 1 else ''}: {counted}; " if number else ""
     console.print(f"\n{requests}{resets}", highlight=False, markup=False)
     for timed in transcript.measurements:
         told = f"{timed.name}: after {timed.predicted:.3f} s by its settings, after {timed.measured:.3f} s in fact"
         console.print(told, highlight=False, markup=False)
-    for program in dict.fromkeys(line.program for line in transcript.lines):
+    # What programs say of their start is in the document.
+    began = min((one.began_ns for one in transcript.exchanges), default=0)
+    said = [line for line in transcript.lines if line.time_ns >= began]
+    for program in dict.fromkeys(line.program for line in said):
         console.print(f"\n{program} says", style="bold")
-        for line in transcript.lines:
+        for line in said:
             if line.program == program:
                 console.print(f"  {line.text}", markup=False, highlight=False, soft_wrap=True)
 
 
 def failed(transcript: Transcript) -> Connection | None:
-    """The connection whose packets tell the most: one that was reset, if there is one while a request failed."""
-    rsts = [packet for packet in transcript.packets if "RST" in packet.flags]
+    """The connection whose packets tell the most: one that was reset, or else closed, while a request failed; or else any
+    that was reset."""
     failures = [one for one in transcript.exchanges if not ok(one)]
-    during = [p for p in rsts if any(one.began_ns <= p.time_ns <= one.ended_ns for one in failures)]
-    return next((frozenset({p.source, p.destination}) for p in (*during, *rsts)), None)
+    during = [p for p in transcript.packets if any(one.began_ns <= p.time_ns <= one.ended_ns for one in failures)]
+    resets, fins = ([p for p in during if flag in p.flags] for flag in ("RST", "FIN"))
+    others = [packet for packet in transcript.packets if "RST" in packet.flags]
+    return next((frozenset({p.source, p.destination}) for p in (*resets, *fins, *others)), None)
 
 
 def ok(exchange: Exchange) -> bool:
