@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from faultkit.errors import Unable
 from faultkit.stage import Stage, tracing
 from faultkit.stage.tracing import Instance
-from faultkit.transcript import Packet, Reset, Transcript
+from faultkit.transcript import Address, Packet, Reset, Transcript
 from faultkit.witness import kernel
 from faultkit.witness.wire import Capture, decode
 
@@ -81,7 +81,7 @@ class Witnesses:
                 transcript.absent["wire"] = f"the capture lost {dropped} packets, so what it saw is not whole"
         if self._reasons:
             resets, lost = self._reasons.cut()
-            transcript.resets = [reset for reset in resets if _ours(reset, transcript)]
+            transcript.resets = own(resets, transcript)
             if lost:
                 transcript.absent["reasons"] = f"the trace lost {lost} events, so what it saw is not whole"
 
@@ -112,13 +112,31 @@ def _ours(event: Packet | Reset, transcript: Transcript) -> bool:
     """
     if event.source not in transcript.roles or event.destination in transcript.roles:
         return event.source in transcript.roles
-    captured = (packet for packet in transcript.packets if "RST" in packet.flags)
-    return event.destination.port == 0 and (
-        "wire" in transcript.absent
-        or any(
-            packet.source == event.source and abs(packet.time_ns - event.time_ns) < _MOMENT_NS for packet in captured
-        )
+    return event.destination.port == 0 and ("wire" in transcript.absent or _captured(event, transcript))
+
+
+def _captured(event: Packet | Reset, transcript: Transcript) -> bool:
+    """Was a RST from there captured at that moment?"""
+    return any(
+        "RST" in packet.flags
+        and packet.source == event.source
+        and abs(packet.time_ns - event.time_ns) < _MOMENT_NS
+        and event.destination in (packet.destination, Address(event.destination.host, 0))
+        for packet in transcript.packets
     )
+
+
+def own(resets: Sequence[Reset], transcript: Transcript) -> list[Reset]:
+    """Those of this run, of what the trace saw on the whole machine.
+
+    Another namespace may have the same addresses and ports, as two runs of a stack do: the kernel counts what each has sent
+    (TcpOutRsts), and where the trace has more, only those count whose RST was captured.
+    """
+    found = [reset for reset in resets if _ours(reset, transcript)]
+    sent = sum(reset.direction == "sent" for reset in found)
+    if not transcript.alone or "wire" in transcript.absent or sent <= transcript.counters.get("TcpOutRsts", 0):
+        return found
+    return [reset for reset in found if reset.direction != "sent" or _captured(reset, transcript)]
 
 
 @contextlib.contextmanager
