@@ -178,6 +178,7 @@ def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
         for name, reason in REASONS.items()
         if reason.form == form(packet) and reason.counter and transcript.counters.get(reason.counter)
     ]
+    # Where it moved less often than there are RSTs of that form, some of them have another reason.
     alike = sum("RST" in other.flags and form(other) == form(packet) for other in transcript.packets)
     if len(fitting) == 1 and transcript.counters[REASONS[fitting[0]].counter] >= alike:
         return fitting[0], REASONS[fitting[0]].counter

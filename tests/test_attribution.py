@@ -100,6 +100,13 @@ def test_what_several_reasons_fit_is_left_open() -> None:
     assert "cannot be told from here" in found.sentences
 
 
+def test_a_counter_that_moved_less_often_than_there_are_resets_explains_none_of_them() -> None:
+    seen = answered(BARE, TcpExtTCPAbortOnData=1)
+    assert attribute(seen)[0].reason == "TCP_ABORT_ON_DATA"
+    seen.packets.append(replace(BARE, time_ns=BARE.time_ns + 1_000))
+    assert [(one.reason, one.inferred) for one in attribute(seen)] == [("", True), ("", True)]
+
+
 def test_each_of_several_resets_gets_its_own_event() -> None:
     seen = linger()
     seen.packets.append(packet(12, CLIENT, "RST", 1002, 0, window=0))

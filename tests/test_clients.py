@@ -181,7 +181,7 @@ def test_what_cannot_mean_anything(typed: list[str], told: str) -> None:
     assert told in ended.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupted_run_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
     running = start("clients", "chromium", env={**ENVIRONMENT, "TMPDIR": str(tmp_path)})
     while not any(tmp_path.glob("*/*/profile/Default")):  # no event of ours: Chromium has begun

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 import pytest
 
 from faultkit.serving import faults
-from faultkit.serving.command import document, line
+from faultkit.serving.command import document, endings, line
 from faultkit.serving.record import Connection
 from faultkit.serving.waiting import Waiting
 from faultkit.transcript import Address
@@ -87,7 +87,7 @@ def told(address: tuple[str, int], data: bytes = b"x") -> bytes | int:
 
 
 @pytest.mark.parametrize("ordinary", [False, True], ids=["root", "nobody"])
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_it_serves_until_it_is_told_to_end(number: signal.Signals, ordinary: bool) -> None:
     with served("linger", ordinary=ordinary) as server:
         assert server.first == f"listening on http://127.0.0.1:{server.address[1]}/ (Ctrl-C ends it)\n"
@@ -264,6 +264,12 @@ def test_out_of_descriptors_is_said() -> None:
     assert status == 3
     assert "Too many open files" in err
     assert err.count("\n") == 1
+
+
+def test_what_nohup_ignores_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert signal.SIGHUP in endings()
+    monkeypatch.setattr(signal, "getsignal", lambda number: signal.SIG_IGN)
+    assert endings() == [signal.SIGINT, signal.SIGTERM]
 
 
 @pytest.mark.parametrize(

@@ -209,6 +209,50 @@ def test_of_an_unknown_program_the_words_of_an_errno_are_read() -> None:
     assert ended.stdout.startswith(first)
 
 
+def test_haproxy_tells_a_timeout_from_a_close_by_case() -> None:
+    line = 'f app/srv1 0/0/0/5/12 200 5120 - - {}-- 1/1/0/0/0 0/0 "GET /"'
+    timeout, closed = which.read(line.format("sD")), which.read(line.format("SD"))
+    assert (timeout.testers, timeout.found) == (("stall --at mid-body",), ())
+    assert {"linger"} <= {candidate.cause.name for candidate in closed.found}
+    assert "stall --at mid-body" not in closed.testers
+
+
+@pytest.mark.parametrize(
+    ("pasted", "words", "causes"),
+    [
+        ("upstream: 110: Operation timed out", "Connection timed out", {"keepalive-timeout", "retransmit-timeout"}),
+        ("connect() failed (113: No route to host)", "No route to host", {"reject"}),
+        ("worker: write: Broken pipe", "Broken pipe", {"late-write", "crash"}),
+    ],
+)
+def test_the_words_of_an_errno_are_every_cause_s(pasted: str, words: str, causes: set[str]) -> None:
+    reading = which.read(pasted, among=())
+    assert reading.match.words == words
+    assert causes <= {candidate.cause.name for candidate in reading.found}
+
+
+def test_what_is_seldom_met_comes_last_and_is_played_as_it_was_seen() -> None:
+    found = which.read("upstream prematurely closed connection while reading response header from upstream").found
+    names = [candidate.cause.name for candidate in found]
+    assert names.index("keepalive-race") < names.index("fin-wait-timeout")
+    commands = {candidate.cause.name: candidate.command for candidate in found}
+    assert "--fin unprocessed" in commands["keepalive-race"]
+    assert "--request read" in commands["crash"]
+
+
+def test_a_short_message_is_not_found_in_other_words() -> None:
+    assert "Go" not in {one.program for one in which.read("SSL SYSCALL error: EOF detected").match.known}
+    assert "Go" in {one.program for one in which.read('Get "http://a/": EOF').match.known}
+
+
+def test_a_log_is_no_message() -> None:
+    ended = faultkit("which", "--message", "-", input="x" * 70_000)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        "faultkit: which: --message has 70000 characters: paste the lines of one failure, 65536 characters at most\n"
+    )
+
+
 def test_an_unknown_message() -> None:
     ended = faultkit("which", "--message", "curl: (57) Recv success")
     assert (ended.returncode, ended.stderr) == (1, "")

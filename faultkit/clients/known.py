@@ -114,10 +114,6 @@ def errnos(text: str) -> list[str]:
     return found
 
 
-def _holding(part: str, among: Sequence[Known]) -> tuple[Known, ...]:
-    return tuple(one for one in among if any(part in line.casefold() for line in one.lines))
-
-
 def match(pasted: str, among: Sequence[Known]) -> Match:
     """The messages that are in it, those of which most is there; else those that it is a part of."""
     scores = [(one.found_in(pasted), one) for one in among]
@@ -131,7 +127,8 @@ def match(pasted: str, among: Sequence[Known]) -> Match:
             found |= {one: None for score, one in scores if score == whole and one.whole_in(pasted)}
         return Match(tuple(found), whole=True)
     part = " ".join(pasted.split()).casefold()
-    if len(part) >= AT_LEAST and (holding := _holding(part, among)):
+    holding = tuple(one for one in among if any(part in line.casefold() for line in one.lines))
+    if holding and len(part) >= AT_LEAST:
         return Match(holding, whole=False)
     if named := errnos(pasted):
         return Match((), whole=False, words=words(named[0]))

@@ -35,9 +35,8 @@ _PASSING = (
 
 # What Chromium, Go and Node put before a message, and programs that pass it on do not, or otherwise.
 _PREFIXES = ("net::", '<name> "<url>": ', "Error: ")
-_SHORT = (
-    15  # characters below which a message is one only where nothing stands before it but a colon or a quote; arbitrary
-)
+# Characters; arbitrary. Shorter ones are a message only behind a colon or a quote, or at the beginning of a line.
+_SHORT = 15
 
 
 def general(line: str, host: str, ports: tuple[int, ...]) -> str:
@@ -70,7 +69,7 @@ def _pattern(text: str) -> re.Pattern[str]:
     begin = r"(?<!\w)" if re.match(r"\w", text) else ""
     end = r"(?!\w)" if re.search(r"\w$|>$", text) else ""
     if len(text) < _SHORT:
-        begin, end = r"(?:^|(?<=[:='\"] )|(?<=[:='\"]))", r"(?=$|['\"\s)])"
+        begin, end = r"(?:^|(?<=[:='\"] )|(?<=[:='\"]))", r"(?=$|['\")]|\s[(\[])"
     # HAProxy's SD and sD are not the same.
     return re.compile(f"(?:{_written(prefix)})?{begin}{_written(text)}{end}", re.MULTILINE)
 

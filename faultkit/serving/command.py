@@ -45,8 +45,8 @@ class _Lines:
 
 def endings() -> list[signal.Signals]:
     """What ends a command that waits: not what nohup(1) ignores."""
-    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    return [number for number in ends if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN]
+    ends = [signal.SIGINT, signal.SIGTERM]
+    return ends if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [*ends, signal.SIGHUP]
 
 
 def line(record: Connection) -> str:

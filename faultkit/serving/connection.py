@@ -128,7 +128,7 @@ class Live(End):
             if self.record.ended or self.draining:
                 await trio.sleep_forever()  # cancelled already
             fault, size = self.armed, len(data)
-            rate, healed = self._rate, self._healed  # as they are now: slow() may come while it is sent
+            rate, healed = self._rate, self._healed  # as they are now: slow() may come while this is sent
             if fault and fault.when.kind == "sent":
                 size = min(size, int(fault.when.amount) - self.record.sent)
             if self._slice:
@@ -140,7 +140,7 @@ class Live(End):
             if fault and fault.when.kind == "sent" and self.record.sent >= fault.when.amount:
                 await self._flushed()
                 await self._fire()
-            if rate and healed is not None:
+            if healed is not None:
                 with trio.move_on_after(size / rate):  # what this fault is: bytes per second
                     await healed.wait()
 

@@ -62,7 +62,7 @@ def whole(console: Console, outcome: Outcome, *, packets: bool) -> None:
     report.resets(console, transcript)
     came = failure is not None or not all(map(ok, transcript.exchanges))
     for number, (name, commands) in enumerate(shown(outcome.cause.shows(outcome.options)).items()):
-        title = f"{'Another' if number else 'The'} cause{'' if came else ', which does not come to it'}"
+        title = f"{'Another' if number else 'The'} cause{'' if came else ', which did not set in'}"
         report.section(console, title, [f"{name}: {causes.load(name).summary}. Alone:"])
         console.print("\n".join(f"    {command}" for command in commands), markup=False, highlight=False)
     report.section(console, "In this stack", [outcome.cause.story])
