@@ -16,7 +16,7 @@ from faultkit.cause import Cause, checked
 from faultkit.errors import Misuse, Unable
 from faultkit.recipe import Tool
 from faultkit.run import Outcome, repeat
-from faultkit.stage import Where, open_stage
+from faultkit.stage import Where, open_stage, tracing
 from faultkit.stage.namespace import Namespace
 from faultkit.witness import watching
 
@@ -149,14 +149,12 @@ def _state() -> dict[str, str]:
 
     Tasks need no look: the event loop does not end while there are any.
     """
-    instances = Path("/sys/kernel/tracing/instances")
+    trace = tracing.path(os.getpid())
     return {
         "descriptors": str(len(os.listdir("/proc/self/fd"))),
         "child processes": Path(f"/proc/self/task/{os.getpid()}/children").read_text().strip(),
         "tcp sysctls": _sysctls(),
-        "trace instance": str(
-            (instances / f"faultkit-{os.getpid()}").exists() if os.access(instances, os.X_OK) else False
-        ),
+        "trace instance": str(trace.exists() if os.access(trace.parent, os.X_OK) else False),
     }
 
 

@@ -115,10 +115,14 @@ def an_upload(stack: contextlib.ExitStack) -> None:
     client.connect((HOST, PORT))
     client.setblocking(False)
     client.send(REQUEST)
-    with contextlib.suppress(BlockingIOError):
-        while True:
-            client.send(bytes(65536))
-    until(lambda: "TCPWinProbe" in moved())
+
+    def stuck() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            while True:  # a full buffer of ours is not yet a full window of the server's
+                client.send(bytes(65536))
+        return "TCPWinProbe" in moved()
+
+    until(stuck)
 
 
 def one_that_does_not_look(stack: contextlib.ExitStack) -> None:
@@ -249,8 +253,8 @@ def staged(case: str, own: namespace.Namespace) -> Iterator[Client]:
 def shown(script: str, wanted: list[str], act: Client) -> tuple[str, int]:
     """What the commands print, and how many of the wanted lines were there, in order.
 
-    The client acts once the commands watch, or before them where they only look. Those that watch are ended by Ctrl-C when
-    all that is wanted was seen.
+    The client acts once the commands watch, or before them where they only look. tcpdump is ended by Ctrl-C when all that is
+    wanted was seen; the others end by themselves.
     """
     watches = "tcpdump" in script or "now let it happen" in script
     with contextlib.ExitStack() as stack:
@@ -283,7 +287,7 @@ def shown(script: str, wanted: list[str], act: Client) -> tuple[str, int]:
                     act(stack)
                 if met < len(wanted) and re.fullmatch(wanted[met], line.strip()):
                     met += 1
-                    if watches and met == len(wanted):
+                    if met == len(wanted) and "tcpdump" in script:
                         os.killpg(shell.pid, signal.SIGINT)
         except queue.Empty:
             os.killpg(shell.pid, signal.SIGKILL)

@@ -18,6 +18,7 @@ import pytest
 
 from faultkit.play import Countdown
 from faultkit.session import progress_line
+from faultkit.stage import tracing
 from faultkit.stage.firewall import find
 from tests.ordinary import CHECKOUT, command
 from tests.shell import ENVIRONMENT, ROOT, USERS, faultkit, on_terminal, start
@@ -125,14 +126,14 @@ def test_ctrl_c_in_the_middle(cause: str, user: str) -> None:
         assert complaint == INTERRUPTED
         assert inside(inode) == []
         if ROOT:
-            assert f"faultkit-{running.pid}" not in trace_instances()
+            assert tracing.path(running.pid).name not in trace_instances()
 
 
 @pytest.mark.parametrize("cause", WAITING)
 @every_user
 def test_kill_9_in_the_middle(cause: str, user: str, reasons: bool) -> None:
     with in_the_middle(cause, user) as (running, inode):
-        name = f"faultkit-{running.pid}"
+        name = tracing.path(running.pid).name
         if ROOT:
             assert (name in trace_instances()) == (reasons and user == "root")
         running.kill()
@@ -152,7 +153,7 @@ def test_kill_9_at_any_moment() -> None:
         time.sleep(milliseconds / 1000)
         running.kill()
         running.communicate()
-        return f"faultkit-{running.pid}"
+        return tracing.path(running.pid).name
 
     with ThreadPoolExecutor(4) as pool:
         names = set(pool.map(kill, range(100, 420, 20)))
@@ -170,7 +171,7 @@ def test_ctrl_c_at_any_moment_of_the_start() -> None:
         output, _ = running.communicate(timeout=20)
         assert running.returncode  # 130 or the signal itself; 1 where it met Python's own start
         assert output == ""
-        return f"faultkit-{running.pid}"
+        return tracing.path(running.pid).name
 
     with ThreadPoolExecutor(4) as pool:
         names = set(pool.map(interrupt, range(120, 420, 15)))

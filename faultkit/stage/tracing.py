@@ -1,6 +1,6 @@
 """A tracefs instance of our own, for real root only, removed when we are done or dead.
 
-tracefs is one for the whole machine, so an instance (instances/faultkit-PID) is the one thing that would outlive a killed
+tracefs is one for the whole machine, so an instance (instances/faultkit-PID-…) is the one thing that would outlive a killed
 run. A guardian, a child that does nothing but wait for our end, removes it then.
 """
 
@@ -21,8 +21,12 @@ _MOUNTED = Path("/sys/kernel/tracing")
 EVENTS = ("tcp_send_reset", "tcp_receive_reset")
 
 
-def _make(instance: Path) -> None:
-    instance.mkdir()
+def path(pid: int) -> Path:
+    """A process's instance, instances/faultkit-PID-NAMESPACE: a PID is one process's in its PID namespace alone."""
+    return _MOUNTED / "instances" / f"faultkit-{pid}-{os.stat('/proc/self/ns/pid').st_ino}"
+
+
+def _switch_on(instance: Path) -> None:
     (instance / "trace_clock").write_text("mono")
     for event in EVENTS:
         (instance / "events/tcp" / event / "enable").write_text("1")
@@ -37,8 +41,11 @@ def _keep(instance: Path, lifeline: int, report: int) -> None:
     os.dup2(lifeline, 0)
     os.dup2(report, 1)
     os.closerange(2, os.sysconf("SC_OPEN_MAX"))
+    made = False
     try:
-        _make(instance)
+        instance.mkdir()
+        made = True
+        _switch_on(instance)
         told = b"ready"
     except OSError as error:
         told = str(error).encode()
@@ -47,7 +54,8 @@ def _keep(instance: Path, lifeline: int, report: int) -> None:
     os.close(1)
     while os.read(0, 1):
         pass
-    _remove(instance)
+    if made:  # one that stood there is somebody else's
+        _remove(instance)
 
 
 def _remove(instance: Path) -> None:
@@ -67,7 +75,7 @@ def _remove(instance: Path) -> None:
 
 
 class Instance:
-    """instances/faultkit-PID with the two reset events on, stamped with CLOCK_MONOTONIC.
+    """A directory of instances/ with the two reset events on, stamped with CLOCK_MONOTONIC.
 
     The kernel takes some 30 ms to make it and as long to remove it. Both happen in the guardian, beside other work:
     `open` waits for the one, `close` for the other, and `stop` lets the removal begin.
@@ -144,4 +152,4 @@ def start(namespace: Namespace | None) -> Instance:
             "the trace instance must be made before threads start and this process has some: run it in a child"
         )
     ready(namespace)
-    return Instance(_MOUNTED / "instances" / f"faultkit-{os.getpid()}")
+    return Instance(path(os.getpid()))

@@ -6,6 +6,8 @@ import contextlib
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -48,7 +50,7 @@ def test_it_is_made_read_and_removed() -> None:
             instance.open()
             events = {name: (instance.path / "events/tcp" / name / "enable").read_text() for name in tracing.EVENTS}
             told = {
-                "name": instance.path.name == f"faultkit-{os.getpid()}",
+                "name": instance.path == tracing.path(os.getpid()),
                 "events": events,
                 "clock": "[mono]" in (instance.path / "trace_clock").read_text(),
                 "lost": instance.lost(),
@@ -85,10 +87,37 @@ def test_it_is_removed_when_its_process_is_killed(opened: bool) -> None:
             with contextlib.suppress(ChildProcessError):
                 while os.wait():
                     pass
-            left.append(Path(f"/sys/kernel/tracing/instances/faultkit-{child}").exists())
+            left.append(tracing.path(child).exists())
         return left
 
     assert in_child(look) == [False] * 5
+
+
+@needs_root
+def test_one_that_stands_there_already_is_left_alone() -> None:
+    if not usable():
+        return
+
+    def look() -> str:
+        own = namespace.enter()
+        with contextlib.closing(tracing.start(own)) as first:
+            first.open()
+            with contextlib.closing(tracing.start(own)) as second, pytest.raises(OSError) as caught:
+                second.open()
+            assert (first.path / "events/tcp/tcp_send_reset/enable").read_text() == "1\n"
+        assert not first.path.exists()
+        return str(caught.value)
+
+    assert "File exists" in in_child(look)
+
+
+@needs_root
+def test_two_processes_with_one_pid_in_two_pid_namespaces_are_told_apart() -> None:
+    look = "from faultkit.stage import tracing; print(tracing.path(1).name)"
+    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-c", look]
+    elsewhere = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    assert elsewhere.startswith("faultkit-1-")
+    assert elsewhere != tracing.path(1).name
 
 
 @pytest.mark.parametrize("user", [user for user in USERS if user == "nobody"])
