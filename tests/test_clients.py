@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from faultkit.clients import command, known, scene
 from faultkit.clients.program import clients
 from faultkit.serving import faults
 from tests.shell import ENVIRONMENT, USERS, faultkit, start
+from tests.watch import inside, moved, until
 
 SAVE = "faultkit clients --repeat 4 --save faultkit/clients/messages.json"
 # A reset as early as that is told by connect(), send() or recv(); an answer in the middle of an upload is read or not.
@@ -181,14 +183,32 @@ def test_what_cannot_mean_anything(typed: list[str], told: str) -> None:
     assert told in ended.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_an_interrupted_run_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
-    running = start("clients", "chromium", env={**ENVIRONMENT, "TMPDIR": str(tmp_path)})
-    while not any(tmp_path.glob("*/*/profile/Default")):  # no event of ours: Chromium has begun
-        assert running.poll() is None
-    running.send_signal(number)
-    _, told = running.communicate(timeout=30)
-    assert (running.returncode, told.strip()) == (130, "faultkit: interrupted; nothing is left behind")
-    assert list(tmp_path.iterdir()) == []
+ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+
+
+@pytest.mark.parametrize("number", ENDINGS)
+def test_an_interrupted_run_on_the_host_leaves_nothing(number: signal.Signals) -> None:
+    with tempfile.TemporaryDirectory() as place:  # pytest's own is too long for the address of Chromium's socket
+        running = start("clients", "chromium", "--on", "host", env={**ENVIRONMENT, "TMPDIR": place})
+        until(lambda: any(Path(place).glob("*/*/profile/Default")), running)  # Chromium has begun
+        running.send_signal(number)
+        _, told = running.communicate(timeout=30)
+        assert (running.returncode, told.strip()) == (130, "faultkit: interrupted; nothing is left behind")
+        assert list(Path(place).iterdir()) == []
     running_still = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert str(tmp_path) not in running_still
+    assert place not in running_still
+
+
+@pytest.mark.parametrize("number", [*ENDINGS, signal.SIGKILL])
+@pytest.mark.parametrize("user", USERS)
+def test_a_run_that_is_ended_leaves_nothing(user: str, number: signal.Signals) -> None:
+    places = [Path(place) for place in ("/dev/shm", tempfile.gettempdir())]
+    before = [sorted(place.iterdir()) for place in places]
+    running = start("clients", "chromium", "curl", user=user)
+    namespace = moved(running)
+    until(lambda: any(Path(f"/proc/{running.pid}/root/dev/shm").glob("*/profile/Default")), running)
+    running.send_signal(number)
+    running.communicate(timeout=30)
+    assert running.returncode == (130 if number in ENDINGS else -number)
+    until(lambda: not inside(namespace))  # a browser whose pipe is closed ends in its own time
+    assert [sorted(place.iterdir()) for place in places] == before

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,32 +22,12 @@ from faultkit.stage import tracing
 from faultkit.stage.firewall import find
 from tests.ordinary import CHECKOUT, command
 from tests.shell import ENVIRONMENT, ROOT, USERS, faultkit, on_terminal, start
+from tests.watch import inside, moved, until
 
 every_user = pytest.mark.parametrize("user", USERS)
 # click ends the line on which a terminal has put its ^C.
 INTERRUPTED = "\nfaultkit: interrupted; nothing is left behind\n"
 SYSTEM_PATH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
-
-
-def until(condition: Callable[[], bool], running: subprocess.Popen[str] | None = None, seconds: float = 20) -> None:
-    """Wait for what has no event of its own."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert running is None or running.poll() is None, running.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def network(pid: int | str) -> int:
-    """The inode of its network namespace, 0 where it has ended or is another's."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/ns/net").stat().st_ino
-    return 0
-
-
-def inside(inode: int) -> list[str]:
-    """Who is in that namespace."""
-    return [process.name for process in Path("/proc").glob("[0-9]*") if network(process.name) == inode]
 
 
 def rules_of(pid: int) -> str:
@@ -96,8 +76,7 @@ def in_the_middle(cause: str, user: str) -> Iterator[tuple[subprocess.Popen[str]
     """A run that waits for its probes, and the namespace that it made."""
     running = start(cause, "--keepalive", "30000", user=user, start_new_session=True)
     try:
-        until(lambda: network(running.pid) not in (0, network("self")), running)
-        inode = network(running.pid)
+        inode = moved(running)
         connected = re.compile(r"^ *\d+: \S+ \S+ 01 ", re.MULTILINE)  # proc_net_tcp.txt: ESTABLISHED
         until(lambda: connected.search(Path(f"/proc/{running.pid}/net/tcp").read_text()) is not None, running)
         if cause == "idle-firewall":
@@ -181,7 +160,7 @@ def test_ctrl_c_at_any_moment_of_the_start() -> None:
 
 def test_ctrl_c_in_a_series() -> None:
     running = start("linger", "--repeat", "1000000", start_new_session=True)
-    until(lambda: network(running.pid) not in (0, network("self")), running)
+    moved(running)
     # It plays once the namespace has counted a reset.
     counted = re.compile(r"^Tcp: \d.* [1-9]\d* \d+$", re.MULTILINE)
     until(lambda: counted.search(Path(f"/proc/{running.pid}/net/snmp").read_text()) is not None, running)

@@ -16,6 +16,7 @@ from faultkit.clients.program import Ask, Call, Client
 from faultkit.clients.scene import SYSCTLS, Ending, Scene
 from faultkit.serving.entry import serve
 from faultkit.stage import Stage
+from faultkit.stage.scratch import scratch
 from faultkit.stage.sysctl import Sysctls
 from faultkit.transcript import Address
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
@@ -120,17 +121,28 @@ def timers(stage: Stage) -> Iterator[None]:
         sysctls.restore()
 
 
+@contextlib.contextmanager
+def directory_for(stage: Stage) -> Iterator[Path]:
+    """For what the clients write; in a namespace of our own, one that not even kill -9 leaves behind."""
+    with contextlib.ExitStack() as stack:
+        made = None
+        if stage.namespace:
+            with contextlib.suppress(OSError):  # mount namespaces may be forbidden
+                made = stack.enter_context(scratch(stage.namespace))
+        yield made or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faultkit-")))
+
+
 async def play(stage: Stage, clients: Sequence[Client], scenes: Sequence[Scene], tell: Callable[[Seen], None]) -> None:
     """Every scene for every client. `tell` is called with each as it is seen."""
     with (
         timers(stage),
-        tempfile.TemporaryDirectory(prefix="faultkit-") as made,
+        directory_for(stage) as made,
         contextlib.closing(Dialled()) as dialled,
     ):
         places = trio.CapacityLimiter(AT_ONCE)
         async with trio.open_nursery() as nursery:
             for number, client in enumerate(clients):
-                directory = Path(made, str(number))
+                directory = made / str(number)
                 await trio.Path(directory).mkdir()
                 nursery.start_soon(_play_one, client, directory, scenes, dialled, places, tell)
 

@@ -76,8 +76,8 @@ def printed(*argv: str) -> Callable[[], str]:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Nobody's settings, proxies or languages."""
-    return {"PATH": PATH, "HOME": str(home), "LANG": "C.UTF-8"}
+    """Nobody's settings, proxies or languages; and nothing is left in anybody's directories."""
+    return {"PATH": PATH, "HOME": str(home), "TMPDIR": str(home), "LANG": "C.UTF-8"}
 
 
 def command(
@@ -178,12 +178,15 @@ def _java_said(text: str) -> list[str]:
     return [caused + line for caused, line in found]
 
 
+_NO_FILES = "-XX:-UsePerfData"  # else /tmp/hsperfdata_USER, wherever TMPDIR is
+
+
 def _java(name: str) -> Client:
     def argv(call: Call, directory: Path) -> list[str]:
-        return ["java", "-XX:+UseSerialGC", "-cp", str(directory), "Ask", name, *_asked(call)]
+        return ["java", _NO_FILES, "-XX:+UseSerialGC", "-cp", str(directory), "Ask", name, *_asked(call)]
 
-    version = printed("java", "--version")
-    built = ("javac", "-d", ".", str(ASKING / "Ask.java"))
+    version = printed("java", _NO_FILES, "--version")
+    built = ("javac", f"-J{_NO_FILES}", "-d", ".", str(ASKING / "Ask.java"))
     return Client(
         f"Java {name}", "javac", "apt-get install default-jdk", version, command(argv, _java_said, built=built)
     )

@@ -15,12 +15,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from faultkit.errors import Unable
-from faultkit.stage.namespace import CLONE_NEWNS, Namespace, mount, setns, unmount, unshare
+from faultkit.stage.namespace import Namespace, setns, unshare
+from faultkit.stage.scratch import scratch
 
 CLONE_NEWPID = 0x20000000  # sched.h
-
-# POSIX shared memory: there on every Linux, and with an empty tmpfs of our own over it no program misses anything.
-_PLACE = Path("/dev/shm")
 
 # Reaps what is left to it, because an ignored SIGCHLD outlives exec (wait(2)), and ends with its standard input.
 _FIRST = ("sh", "-c", "trap '' CHLD; exec cat")
@@ -30,18 +28,12 @@ class Processes:
     """A process namespace with a directory of its own. `Unable` outside our namespace and where the kernel refuses it."""
 
     def __init__(self, own: Namespace) -> None:
-        if not own.holds():
-            raise Unable("no program is started: this process is not inside a namespace that faultkit made")
-        self.directory = _PLACE
         self._started: list[subprocess.Popen[bytes]] = []
         with contextlib.ExitStack() as undo:
             try:
-                # Root's stage has a mount namespace already; a user's has none.
-                unshare(CLONE_NEWNS)
-                mount(b"tmpfs", os.fsencode(_PLACE))
-                undo.callback(unmount, os.fsencode(_PLACE))
-                waiting, self._lifeline = os.pipe()
-                undo.callback(os.close, self._lifeline)
+                self.directory = undo.enter_context(scratch(own))
+                waiting, lifeline = os.pipe()
+                undo.callback(os.close, lifeline)
                 try:
                     self._first = _apart(lambda: _first(waiting))
                 finally:
@@ -52,7 +44,7 @@ class Processes:
                     f"a process namespace for real programs is refused here ({error.strerror}): "
                     "sysctl user.max_pid_namespaces, user.max_mnt_namespaces; in a container --security-opt seccomp=unconfined"
                 ) from error
-            undo.pop_all()
+            self._undo = undo.pop_all()
 
     def start(
         self, argv: Sequence[str], *, directory: Path, environment: Mapping[str, str] | None = None
@@ -87,8 +79,7 @@ class Processes:
             if process.stdout:
                 process.stdout.close()
         os.close(self._inside)
-        os.close(self._lifeline)
-        unmount(os.fsencode(_PLACE))
+        self._undo.close()
 
 
 def _first(waiting: int) -> subprocess.Popen[bytes]:

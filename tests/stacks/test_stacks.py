@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from faultkit.errors import Misuse
 from faultkit.program import Library
 from tests.ordinary import CHECKOUT, command
 from tests.shell import USERS, faultkit, start
+from tests.watch import inside, moved, until
 
 TIMES = 10  # a cell
 SEARCHES = 1  # what hunts by timing and promises nothing is played to see that it runs, and leaves nothing
@@ -152,18 +152,6 @@ def test_without_a_namespace_nothing_is_started(name: str, user: str) -> None:
     assert "--on" not in ended.stderr  # which a stack does not have
 
 
-def inside(namespace: str) -> set[int]:
-    """The processes that are in that network namespace."""
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if os.readlink(process / "ns/net") == namespace:
-                found.add(int(process.name))
-        except OSError:
-            continue
-    return found
-
-
 @every_stack
 @every_user
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
@@ -171,12 +159,9 @@ def test_whatever_ends_it_leaves_no_process_and_no_file(name: str, user: str, nu
     before = sorted(os.listdir("/dev/shm"))
     running = start("stack", name, user=user)
     try:
-        here = os.readlink("/proc/self/ns/net")
-        deadline = time.monotonic() + 30
+        namespace = moved(running)
         # Its first process and one program at least, beside the command itself.
-        while (namespace := os.readlink(f"/proc/{running.pid}/ns/net")) == here or len(inside(namespace)) < 3:
-            assert time.monotonic() < deadline and running.poll() is None
-            time.sleep(0.01)
+        until(lambda: len(inside(namespace)) >= 3, running)
         os.kill(running.pid, number)
         out, err = running.communicate(timeout=30)
     finally:
@@ -186,10 +171,7 @@ def test_whatever_ends_it_leaves_no_process_and_no_file(name: str, user: str, nu
         assert (running.returncode, out, err) == (130, "", "\nfaultkit: interrupted; nothing is left behind\n")
     else:
         assert running.returncode == -number
-    deadline = time.monotonic() + 10  # after kill -9 the kernel ends the rest in its own time
-    while inside(namespace) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not inside(namespace)
+    until(lambda: not inside(namespace))  # after kill -9 the kernel ends the rest in its own time
     assert sorted(os.listdir("/dev/shm")) == before
 
 

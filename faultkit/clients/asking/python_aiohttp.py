@@ -12,7 +12,7 @@ limit, upload, urls = float(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 
 async def main() -> None:
     # Of its limits only the one for everything ends a write.
-    limits = aiohttp.ClientTimeout(total=limit + 5, sock_connect=limit, sock_read=limit)
+    limits = aiohttp.ClientTimeout(total=limit + 10, sock_connect=limit, sock_read=limit)
     async with aiohttp.ClientSession(timeout=limits) as session:
         for number, url in enumerate(urls, 1):
             body = bytes(upload) if upload and number == len(urls) else None
