@@ -80,7 +80,8 @@ class Engine:
         return trio.lowlevel.in_trio_run() and trio.lowlevel.current_trio_token() is self._token
 
     def call(self, work: Callable[[], T]) -> T:
-        """Have it done in the engine's thread, and wait for what it gives or raises. `TimeoutError` where that is blocked."""
+        """Have it done in the engine's thread, and wait for what it gives or raises. `TimeoutError` where that is blocked,
+        `trio.RunFinishedError` where it has ended."""
         if self.here:
             return work()
         given: Future[T] = Future()
@@ -105,7 +106,8 @@ class Engine:
     def wait_for(self, work: Callable[[], Awaitable[None]]) -> None:
         """Have it done in a task of the engine's, from another thread, and wait until that has ended; its error comes out.
 
-        It must be patient no longer than `PATIENCE`. `TimeoutError` where the engine's thread is blocked.
+        It must be patient no longer than `PATIENCE`. `TimeoutError` where the engine's thread is blocked,
+        `trio.RunFinishedError` where it has ended, or ends meanwhile.
         """
         given: Future[None] = Future()
 
@@ -114,7 +116,7 @@ class Engine:
                 await work()
                 given.set_result(None)
             except trio.Cancelled:
-                given.set_exception(RuntimeError("the loop of the servers has ended"))
+                given.set_exception(trio.RunFinishedError("the loop of the servers has ended"))
                 raise
             except BaseException as error:
                 given.set_exception(error)
@@ -123,7 +125,7 @@ class Engine:
             try:
                 self.start_soon(task)
             except RuntimeError as error:  # the nursery takes no more
-                given.set_exception(error)
+                given.set_exception(trio.RunFinishedError(str(error)))
 
         self._ask(begin, given, 2 * PATIENCE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import socket
 import ssl
@@ -152,7 +153,8 @@ class Server:
             assert self._engine
             if self._engine.here:
                 raise Misuse("check() would block the loop in which the server runs: await acheck() there")
-            self._engine.wait_for(self._settle)
+            with contextlib.suppress(trio.RunFinishedError):  # another thread has closed it meanwhile
+                self._engine.wait_for(self._settle)
         self._complain()
 
     async def acheck(self) -> None:
@@ -164,7 +166,7 @@ class Server:
     def _undecided(self) -> bool:
         """What a client did before it went is in the kernel's queues, and the engine may not have looked yet: may that
         still meet the fault, or crash the test's own handler?"""
-        return self._crash is None and (not self._sessions.lean or self._unmet() is not None)
+        return not self._closed and self._crash is None and (not self._sessions.lean or self._unmet() is not None)
 
     def _complain(self) -> None:
         self.check_crash()
@@ -335,7 +337,10 @@ class Server:
 
         if engine is None or self._closed:
             raise Misuse(CLOSED)
-        engine.call(lambda: engine.between_turns(unless_closed))
+        try:
+            engine.call(lambda: engine.between_turns(unless_closed))
+        except trio.RunFinishedError:  # so has its engine
+            raise Misuse(CLOSED) from None
 
     def _admit(self) -> None:
         assert self._engine

@@ -166,7 +166,7 @@ def test_fire_and_heal_while_another_thread_ends_the_server_say_that_it_is_close
                     while True:
                         server.heal()
                         server.fire()
-                except Misuse as refused:
+                except Exception as refused:
                     said.add(str(refused).partition(":")[0])
 
             threads = [threading.Thread(target=disturbs) for _ in range(2)]
@@ -175,6 +175,24 @@ def test_fire_and_heal_while_another_thread_ends_the_server_say_that_it_is_close
         for one in threads:
             one.join(20)
     assert said == {"the server is closed"}
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_an_ended_server_is_checked_as_often_as_one_likes(tls: bool) -> None:
+    with faultkit.serve("ok", tls=tls) as healthy:
+        pass
+    with faultkit.serve("linger", tls=tls, must_be_met=False) as server:
+
+        def check(server: faultkit.Server = server) -> None:
+            for _ in range(20):
+                server.check()
+
+        checks = threading.Thread(target=check)
+        checks.start()
+    for one in (healthy, server):
+        one.check()
+    checks.join(20)
+    assert not checks.is_alive()
 
 
 def test_a_fault_that_was_healed_before_anybody_came_was_not_met() -> None:
