@@ -12,6 +12,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,25 @@ def side_by_side(tool: str) -> str:
 @every_tool
 def test_processes_side_by_side_in_one_sandbox(tool: str, user: str) -> None:
     assert inside(side_by_side, tool, user=user) == ""
+
+
+def in_threads(tool: Any) -> list[list[list[str]]]:
+    with contextlib.ExitStack() as servers, firewall.open_firewall(tool) as wall, ThreadPoolExecutor(4) as pool:
+        ports = [servers.enter_context(server()) for _ in range(4)]
+        told = []
+        for _ in range(3):
+            list(pool.map(lambda port: wall.apply("syn-drop", port=port), ports))
+            told.append(list(pool.map(connect, ports)))
+            list(pool.map(lambda _: wall.lift(), ports))
+            told.append(list(pool.map(connect, ports)))
+    assert not [line for line in rules() if line.startswith(("-A", "table inet"))]
+    return told
+
+
+@every_user
+@every_tool
+def test_threads_of_one_test(tool: str, user: str) -> None:
+    assert inside(in_threads, tool, user=user) == [[["hangs", "hangs"]] * 4, [["ok", "ok"]] * 4] * 3
 
 
 @pytest.mark.parametrize("user", USERS)
