@@ -187,16 +187,17 @@ ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 @pytest.mark.parametrize("number", ENDINGS)
-def test_an_interrupted_run_on_the_host_leaves_nothing(number: signal.Signals) -> None:
-    with tempfile.TemporaryDirectory() as place:  # pytest's own is too long for the address of Chromium's socket
-        running = start("clients", "chromium", "--on", "host", env={**ENVIRONMENT, "TMPDIR": place})
-        until(lambda: any(Path(place).glob("*/*/profile/Default")), running)  # Chromium has begun
-        running.send_signal(number)
-        _, told = running.communicate(timeout=30)
-        assert (running.returncode, told.strip()) == (130, "faultkit: interrupted; nothing is left behind")
-        assert list(Path(place).iterdir()) == []
+def test_an_interrupted_run_on_the_host_leaves_nothing(number: signal.Signals, tmp_path: Path) -> None:
+    place = tmp_path / ("x" * 108)  # longer than the address of a socket may be
+    place.mkdir()
+    running = start("clients", "chromium", "--on", "host", env={**ENVIRONMENT, "TMPDIR": str(place)})
+    until(lambda: any(place.glob("*/*/profile/Default")), running)  # Chromium has begun
+    running.send_signal(number)
+    _, told = running.communicate(timeout=30)
+    assert (running.returncode, told.strip()) == (130, "faultkit: interrupted; nothing is left behind")
+    assert list(place.iterdir()) == []
     running_still = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    assert place not in running_still
+    assert str(tmp_path) not in running_still
 
 
 @pytest.mark.parametrize("number", [*ENDINGS, signal.SIGKILL])

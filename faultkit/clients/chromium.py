@@ -153,7 +153,8 @@ async def opened(directory: Path) -> AsyncIterator[Ask]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         pass_fds=[theirs_in, theirs_out],
-        env=environment(directory),
+        cwd=directory,
+        env=environment(directory) | {"TMPDIR": "."},  # a long path is too long for the address of its socket (unix(7))
     )
     os.close(theirs_in)
     os.close(theirs_out)
