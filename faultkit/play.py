@@ -7,6 +7,7 @@ import errno
 import socket
 import time
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import trio
@@ -41,6 +42,14 @@ class Countdown:
     ends: float
 
 
+def withheld() -> float:
+    """Seconds for which this thread could have run so far and had no processor (sched-stats.rst); 0 where nobody counts them."""
+    try:
+        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
+
+
 class Play:
     """Passed to a cause's `script` and `fault`. Each play has its own transcript; the stage outlives it."""
 
@@ -64,6 +73,7 @@ class Play:
         self._firewall: Firewall | None = None
         self._sysctls: Sysctls | None = None
         self._tap: Tap | None = None
+        self._withheld = withheld()
         self._forger: Forger | None = None
 
     def socket(self, role: str, *, protocol: int = 0) -> Socket:
@@ -270,7 +280,7 @@ class Play:
 
     def measure(self, name: str, *, predicted: float, measured: float, slack: float = 0.0) -> None:
         """Write down a predicted and a measured duration, in seconds; `slack` is beside that for the machine."""
-        measurement = Measurement(name, predicted, measured)
+        measurement = Measurement(name, predicted, measured, withheld=withheld() - self._withheld)
         self.transcript.measurements.append(replace(measurement, slack=measurement.slack + slack))
 
     def tally(self, label: str, outcome: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
@@ -11,8 +14,9 @@ from unittest.mock import patch
 import pytest
 
 from faultkit import NotProduced, causes, check_cause
-from faultkit.play import Play, rehearsal
+from faultkit.play import Play, rehearsal, withheld
 from tests.ordinary import as_nobody
+from tests.stage.child import in_child
 
 CLOSING: dict[str, dict[str, Any]] = {
     "late-write": {"order": "all"},
@@ -47,6 +51,22 @@ def test_that_is_not_what_is_promised_of_a_bucket(name: str) -> None:
         produced(name, 1, promise=lambda options, play: promise(options, rehearsal(play.cause, options)))
     clients = 3 if name == "late-write" else 1
     assert f"run 1, kernel, TcpExtTCPAbortOnData: expected 0; seen {clients}" in str(found.value)
+
+
+def test_a_processor_that_somebody_else_has_is_withheld() -> None:
+    def look() -> list[bool]:
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        before = withheld()
+        other = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+        deadline = time.monotonic() + 20
+        while withheld() < before + 0.05 and time.monotonic() < deadline:
+            pass
+        shared = withheld() - before
+        other.kill()
+        other.wait()
+        return [0.05 <= shared < 20]
+
+    assert in_child(look) == [True]
 
 
 @pytest.mark.parametrize("name", CLOSING)

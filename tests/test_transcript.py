@@ -25,6 +25,11 @@ def test_a_timer_of_the_kernel_is_late_by_an_eighth_and_never_early(measured: fl
     assert Measurement("expiry", 8.0, measured).agrees is agrees
 
 
+@pytest.mark.parametrize(("measured", "agrees"), [(7.49, False), (7.5, True), (9.8, True), (9.81, False)])
+def test_what_a_busy_machine_withheld_is_allowed_for(measured: float, agrees: bool) -> None:
+    assert Measurement("expiry", 8.0, measured, withheld=0.5).agrees is agrees
+
+
 def test_one_clock() -> None:
     seen = Transcript(began_ns=10**18, ended_ns=10**18 + 1_500_000_000)
     assert seen.duration == 1.5

@@ -140,6 +140,7 @@ def outcome(run: Outcome) -> dict[str, Any]:
                     "predicted": one.predicted,
                     "measured": one.measured,
                     "latest": one.latest,
+                    "withheld": one.withheld,
                     "agrees": one.agrees,
                 }
                 for one in seen.measurements

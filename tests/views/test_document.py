@@ -72,7 +72,7 @@ def test_one_run() -> None:
     evidence = told["evidence"]
     assert evidence["counters"]["TcpOutRsts"] == 1
     assert evidence["measurements"] == [
-        {"name": "expiry", "predicted": 3.0, "measured": 3.05, "latest": 3.675, "agrees": True}
+        {"name": "expiry", "predicted": 3.0, "measured": 3.05, "latest": 3.675, "withheld": 0.0, "agrees": True}
     ]
     assert [(one["by"], one["reason"], one["inferred"]) for one in evidence["resets"]] == [
         ("server", "TCP_STATE", False)
