@@ -1,7 +1,8 @@
 """A tracefs instance of our own, for real root only, removed when we are done or dead.
 
 tracefs is one for the whole machine, so an instance (instances/faultkit-PID-…) is the one thing that would outlive a killed
-run. A guardian, a child that does nothing but wait for our end, removes it then.
+run. A guardian, a child that does nothing but wait for our end, removes it then; and what is left of a container that was
+killed with all in it, guardians too, goes with the next run.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from faultkit.stage.namespace import Namespace, mount
 
 _MOUNTED = Path("/sys/kernel/tracing")
 EVENTS = ("tcp_send_reset", "tcp_receive_reset")
+OLD = 60.0  # seconds; arbitrary: an instance that nobody has opened for so long will not be
 
 
 def path(pid: int) -> Path:
@@ -52,10 +54,19 @@ def _keep(instance: Path, lifeline: int, report: int) -> None:
     with contextlib.suppress(BrokenPipeError):  # we were killed meanwhile
         os.write(1, told)
     os.close(1)
+    _clear(instance.parent)
     while os.read(0, 1):
         pass
     if made:  # one that stood there is somebody else's
         _remove(instance)
+
+
+def _clear(instances: Path) -> None:
+    """Remove what nobody has open any more. The kernel refuses the others (EBUSY); one that is being made is not open yet."""
+    for left in instances.glob("faultkit-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > OLD:
+                left.rmdir()
 
 
 def _remove(instance: Path) -> None:

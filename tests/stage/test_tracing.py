@@ -19,6 +19,7 @@ from faultkit.stage import namespace, tracing
 from faultkit.stage.namespace import Namespace
 from tests.shell import ROOT, USERS
 from tests.stage.child import in_child
+from tests.watch import until
 
 PR_SET_CHILD_SUBREAPER = 36  # prctl.h
 
@@ -91,6 +92,33 @@ def test_it_is_removed_when_its_process_is_killed(opened: bool) -> None:
         return left
 
     assert in_child(look) == [False] * 5
+
+
+@needs_root
+def test_what_a_killed_container_has_left_goes_with_the_next_run() -> None:
+    if not usable():
+        return
+
+    def look() -> list[bool]:
+        own = namespace.enter()
+        tracing.ready(own)
+        left, open_, fresh = (tracing.path(pid) for pid in (0, -1, -2))  # nobody's PIDs
+        for path in (left, open_, fresh):
+            path.mkdir()
+        try:
+            for path in (left, open_):
+                os.utime(path, (0, 0))
+            with (open_ / "trace_pipe").open(), contextlib.closing(tracing.start(own)) as instance:
+                instance.open()
+                # Nobody says when it has looked.
+                until(lambda: not left.exists())
+            return [path.exists() for path in (left, open_, fresh)]
+        finally:
+            for path in (left, open_, fresh):
+                with contextlib.suppress(FileNotFoundError):
+                    path.rmdir()
+
+    assert in_child(look) == [False, True, True]
 
 
 @needs_root
