@@ -123,6 +123,13 @@ def test_an_ordinary_user_s_chromium(user: str) -> None:
     assert (ended.returncode, row["message"]) == (0, "net::ERR_CONNECTION_RESET")
 
 
+def test_what_is_to_be_saved_in_shared_memory_is_saved_there() -> None:
+    """Where a directory of our own lies over it meanwhile."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as place:
+        faultkit("clients", "curl", "--fault", "linger", "--save", f"{place}/kept.json")
+        assert [row["client"] for row in json.loads(Path(place, "kept.json").read_text())["seen"]] == ["curl"]
+
+
 def test_what_is_saved_is_what_was_printed_and_the_rest_stays(tmp_path: Path) -> None:
     file = tmp_path / "messages.json"
     for client in ("curl", "wget", "curl"):
@@ -148,7 +155,8 @@ def test_what_was_told_by_chance_stays_until_there_is_another_version(tmp_path: 
             "answered": False,
         }
         row |= {"connections": [connections], "met": True, "method": "GET"}
-        command._save(file, {"kernel": "6.18", "versions": {"curl": version}, "seen": [row]})
+        with command._writable(str(file)) as kept:
+            command._save(kept, {"kernel": "6.18", "versions": {"curl": version}, "seen": [row]})
         return [(one["message"], one["connections"]) for one in json.loads(file.read_text())["seen"]]
 
     assert save("8.0", "reset", 1) == [("reset", [1])]

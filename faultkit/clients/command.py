@@ -7,11 +7,11 @@ import platform
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import trio
 
-from faultkit.clients.play import Seen, merged, play
+from faultkit.clients.play import Seen, directory_for, merged, play
 from faultkit.clients.program import Client, clients
 from faultkit.clients.scene import Scene, scenes
 from faultkit.errors import Misuse, Unable
@@ -39,8 +39,7 @@ def run(
     missing = [client for client in wanted if not client.there]
     if len(missing) == len(wanted):
         raise Unable(f"clients: {'; '.join(f'{one.name} is not installed: {one.package}' for one in missing)}")
-    if save is not None:
-        _check_writable(save)
+    kept = _writable(save) if save is not None else None  # open from now on: what is /dev/shm then is not what it was
     found = [client for client in wanted if client.there]
     versions = {client.name: client.version() for client in found}
     stage = open_stage(on, ipv6=False)
@@ -50,14 +49,14 @@ def run(
             raise Misuse(f"clients: {name!r} is no fault that is played here: it is one of those of `faultkit serve`")
     played = [scene for scene in played if not faults or scene.typed in faults]
     seen: list[Seen] = []
-    with progress(len(found) * len(played) * repeat, as_json) as step:
+    with directory_for(stage) as made, progress(len(found) * len(played) * repeat, as_json) as step:
 
         def tell(one: Seen) -> None:
             step(f"{one.client}: {one.fault}")
             seen.append(one)
 
         try:
-            whole = trio.run(_until_told, stage, found, played * repeat, tell)
+            whole = trio.run(_until_told, stage, made, found, played * repeat, tell)
         except BaseExceptionGroup as group:
             raise_first(group)
         if not whole:
@@ -72,8 +71,9 @@ def run(
         "missing": {client.name: client.package for client in missing},
         "seen": [one.document() for one in seen],
     }
-    if save is not None:
-        _save(Path(save), document)
+    if kept is not None:
+        with kept:
+            _save(kept, document)
     if as_json:
         print(json.dumps(document, indent=2, ensure_ascii=False))
     else:
@@ -83,7 +83,9 @@ def run(
     return 0 if all(one.met for one in seen) else 1
 
 
-async def _until_told(stage: Stage, found: list[Client], played: list[Scene], tell: Callable[[Seen], None]) -> bool:
+async def _until_told(
+    stage: Stage, made: Path, found: list[Client], played: list[Scene], tell: Callable[[Seen], None]
+) -> bool:
     """Play. Gives False where Ctrl-C or SIGTERM ended it, which would leave clients and a directory behind."""
     whole = False
     with trio.open_signal_receiver(*endings()) as signals:
@@ -94,29 +96,31 @@ async def _until_told(stage: Stage, found: list[Client], played: list[Scene], te
                     nursery.cancel_scope.cancel()
 
             nursery.start_soon(end)
-            await play(stage, found, played, tell)
+            await play(stage, made, found, played, tell)
             whole = True
             nursery.cancel_scope.cancel()
     return whole
 
 
-def _check_writable(file: str) -> None:
+def _writable(file: str) -> TextIO:
     try:
-        with open(file, "a+") as opened:
-            opened.seek(0)
-            before = json.loads(opened.read() or "{}")
+        opened = open(file, "a+")  # noqa: SIM115 -- by who saves
+        opened.seek(0)
+        before = json.loads(opened.read() or "{}")
     except OSError as error:
         raise Misuse(f"clients: --save {file} cannot be written ({error.strerror}): name another file") from error
     except ValueError:
         before = None
     if not isinstance(before, dict):
         raise Misuse(f"clients: --save {file} holds something else, which stays as it is: name another file")
+    return opened
 
 
-def _save(file: Path, document: dict[str, Any]) -> None:
+def _save(file: TextIO, document: dict[str, Any]) -> None:
     """What was not played this time stays: clients that are not here, faults that were not asked for. What the same version of
     a client has said before stays too: what is told by chance is not told each time."""
-    before = json.loads(file.read_text() or "{}")
+    file.seek(0)
+    before = json.loads(file.read() or "{}")
     versions = before.get("versions", {})
     played = {_key(row) for row in document["seen"]}
     renewed = {client for client, version in document["versions"].items() if versions.get(client) != version}
@@ -132,7 +136,8 @@ def _save(file: Path, document: dict[str, Any]) -> None:
     )
     lines = ",\n  ".join(json.dumps(row, ensure_ascii=False) for row in rows)
     head = {"kernel": document["kernel"], "versions": {**versions, **document["versions"]}}
-    file.write_text(json.dumps(head, indent=1)[:-2] + f',\n "seen": [\n  {lines}\n ]\n}}\n')
+    file.truncate(0)
+    file.write(json.dumps(head, indent=1)[:-2] + f',\n "seen": [\n  {lines}\n ]\n}}\n')
 
 
 def _key(row: dict[str, Any]) -> tuple[Any, ...]:

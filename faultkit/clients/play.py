@@ -123,22 +123,23 @@ def timers(stage: Stage) -> Iterator[None]:
 
 @contextlib.contextmanager
 def directory_for(stage: Stage) -> Iterator[Path]:
-    """For what the clients write; in a namespace of our own, one that not even kill -9 leaves behind."""
+    """For what the clients write; in a namespace of our own, one that not even kill -9 leaves behind.
+
+    Must be called before threads start, which would not see it.
+    """
     with contextlib.ExitStack() as stack:
         made = None
         if stage.namespace:
             with contextlib.suppress(OSError):  # mount namespaces may be forbidden
-                made = stack.enter_context(scratch(stage.namespace))
+                made = scratch(stage.namespace)  # and not discarded: a browser's last children write when it has ended
         yield made or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faultkit-")))
 
 
-async def play(stage: Stage, clients: Sequence[Client], scenes: Sequence[Scene], tell: Callable[[Seen], None]) -> None:
-    """Every scene for every client. `tell` is called with each as it is seen."""
-    with (
-        timers(stage),
-        directory_for(stage) as made,
-        contextlib.closing(Dialled()) as dialled,
-    ):
+async def play(
+    stage: Stage, made: Path, clients: Sequence[Client], scenes: Sequence[Scene], tell: Callable[[Seen], None]
+) -> None:
+    """Every scene for every client, with that directory for them. `tell` is called with each as it is seen."""
+    with timers(stage), contextlib.closing(Dialled()) as dialled:
         places = trio.CapacityLimiter(AT_ONCE)
         async with trio.open_nursery() as nursery:
             for number, client in enumerate(clients):

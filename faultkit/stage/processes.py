@@ -16,7 +16,7 @@ from pathlib import Path
 
 from faultkit.errors import Unable
 from faultkit.stage.namespace import Namespace, setns, unshare
-from faultkit.stage.scratch import scratch
+from faultkit.stage.scratch import discard, scratch
 
 CLONE_NEWPID = 0x20000000  # sched.h
 
@@ -31,7 +31,8 @@ class Processes:
         self._started: list[subprocess.Popen[bytes]] = []
         with contextlib.ExitStack() as undo:
             try:
-                self.directory = undo.enter_context(scratch(own))
+                self.directory = scratch(own)
+                undo.callback(discard)
                 waiting, lifeline = os.pipe()
                 undo.callback(os.close, lifeline)
                 try:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from faultkit.errors import Unable
@@ -14,18 +12,19 @@ from faultkit.stage.namespace import CLONE_NEWNS, Namespace, mount, unmount, uns
 _PLACE = Path("/dev/shm")
 
 
-@contextlib.contextmanager
-def scratch(own: Namespace) -> Iterator[Path]:
-    """An empty file system in memory, which this process and what it starts alone can see. Raises `OSError`.
+def scratch(own: Namespace) -> Path:
+    """An empty file system in memory, for this thread and whatever it starts from now on. Raises `OSError`.
 
-    `Unable` outside our namespace.
+    It is gone when the last of them is. `Unable` outside our namespace.
     """
     if not own.holds():
         raise Unable("nothing is mounted: this process is not inside a namespace that faultkit made")
     # Root's stage has a mount namespace already; a user's has none.
     unshare(CLONE_NEWNS)
     mount(b"tmpfs", os.fsencode(_PLACE))
-    try:
-        yield _PLACE
-    finally:
-        unmount(os.fsencode(_PLACE))
+    return _PLACE
+
+
+def discard() -> None:
+    """Have it gone before. Only when nothing runs any more that might write there: it would write to the machine's own."""
+    unmount(os.fsencode(_PLACE))
