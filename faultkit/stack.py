@@ -17,6 +17,7 @@ from faultkit import causes
 from faultkit.cause import Cause, Options, option
 from faultkit.errors import Misuse
 from faultkit.program import Part, Programs, need
+from faultkit.stage.addresses import ip
 
 if TYPE_CHECKING:
     from faultkit.play import Play
@@ -125,11 +126,19 @@ def stack(
 
 
 async def _prepare(play: Play) -> None:
-    """Everything is there before anything starts: the programs, a namespace for them, their files."""
+    """Everything is there before anything starts: the programs, a namespace for them, their files.
+
+    Nothing that arrives is acknowledged late (ip-route(8): quickack). On a busy machine the delayed ACK of a FIN can come
+    after the FIN that its own end has sent meanwhile: then TIME-WAIT answers it, and that answer meets a connection that is
+    gone. That RST resets nothing, and is nobody's failure.
+    """
     assert isinstance(play.cause, Stack)
     need(play.cause.name, play.cause.parts(play.options))
     play.programs = Programs(play)
     play.leaving.callback(play.programs.close)
+    assert play.stage.namespace
+    for addresses in ("127.0.0.0/8", "127.0.0.1"):
+        await ip(play.stage.namespace, f"route change local {addresses} dev lo src 127.0.0.1 table local quickack 1")
     for name, text in play.cause.files(fixed=play.options.fixed).items():
         (play.programs.directory / name).write_text(text, encoding="utf-8")
 
