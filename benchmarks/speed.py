@@ -19,7 +19,7 @@ from rich.table import Table
 
 from faultkit import causes
 from faultkit.cause import checked
-from faultkit.run import Outcome, repeat
+from faultkit.playing.run import Outcome, repeat
 from faultkit.stage import open_stage
 from faultkit.witness import watching
 

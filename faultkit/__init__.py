@@ -9,15 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from faultkit.check import NotProduced as NotProduced
-    from faultkit.check import check_cause as check_cause
     from faultkit.errors import Misuse as Misuse
     from faultkit.errors import Unable as Unable
-    from faultkit.firewall import Firewall as Firewall
-    from faultkit.firewall import open_firewall as open_firewall
+    from faultkit.playing.check import NotProduced as NotProduced
+    from faultkit.playing.check import check_cause as check_cause
     from faultkit.serving.answers import Http as Http
     from faultkit.serving.connection import Live as Live
     from faultkit.serving.entry import serve as serve
+    from faultkit.serving.firewall import Firewall as Firewall
+    from faultkit.serving.firewall import open_firewall as open_firewall
     from faultkit.serving.fixture import FaultServer as FaultServer
     from faultkit.serving.record import Connection as Connection
     from faultkit.serving.server import FaultNotMet as FaultNotMet
@@ -36,9 +36,9 @@ __version__ = "0.1.0"
 
 # Where each public name lives. Imported when first asked for: `faultkit list` must not pay for what it does not use.
 _HOMES = {
-    **dict.fromkeys(("check_cause", "NotProduced"), "check"),
+    **dict.fromkeys(("check_cause", "NotProduced"), "playing.check"),
     **dict.fromkeys(("Misuse", "Unable"), "errors"),
-    **dict.fromkeys(("Firewall", "open_firewall"), "firewall"),
+    **dict.fromkeys(("Firewall", "open_firewall"), "serving.firewall"),
     **dict.fromkeys(("Live",), "serving.connection"),
     **dict.fromkeys(("Connection",), "serving.record"),
     **dict.fromkeys(("FaultNotMet", "HandlerCrashed", "Server"), "serving.server"),

@@ -7,11 +7,11 @@ from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from faultkit.errors import Misuse
-from faultkit.trigger import FIRST_BYTE, Trigger
-from faultkit.verdict import Promise
+from faultkit.evidence.verdict import Promise
+from faultkit.serving.trigger import FIRST_BYTE, Trigger
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
+    from faultkit.playing.play import Play
     from faultkit.serving.connection import Live
     from faultkit.serving.door import Door
     from faultkit.witness.calls import Socket

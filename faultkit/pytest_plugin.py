@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from faultkit import tracebacks
+from faultkit.serving import tracebacks
 
 if TYPE_CHECKING:
-    from faultkit.firewall import Firewall
     from faultkit.serving.engine import Engine
+    from faultkit.serving.firewall import Firewall
     from faultkit.serving.fixture import FaultServer
 
 OPENED: pytest.StashKey[list[FaultServer]] = pytest.StashKey()
@@ -74,7 +74,7 @@ def firewall() -> Iterator[Firewall]:
     `firewall.drop(port)`, `firewall.reject(port)`, `firewall.apply("idle-firewall", port=port)`. Elsewhere it fails the test.
     """
     from faultkit.errors import Unable
-    from faultkit.firewall import open_firewall
+    from faultkit.serving.firewall import open_firewall
 
     try:
         rules = open_firewall()

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 import faultkit
-from faultkit import stack
+from faultkit.playing import stack
 
 
 def check(cause: str, times: int, ipv6: bool, on: str, options: dict[str, Any]) -> dict[str, Any]:

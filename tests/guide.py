@@ -24,8 +24,8 @@ import trio
 
 from faultkit import sockets
 from faultkit.errors import Unable
+from faultkit.evidence.transcript import Address
 from faultkit.stage import forge, namespace, sysctl, tracing
-from faultkit.transcript import Address
 from faultkit.witness import tap
 
 HOST, HOST6, PORT = "192.0.2.10", "2001:db8::10", 443  # the guide's own, there for examples (RFC 5737, RFC 3849)

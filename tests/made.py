@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from faultkit.transcript import Address, Call, Packet, Reset, Transcript
-from faultkit.verdict import Promise, Rst
+from faultkit.evidence.transcript import Address, Call, Packet, Reset, Transcript
+from faultkit.evidence.verdict import Promise, Rst
 
 CLIENT, SERVER = Address("127.0.0.1", 40001), Address("127.0.0.1", 7654)
 BEGAN = 1_700_000_000_000_000_000

@@ -16,13 +16,14 @@ from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 
-from faultkit import causes, stack
+from faultkit import causes
 from faultkit.cause import Cause, Options, flag, spec, written
+from faultkit.playing import stack
+from faultkit.playing.stack import Stack, StackOptions
 from faultkit.serving import faults
 from faultkit.serving.connection import Live
 from faultkit.serving.server import Server
 from faultkit.serving.verbs import End
-from faultkit.stack import Stack, StackOptions
 from faultkit.views import catalogue
 
 ROOT = Path(__file__).parents[1]

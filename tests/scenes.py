@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+from faultkit.evidence.transcript import Packet
 from faultkit.stage import namespace
-from faultkit.transcript import Packet
 from faultkit.witness.wire import Capture, decode
 
 PORT = 7654

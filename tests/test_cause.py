@@ -10,7 +10,7 @@ import pytest
 from faultkit import causes
 from faultkit.cause import Cause, Options, checked, flag, option, spec, written
 from faultkit.errors import Misuse
-from faultkit.verdict import Promise
+from faultkit.evidence.verdict import Promise
 
 
 @dataclass(frozen=True)

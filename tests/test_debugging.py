@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from faultkit import causes, chain, timers
+from faultkit import causes
 from faultkit.cause import checked
-from faultkit.play import rehearsal
+from faultkit.evidence import timers
+from faultkit.nesting import chain
+from faultkit.playing.play import rehearsal
 from faultkit.serving import faults
 from tests import guide
 from tests.ordinary import CHECKOUT, command

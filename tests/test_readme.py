@@ -12,7 +12,9 @@ from pathlib import Path
 import click
 import pytest
 
-from faultkit import causes, cli, stack
+from faultkit import causes
+from faultkit.commands import cli
+from faultkit.playing import stack
 from tests import readme
 
 TEXT = readme.README.read_text()

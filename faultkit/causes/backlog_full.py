@@ -17,13 +17,14 @@ from dataclasses import dataclass
 
 import trio
 
-from faultkit import sockets, timers
+from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse, Unable
-from faultkit.play import Play
+from faultkit.evidence import timers
+from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.playing.play import Play
+from faultkit.serving.trigger import Trigger
 from faultkit.stage import sysctl
-from faultkit.trigger import Trigger
-from faultkit.verdict import AtLeast, Promise, Rst
 from faultkit.witness.calls import Socket
 
 RETRIES = "client's SYN retries"

@@ -17,10 +17,10 @@ import trio
 
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.play import Play
+from faultkit.evidence.transcript import Address, Packet
+from faultkit.evidence.verdict import Promise, Rst
+from faultkit.playing.play import Play
 from faultkit.stage.forge import Forgery
-from faultkit.transcript import Address, Packet
-from faultkit.verdict import Promise, Rst
 from faultkit.witness.calls import Socket
 
 FAR = 1 << 30  # farther than any window, and less than half of the circle of sequence numbers

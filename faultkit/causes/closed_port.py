@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.trigger import Trigger
-from faultkit.verdict import Promise, Rst
+from faultkit.evidence.verdict import Promise, Rst
+from faultkit.serving.trigger import Trigger
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
+    from faultkit.playing.play import Play
     from faultkit.witness.calls import Socket
 
 

@@ -1,7 +1,7 @@
 # A SYN that nobody answers is sent again by the client's kernel: each second at first (tcp_syn_linear_timeouts = 4 since
 # Linux 6.5), then with doubling timeouts, until tcp_syn_retries (6) or the socket's own TCP_SYNCNT is exhausted:
-# ETIMEDOUT after 131 s by default (tcp_write_timeout(); faultkit.timers has the arithmetic). Most programs have a connect
-# timeout of their own that comes first: then close() in SYN-SENT, and nothing is sent at all.
+# ETIMEDOUT after 131 s by default (tcp_write_timeout(); faultkit.evidence.timers has the arithmetic). Most programs have
+# a connect timeout of their own that comes first: then close() in SYN-SENT, and nothing is sent at all.
 # late-answer: the server's SYN,ACK is on its way while the client gives up. It arrives where no socket wants it, and the
 # client's kernel answers RST, reason NO_SOCKET (RFC 9293 section 3.10.7.1). The server's program never hears of it: its
 # accept() waits on, only EmbryonicRsts and AttemptFails move. The answer is held back by a deaf client (IP_MINTTL), so it
@@ -15,13 +15,14 @@ from dataclasses import dataclass
 
 import trio
 
-from faultkit import sockets, timers
+from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
-from faultkit.play import Play
+from faultkit.evidence import timers
+from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.playing.play import Play
+from faultkit.serving.trigger import Trigger
 from faultkit.stage import sysctl
-from faultkit.trigger import Trigger
-from faultkit.verdict import AtLeast, Promise, Rst
 from faultkit.witness.calls import Socket
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.verdict import Promise, Rst
+from faultkit.evidence.verdict import Promise, Rst
 
 if TYPE_CHECKING:
-    from faultkit.child import Inside
-    from faultkit.play import Play
+    from faultkit.playing.child import Inside
+    from faultkit.playing.play import Play
     from faultkit.witness.calls import Socket
 
 
@@ -34,7 +34,7 @@ class Crash(Options):
 
 async def server(play: Play) -> None:
     """Two processes one after the other, on a port that stays ours in between."""
-    from faultkit.child import child  # as late as trio's other users
+    from faultkit.playing.child import child  # as late as trio's other users
 
     with socket.socket(play.stage.family, socket.SOCK_STREAM) as port:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.verdict import Promise, Rst
+from faultkit.evidence.verdict import Promise, Rst
 
 SMALL = 4096  # bytes, SO_RCVBUF of a client that lets most of the answer wait; the kernel doubles it
 LARGE = 65536  # bytes of answer
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
+    from faultkit.playing.play import Play
     from faultkit.witness.calls import Socket
 
 

@@ -22,14 +22,14 @@ import trio
 
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.verdict import AtLeast, Promise, Rst
+from faultkit.evidence.verdict import AtLeast, Promise, Rst
 
 LINGERING = 5.0  # seconds without data after which the server gives the client up: nginx's lingering_timeout
 HEAD = 1024  # bytes that the server reads at first: enough for the head of the request, not for its body
 PART = 8192  # bytes of the body that the client sends at a time
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
+    from faultkit.playing.play import Play
     from faultkit.witness.calls import Socket
 
 

@@ -23,7 +23,7 @@ import trio
 
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
-from faultkit.verdict import Promise, Rst
+from faultkit.evidence.verdict import Promise, Rst
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
 TIMEWAIT = 60  # seconds: TCP_TIMEWAIT_LEN in include/net/tcp.h
@@ -33,7 +33,7 @@ SYSCTL = "ipv4.tcp_fin_timeout"
 HALF_CLOSED = ("expired", "aborted")  # the ends for which close() must find the FIN acknowledged
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
+    from faultkit.playing.play import Play
     from faultkit.serving.connection import Live
     from faultkit.witness.calls import Socket
 

@@ -16,12 +16,13 @@ from typing import Any
 
 import trio
 
-from faultkit import icmp, sockets, timers
+from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.play import Play
+from faultkit.evidence import icmp, timers
+from faultkit.evidence.transcript import Call
+from faultkit.evidence.verdict import FORGED, AtLeast, Promise, Rst
+from faultkit.playing.play import Play
 from faultkit.stage import conntrack
-from faultkit.transcript import Call
-from faultkit.verdict import FORGED, AtLeast, Promise, Rst
 from faultkit.witness.calls import Socket
 
 STEPS = ("tcp-reset", *icmp.ANSWERS, "drop")  # as recipes/stateful-firewall.md has them

@@ -19,9 +19,9 @@ import trio
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Unable
-from faultkit.play import Play
-from faultkit.transcript import Address
-from faultkit.verdict import Promise, Rst
+from faultkit.evidence.transcript import Address
+from faultkit.evidence.verdict import Promise, Rst
+from faultkit.playing.play import Play
 from faultkit.witness.calls import Socket
 
 

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit import sockets, timers
+from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
+from faultkit.evidence import timers
+from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.serving.trigger import Trigger
 from faultkit.stage import sysctl
-from faultkit.trigger import Trigger
-from faultkit.verdict import AtLeast, Promise, Rst
 
 EXPIRY = "client's keepalive expiry (probes)"
 RETRIES = "server's tcp_retries2 expiry"
@@ -27,7 +28,7 @@ TICK = b"tick\n"
 EVERY = 0.5  # seconds between the server's sends
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
+    from faultkit.playing.play import Play
     from faultkit.witness.calls import Socket
 
 

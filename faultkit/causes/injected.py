@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.play import Play
+from faultkit.evidence.transcript import Address
+from faultkit.evidence.verdict import FORGED, Promise, Rst
+from faultkit.playing.play import Play
 from faultkit.stage.forge import Forgery
-from faultkit.transcript import Address
-from faultkit.verdict import FORGED, Promise, Rst
 from faultkit.witness.calls import Socket
 
 # How far the forged number is from RCV.NXT. The windows of loopback are about 64 KiB and never scaled beyond 6 MB

@@ -15,13 +15,13 @@ import trio
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
-from faultkit.verdict import AtLeast, Promise, Rst
+from faultkit.evidence.verdict import AtLeast, Promise, Rst
 
 EXPIRY = "client's keepalive expiry"
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT"
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
+    from faultkit.playing.play import Play
     from faultkit.witness.calls import Socket
 
 

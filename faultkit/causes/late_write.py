@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.verdict import Promise, Rst
+from faultkit.evidence.verdict import Promise, Rst
 
 # What the client is told, by the order of its calls.
 ORDERS: dict[str, tuple[str, ...]] = {
@@ -24,7 +24,7 @@ ORDERS: dict[str, tuple[str, ...]] = {
 }
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
+    from faultkit.playing.play import Play
     from faultkit.witness.calls import Socket
 
 

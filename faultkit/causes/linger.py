@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.verdict import Promise, Rst
+from faultkit.evidence.verdict import Promise, Rst
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
+    from faultkit.playing.play import Play
     from faultkit.witness.calls import Socket
 
 

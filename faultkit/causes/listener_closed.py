@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.trigger import Trigger
-from faultkit.verdict import Promise, Rst
+from faultkit.evidence.verdict import Promise, Rst
+from faultkit.serving.trigger import Trigger
 from faultkit.witness.kernel import counters
 
 DEFER = 60  # seconds; arbitrary: longer than the play
 DROPPED = "TcpExtTCPDeferAcceptDrop"
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
+    from faultkit.playing.play import Play
     from faultkit.witness.calls import Socket
 
 

@@ -21,13 +21,13 @@ import trio
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
-from faultkit.transcript import Address
-from faultkit.trigger import Trigger
-from faultkit.verdict import AtLeast, Promise, Rst
+from faultkit.evidence.transcript import Address
+from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.serving.trigger import Trigger
 
 if TYPE_CHECKING:
-    from faultkit.child import Inside
-    from faultkit.play import Play
+    from faultkit.playing.child import Inside
+    from faultkit.playing.play import Play
     from faultkit.witness.calls import Socket
 
 IDLE = "balancer's idle timeout"
@@ -97,7 +97,7 @@ def _set_up(end: Socket, play: Play) -> None:
 
 async def server(play: Play) -> None:
     """The server here, and the balancer before it, which listens until the play is over."""
-    from faultkit.child import child  # as late as trio's other users
+    from faultkit.playing.child import child  # as late as trio's other users
 
     backend = play.socket("server")
     backend.bind(Address(play.stage.host, 0))

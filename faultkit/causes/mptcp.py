@@ -24,13 +24,13 @@ import trio
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Unable
-from faultkit.play import Play
-from faultkit.segments import mptcp_options
+from faultkit.evidence.segments import mptcp_options
+from faultkit.evidence.transcript import Address, Packet
+from faultkit.evidence.verdict import Promise, Rst
+from faultkit.playing.play import Play
 from faultkit.stage.addresses import ip
 from faultkit.stage.forge import Forgery
 from faultkit.stage.namespace import Namespace
-from faultkit.transcript import Address, Packet
-from faultkit.verdict import Promise, Rst
 from faultkit.witness.calls import Socket
 
 IPPROTO_MPTCP = 262  # linux/in.h; Python names it only where its own headers did

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 
 import trio
 
-from faultkit import sockets, timers
+from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
-from faultkit.play import Play
+from faultkit.evidence import timers
+from faultkit.evidence.transcript import Address
+from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.playing.play import Play
 from faultkit.stage import conntrack
-from faultkit.transcript import Address
-from faultkit.verdict import AtLeast, Promise, Rst
 from faultkit.witness.calls import Socket
 
 IDLE = "idle time until the mapping is gone"

@@ -14,11 +14,12 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
-from faultkit import icmp, sockets, timers
+from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
-from faultkit.play import Play
-from faultkit.verdict import FORGED, AtLeast, Promise, Rst
+from faultkit.evidence import icmp, timers
+from faultkit.evidence.verdict import FORGED, AtLeast, Promise, Rst
+from faultkit.playing.play import Play
 from faultkit.witness.calls import Socket
 
 STEPS = ("tcp-reset", *icmp.ANSWERS)  # as recipes/reject.md has them

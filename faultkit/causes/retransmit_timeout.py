@@ -2,7 +2,7 @@
 # doubling timeouts (RFC 6298), until tcp_retries2 is exhausted (default 15: some 15 minutes) or TCP_USER_TIMEOUT is over
 # (RFC 5482): ETIMEDOUT (tcp_write_timeout()). It sends no RST, so the other end learns at its own next write: NO_SOCKET.
 # Both clocks start at the first retransmission, 0.4 s after the send, and are looked at only when a timer fires: see
-# faultkit.timers. Keepalive is silent all the while. Counter TCPAbortOnTimeout, measured on Linux 6.18.
+# faultkit.evidence.timers. Keepalive is silent all the while. Counter TCPAbortOnTimeout, measured on Linux 6.18.
 # A network that heals in time loses nothing, but the data waits for the next try, up to as long again as the outage took.
 # Not keepalive-timeout: there nothing is in flight, and the kernel that gives up says so with a RST.
 from __future__ import annotations
@@ -11,12 +11,13 @@ from dataclasses import dataclass
 
 import trio
 
-from faultkit import sockets, timers
+from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Unable
-from faultkit.play import Play
+from faultkit.evidence import timers
+from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.playing.play import Play
 from faultkit.stage import sysctl
-from faultkit.verdict import AtLeast, Promise, Rst
 from faultkit.witness.calls import Socket
 
 RETRIES = "client's tcp_retries2 expiry"

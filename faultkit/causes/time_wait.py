@@ -23,10 +23,10 @@ import trio
 from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
-from faultkit.play import Play
+from faultkit.evidence.transcript import Address
+from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.playing.play import Play
 from faultkit.stage.forge import Forgery
-from faultkit.transcript import Address
-from faultkit.verdict import AtLeast, Promise, Rst
 from faultkit.witness.calls import Socket
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_listed
 

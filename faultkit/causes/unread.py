@@ -7,10 +7,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from faultkit.cause import Cause, LookAlike, Options, Served
-from faultkit.verdict import Promise, Rst
+from faultkit.evidence.verdict import Promise, Rst
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
+    from faultkit.playing.play import Play
     from faultkit.witness.calls import Socket
 
 

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import trio
 
-from faultkit import sockets, timers
+from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.play import Play
-from faultkit.verdict import AtLeast, Promise, Rst
+from faultkit.evidence import timers
+from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.playing.play import Play
 from faultkit.witness.calls import Socket
 
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT expiry"

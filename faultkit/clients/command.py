@@ -14,12 +14,12 @@ import trio
 from faultkit.clients.play import Seen, directory_for, merged, play
 from faultkit.clients.program import Client, clients
 from faultkit.clients.scene import Scene, scenes
+from faultkit.commands.session import console
+from faultkit.commands.tour import progress
 from faultkit.errors import Misuse, Unable
-from faultkit.run import raise_first
+from faultkit.playing.run import raise_first
 from faultkit.serving.command import endings
-from faultkit.session import console
 from faultkit.stage import Stage, Where, open_stage
-from faultkit.tour import progress
 
 
 def _wanted(names: Sequence[str]) -> list[Client]:

@@ -14,11 +14,11 @@ from faultkit import Http, Live, Server
 from faultkit.clients.message import general
 from faultkit.clients.program import Ask, Call, Client
 from faultkit.clients.scene import SYSCTLS, Ending, Scene
+from faultkit.evidence.transcript import Address
 from faultkit.serving.entry import serve
 from faultkit.stage import Stage
 from faultkit.stage.scratch import scratch
 from faultkit.stage.sysctl import Sysctls
-from faultkit.transcript import Address
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 from faultkit.witness.wire import Capture, decode
 

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 
 from faultkit import sockets
-from faultkit.transcript import Address
+from faultkit.evidence.transcript import Address
 from faultkit.witness.kernel import counters
 
 BACKLOG = 4096  # net.core.somaxconn's default, which bounds it

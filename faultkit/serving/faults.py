@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from faultkit import causes
 from faultkit.cause import FAMILIES, Served
 from faultkit.errors import Misuse, Unable
-from faultkit.trigger import Trigger
+from faultkit.serving.trigger import Trigger
 
 if TYPE_CHECKING:
     from faultkit.serving.connection import Live

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any, Concatenate, ParamSpec
 
-from faultkit import tracebacks
 from faultkit.errors import Misuse
+from faultkit.serving import tracebacks
 from faultkit.serving.engine import Engine
 from faultkit.serving.entry import Serving, serve
 from faultkit.serving.server import FaultNotMet, HandlerCrashed, Server

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from faultkit.errors import Misuse
+from faultkit.evidence.transcript import Address
 from faultkit.serving.waiting import Waiting
-from faultkit.transcript import Address
 
 
 class Connection:

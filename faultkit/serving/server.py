@@ -11,6 +11,7 @@ from collections.abc import Callable
 import trio
 
 from faultkit.errors import Misuse
+from faultkit.evidence.transcript import Address
 from faultkit.serving import plan as plans
 from faultkit.serving import tls, unmet, waiting
 from faultkit.serving.answers import Handler
@@ -19,7 +20,6 @@ from faultkit.serving.engine import PATIENCE, Engine
 from faultkit.serving.faults import OK, Fault
 from faultkit.serving.record import Connection
 from faultkit.serving.sessions import Sessions
-from faultkit.transcript import Address
 
 BATCH = 64  # connections accepted before others have their turn; arbitrary
 CLOSED = "the server is closed: this goes inside the `with`, and for the fixtures inside the test"

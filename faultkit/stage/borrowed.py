@@ -9,7 +9,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 
-from faultkit.transcript import Address
+from faultkit.evidence.transcript import Address
 
 PIDFD_GETFD = 438  # asm-generic/unistd.h; glibc has a name for it since 2.36 only
 

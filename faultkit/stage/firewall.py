@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 import trio
 
-from faultkit import recipe
 from faultkit.errors import Misuse, Unable
+from faultkit.stage import recipe
 from faultkit.stage.namespace import Namespace
 
 # An ordinary user's PATH lacks these on Debian.

@@ -10,8 +10,8 @@ import struct
 from dataclasses import dataclass
 
 from faultkit.errors import Unable
+from faultkit.evidence.transcript import Address
 from faultkit.stage.namespace import Namespace
-from faultkit.transcript import Address
 
 IPV6_HDRINCL = 36  # linux/in6.h; not in Python's socket module
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from faultkit.which import Candidate, tell
+from faultkit.clients.sighting import Candidate, tell
 
 if TYPE_CHECKING:
     from rich.console import Console

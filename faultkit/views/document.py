@@ -7,17 +7,17 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from faultkit import __version__
-from faultkit.attribution import attribute
 from faultkit.cause import flag, written
-from faultkit.segments import read
-from faultkit.stack import Stack
+from faultkit.evidence.attribution import attribute
+from faultkit.evidence.segments import read
+from faultkit.playing.stack import Stack
 
 if TYPE_CHECKING:
     from faultkit.cause import Cause, Options
-    from faultkit.run import Outcome
+    from faultkit.evidence.transcript import Transcript
+    from faultkit.evidence.verdict import Check
+    from faultkit.playing.run import Outcome
     from faultkit.stage import Stage
-    from faultkit.transcript import Transcript
-    from faultkit.verdict import Check
 
 
 def options(chosen: Options) -> dict[str, Any]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from faultkit.attribution import attribute
 from faultkit.errors import Unable
+from faultkit.evidence.attribution import attribute
 from faultkit.views import ladder, report
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from faultkit.run import Outcome
+    from faultkit.commands.tour import Visit
+    from faultkit.playing.run import Outcome
     from faultkit.stage import Stage
-    from faultkit.tour import Visit
 
 
 def saw(outcome: Outcome, roles: list[str]) -> str:

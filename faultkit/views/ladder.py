@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faultkit.segments import Segment, read
-from faultkit.transcript import Call, Step, Transcript
+from faultkit.evidence.segments import Segment, read
+from faultkit.evidence.transcript import Call, Step, Transcript
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from faultkit.clients.known import Known
     from faultkit.clients.play import Seen
     from faultkit.clients.program import Client
-    from faultkit.clients.which import Reading
+    from faultkit.clients.reading import Reading
     from faultkit.stage import Stage
 
 _ENDINGS = {"fault": "", "limit": " (the client's own limit ends it)", "kernel": " (the kernel's timers end it)"}

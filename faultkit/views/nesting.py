@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from faultkit.timeouts import NEVER, RULES, Pair
+from faultkit.nesting.timeouts import NEVER, RULES, Pair
 
 if TYPE_CHECKING:
     from rich.console import Console

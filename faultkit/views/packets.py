@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from faultkit.segments import Segment, read
-from faultkit.transcript import Packet
+from faultkit.evidence.segments import Segment, read
+from faultkit.evidence.transcript import Packet
 
 if TYPE_CHECKING:
     from rich.table import Table

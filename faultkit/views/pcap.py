@@ -9,7 +9,7 @@ import stat
 from pathlib import Path
 from typing import IO, Any
 
-from faultkit.transcript import Packet
+from faultkit.evidence.transcript import Packet
 
 _SNAPLEN = 1 << 18  # tcpdump's default (MAXIMUM_SNAPLEN); no frame here is longer
 

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from faultkit import causes
-from faultkit.stack import Stack
+from faultkit.playing.stack import Stack
 from faultkit.views import ladder, report
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from faultkit.run import Outcome
-    from faultkit.transcript import Connection, Exchange, Transcript
+    from faultkit.evidence.transcript import Connection, Exchange, Transcript
+    from faultkit.playing.run import Outcome
 
 
 def show(console: Console, outcomes: Sequence[Outcome], *, packets: bool, quiet: bool) -> None:

@@ -8,17 +8,17 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from faultkit.attribution import attribute
-from faultkit.segments import form
-from faultkit.verdict import Check, told
+from faultkit.evidence.attribution import attribute
+from faultkit.evidence.segments import form
+from faultkit.evidence.verdict import Check, told
 from faultkit.views import ladder
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from faultkit.run import Outcome
+    from faultkit.evidence.transcript import Transcript
+    from faultkit.playing.run import Outcome
     from faultkit.stage import Stage
-    from faultkit.transcript import Transcript
 
 
 def _wrapped(console: Console, text: str, first: str = "  ", rest: str = "  ", style: str | None = None) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from faultkit.errors import Unable
+from faultkit.evidence.transcript import Address, Packet, Reset, Transcript
 from faultkit.stage import Stage, tracing
 from faultkit.stage.tracing import Instance
-from faultkit.transcript import Address, Packet, Reset, Transcript
 from faultkit.witness import kernel
 from faultkit.witness.wire import Capture, decode
 

@@ -22,7 +22,7 @@ from typing import TypeVar
 import trio
 
 from faultkit import sockets
-from faultkit.transcript import Address, Call, Transcript
+from faultkit.evidence.transcript import Address, Call, Transcript
 
 T = TypeVar("T")
 

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from faultkit.evidence.transcript import Address, Reset
 from faultkit.sockets import STATES
 from faultkit.stage.tracing import Instance
-from faultkit.transcript import Address, Reset
 
 _SOURCES = (Path("/proc/thread-self/net/netstat"), Path("/proc/thread-self/net/snmp"))
 _PROTOCOLS = ("TcpExt", "Tcp", "MPTcpExt", "Icmp")

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import trio
 
-from faultkit.transcript import Address, Packet
+from faultkit.evidence.transcript import Address, Packet
 from faultkit.witness.wire import ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET, decode
 
 _FRAME = 1 << 18  # as in the wire witness: one frame of any size

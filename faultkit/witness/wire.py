@@ -14,7 +14,7 @@ import struct
 import time
 from typing import Self
 
-from faultkit.transcript import Address, Packet
+from faultkit.evidence.transcript import Address, Packet
 
 # linux/if_packet.h, linux/if_ether.h, asm-generic/socket.h: not in Python's socket module.
 SOL_PACKET = 263

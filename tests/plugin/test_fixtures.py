@@ -312,7 +312,12 @@ def test_importing_it_brings_in_nothing_of_the_server() -> None:
     brought = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
-    assert set(brought.split()) == {"faultkit", "faultkit.pytest_plugin", "faultkit.tracebacks"}
+    assert set(brought.split()) == {
+        "faultkit",
+        "faultkit.pytest_plugin",
+        "faultkit.serving",
+        "faultkit.serving.tracebacks",
+    }
 
 
 def test_it_is_typed_as_serve_is(fault_server: faultkit.FaultServer) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from faultkit import Server
-from faultkit.transcript import Address
+from faultkit.evidence.transcript import Address
 from faultkit.witness.kernel import tcp_state
 
 

@@ -13,9 +13,9 @@ import pytest
 
 import faultkit
 from faultkit import Misuse, sockets
+from faultkit.evidence.transcript import Address
 from faultkit.serving import faults
 from faultkit.serving.door import Door
-from faultkit.transcript import Address
 from faultkit.witness.kernel import counters, moved
 from tests.ordinary import as_nobody
 from tests.serving.client import Client, client, unconnected

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from faultkit import stack
-from faultkit.stack import Stack
+from faultkit.playing import stack
+from faultkit.playing.stack import Stack
 from tests.shell import faultkit
 
 

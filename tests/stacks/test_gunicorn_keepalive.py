@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from faultkit import check_cause, stack
+from faultkit import check_cause
 from faultkit.cause import checked
-from faultkit.play import rehearsal
+from faultkit.playing import stack
+from faultkit.playing.play import rehearsal
 from tests.shell import USERS, faultkit
 
 STACK = stack.load("gunicorn-keepalive")

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from faultkit import check_cause, stack
-from faultkit.exchange import Client
-from faultkit.play import Play
-from faultkit.program import Part
-from faultkit.transcript import Address
-from faultkit.verdict import Promise, Rst
+from faultkit import check_cause
+from faultkit.evidence.transcript import Address
+from faultkit.evidence.verdict import Promise, Rst
+from faultkit.playing import stack
+from faultkit.playing.exchange import Client
+from faultkit.playing.play import Play
+from faultkit.playing.program import Part
 from tests.shell import USERS, faultkit
 
 STACK = stack.load("gunicorn-restart")

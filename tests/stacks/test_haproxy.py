@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from faultkit import NotProduced, check_cause, stack
-from faultkit.verdict import Promise
+from faultkit import NotProduced, check_cause
+from faultkit.evidence.verdict import Promise
+from faultkit.playing import stack
 from tests.shell import USERS
 from tests.stacks.played import document, edited, lines, requests, resets
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
-from faultkit import check_cause, stack
+from faultkit import check_cause
 from faultkit.cause import checked
-from faultkit.play import rehearsal
-from faultkit.stack import Stack
-from faultkit.verdict import Promise
+from faultkit.evidence.verdict import Promise
+from faultkit.playing import stack
+from faultkit.playing.play import rehearsal
+from faultkit.playing.stack import Stack
 from tests.shell import ENVIRONMENT, USERS, faultkit
 
 STACK = stack.load("nginx-keepalive")

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
-from faultkit import stack
 from faultkit.cause import checked
-from faultkit.play import rehearsal
+from faultkit.playing import stack
+from faultkit.playing.play import rehearsal
 from faultkit.stage import sysctl
 from tests.shell import USERS
 from tests.stacks.played import document, lines, resets

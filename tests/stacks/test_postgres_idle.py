@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from faultkit import NotProduced, check_cause, stack
+from faultkit import NotProduced, check_cause
 from faultkit.cause import checked
-from faultkit.play import rehearsal
+from faultkit.playing import stack
+from faultkit.playing.play import rehearsal
 from tests.shell import USERS
 from tests.stacks.played import document, edited, lines, requests, resets
 

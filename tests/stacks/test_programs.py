@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from faultkit import NotProduced, Unable, check_cause
-from faultkit.exchange import Client
-from faultkit.play import Play
-from faultkit.program import Part
-from faultkit.stack import Stack, stack
-from faultkit.transcript import Address
-from faultkit.verdict import Promise
+from faultkit.evidence.transcript import Address
+from faultkit.evidence.verdict import Promise
+from faultkit.playing.exchange import Client
+from faultkit.playing.play import Play
+from faultkit.playing.program import Part
+from faultkit.playing.stack import Stack, stack
 
 PYTHON = Part("python3", "python3")
 HERE = Address("127.0.0.1", 8080)

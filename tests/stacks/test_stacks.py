@@ -16,10 +16,12 @@ from typing import Any
 import click
 import pytest
 
-from faultkit import causes, cli, stack
+from faultkit import causes
 from faultkit.cause import checked
+from faultkit.commands import cli
 from faultkit.errors import Misuse
-from faultkit.program import Library
+from faultkit.playing import stack
+from faultkit.playing.program import Library
 from tests.ordinary import CHECKOUT, command
 from tests.shell import USERS, faultkit, start
 from tests.watch import inside, moved, until

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
+from faultkit.evidence.transcript import Address
 from faultkit.stage.borrowed import borrowed
-from faultkit.transcript import Address
 
 # Connects, and ends with its standard input.
 CONNECTS = """

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 import trio
 
-from faultkit import recipe
 from faultkit.errors import Misuse, Unable
-from faultkit.stage import firewall, namespace
+from faultkit.stage import firewall, namespace, recipe
 from faultkit.stage.firewall import Firewall
 from tests.shell import everybodys_directory
 from tests.stage.child import in_child

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from faultkit.errors import Unable
+from faultkit.evidence.transcript import Address
 from faultkit.stage import namespace
 from faultkit.stage.forge import Forger, Forgery, build
 from faultkit.stage.namespace import Namespace
-from faultkit.transcript import Address
 from faultkit.views import pcap
 from faultkit.witness.wire import Capture, decode
 

@@ -7,11 +7,11 @@ from typing import Any
 import faultkit
 from faultkit import causes
 from faultkit.cause import checked
-from faultkit.run import Outcome
+from faultkit.evidence.transcript import Measurement, Step, Tally, Transcript
+from faultkit.evidence.verdict import judge
+from faultkit.playing.run import Outcome
 from faultkit.stage import Stage
 from faultkit.stage.namespace import Namespace
-from faultkit.transcript import Measurement, Step, Tally, Transcript
-from faultkit.verdict import judge
 from faultkit.views import document
 from tests.made import PROMISE, linger
 

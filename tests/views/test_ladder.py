@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from faultkit.segments import read
-from faultkit.transcript import Call, Step, Transcript
+from faultkit.evidence.segments import read
+from faultkit.evidence.transcript import Call, Step, Transcript
 from faultkit.views import ladder
 from tests.made import BEGAN, call, linger
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from faultkit.segments import read
-from faultkit.transcript import Packet
+from faultkit.evidence.segments import read
+from faultkit.evidence.transcript import Packet
 from faultkit.views import pcap
 from faultkit.views.packets import COLUMNS, info, rows, table
+from tests.evidence.test_segments import made_up
 from tests.scenes import CLIENT_PORT, HOSTS, PORT, SCENES, record
-from tests.test_segments import made_up
 
 FAMILIES = sorted(HOSTS)
 

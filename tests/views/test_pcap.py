@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from faultkit.transcript import Packet
+from faultkit.evidence.transcript import Packet
 from faultkit.views.pcap import check_writable, write
 from tests.scenes import record
 

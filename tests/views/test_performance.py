@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from faultkit.transcript import Address, Exchange, Transcript
+from faultkit.evidence.transcript import Address, Exchange, Transcript
 from faultkit.views.performance import failed
 from tests.made import BEGAN, CLIENT, SERVER, linger, packet
 

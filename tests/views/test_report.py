@@ -1,4 +1,4 @@
-"""What a run prints, drawn from made-up transcripts; `tests/test_cli.py` has the real ones."""
+"""What a run prints, drawn from made-up transcripts; `tests/commands/test_cli.py` has the real ones."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 from faultkit import causes
-from faultkit.run import Outcome
+from faultkit.evidence.transcript import Measurement, Tally, Transcript
+from faultkit.evidence.verdict import judge
+from faultkit.playing.run import Outcome
 from faultkit.stage import Stage
 from faultkit.stage.namespace import Namespace
-from faultkit.transcript import Measurement, Tally, Transcript
-from faultkit.verdict import judge
 from faultkit.views import report
 from tests.made import PROMISE, linger
 

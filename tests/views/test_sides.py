@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faultkit.transcript import Call, Transcript
+from faultkit.evidence.transcript import Call, Transcript
 from faultkit.views import ladder
 
 

@@ -12,7 +12,7 @@ import trio
 import trio.testing
 
 from faultkit import sockets
-from faultkit.transcript import Address, Transcript
+from faultkit.evidence.transcript import Address, Transcript
 from faultkit.witness.calls import Calls, Socket, errno_name, option_name
 
 LOOPBACK = {socket.AF_INET: "127.0.0.1", socket.AF_INET6: "::1"}

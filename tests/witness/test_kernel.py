@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from faultkit import sockets
+from faultkit.evidence.transcript import Address, Reset
 from faultkit.stage import namespace, tracing
-from faultkit.transcript import Address, Reset
 from faultkit.witness import kernel
 from tests.stage.child import in_child
 

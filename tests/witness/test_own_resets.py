@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from faultkit import witness
-from faultkit.transcript import Address, Reset
+from faultkit.evidence.transcript import Address, Reset
 from tests.made import BEGAN, CLIENT, SERVER, linger
 
 OURS = Reset(BEGAN + 9_000, "sent", SERVER, CLIENT, "CLOSE", "TCP_STATE")

@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from faultkit.cause import option
-from faultkit.exchange import Client
-from faultkit.program import Part
-from faultkit.stack import StackOptions, stack
-from faultkit.transcript import Address
-from faultkit.verdict import Promise, Rst
+from faultkit.evidence.transcript import Address
+from faultkit.evidence.verdict import Promise, Rst
+from faultkit.playing.exchange import Client
+from faultkit.playing.program import Part
+from faultkit.playing.stack import StackOptions, stack
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
-    from faultkit.program import Program
+    from faultkit.playing.play import Play
+    from faultkit.playing.program import Program
 
 # As in nginx.conf.
 NGINX = Address("127.0.0.1", 8080)

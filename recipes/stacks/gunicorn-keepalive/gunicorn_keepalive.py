@@ -15,17 +15,17 @@ import trio
 
 from faultkit import sockets
 from faultkit.cause import option
-from faultkit.exchange import Client
-from faultkit.program import Part
-from faultkit.stack import StackOptions, stack
-from faultkit.transcript import Address
-from faultkit.verdict import Promise, Rst
+from faultkit.evidence.transcript import Address
+from faultkit.evidence.verdict import Promise, Rst
+from faultkit.playing.exchange import Client
+from faultkit.playing.program import Part
+from faultkit.playing.stack import StackOptions, stack
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
-    from faultkit.program import Program
-    from faultkit.transcript import Exchange
+    from faultkit.evidence.transcript import Exchange
+    from faultkit.playing.play import Play
+    from faultkit.playing.program import Program
 
 # As in nginx.conf and gunicorn.conf.py.
 NGINX, APP = Address("127.0.0.1", 8080), Address("127.0.0.1", 8081)

@@ -18,15 +18,15 @@ import h11
 import trio
 
 from faultkit.cause import option
-from faultkit.exchange import Client, asked
-from faultkit.program import Part
-from faultkit.stack import StackOptions, stack
-from faultkit.transcript import Address
-from faultkit.verdict import Promise, Rst
+from faultkit.evidence.transcript import Address
+from faultkit.evidence.verdict import Promise, Rst
+from faultkit.playing.exchange import Client, asked
+from faultkit.playing.program import Part
+from faultkit.playing.stack import StackOptions, stack
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
-    from faultkit.program import Program
+    from faultkit.playing.play import Play
+    from faultkit.playing.program import Program
     from faultkit.witness.calls import Socket
 
 HAPROXY = Part("haproxy", "haproxy", ("-v",))

@@ -10,14 +10,14 @@ import trio
 
 from faultkit.cause import option
 from faultkit.causes.load_balancer_idle import IDLE, carry
-from faultkit.exchange import Client
-from faultkit.program import Library, Part
-from faultkit.stack import StackOptions, stack
-from faultkit.transcript import Address
-from faultkit.verdict import Promise, Rst
+from faultkit.evidence.transcript import Address
+from faultkit.evidence.verdict import Promise, Rst
+from faultkit.playing.exchange import Client
+from faultkit.playing.program import Library, Part
+from faultkit.playing.stack import StackOptions, stack
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
+    from faultkit.playing.play import Play
 
 # As in the programs' files.
 WEBSOCKET, HTTP = Address("127.0.0.1", 8080), Address("127.0.0.1", 8081)

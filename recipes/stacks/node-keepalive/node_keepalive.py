@@ -14,14 +14,14 @@ import trio
 
 from faultkit.cause import option
 from faultkit.causes.firewall_reset import STEPS
-from faultkit.program import Part
-from faultkit.stack import StackOptions, stack
+from faultkit.evidence.transcript import Address
+from faultkit.evidence.verdict import Promise, Rst
+from faultkit.playing.program import Part
+from faultkit.playing.stack import StackOptions, stack
 from faultkit.stage import conntrack, sysctl
-from faultkit.transcript import Address
-from faultkit.verdict import Promise, Rst
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
+    from faultkit.playing.play import Play
     from faultkit.witness.calls import Socket
 
 NODE = Part("node", "nodejs")

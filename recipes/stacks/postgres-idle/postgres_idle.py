@@ -14,16 +14,16 @@ import trio
 from faultkit.cause import option
 from faultkit.causes.firewall_reset import STEPS
 from faultkit.errors import Unable
-from faultkit.exchange import Client
-from faultkit.program import Library, Part
-from faultkit.stack import StackOptions, stack
+from faultkit.evidence.transcript import Address
+from faultkit.evidence.verdict import Promise, Rst
+from faultkit.playing.exchange import Client
+from faultkit.playing.program import Library, Part
+from faultkit.playing.stack import StackOptions, stack
 from faultkit.stage import conntrack
-from faultkit.transcript import Address
-from faultkit.verdict import Promise, Rst
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
-    from faultkit.program import Program
+    from faultkit.playing.play import Play
+    from faultkit.playing.program import Program
 
 # As in postgresql.conf and app.py.
 APP, POSTGRES = Address("127.0.0.1", 8080), Address("127.0.0.1", 5432)

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit.cause import option
-from faultkit.exchange import Client
-from faultkit.program import Part
-from faultkit.stack import StackOptions, stack
-from faultkit.transcript import Address
-from faultkit.verdict import Promise, Rst
+from faultkit.evidence.transcript import Address
+from faultkit.evidence.verdict import Promise, Rst
+from faultkit.playing.exchange import Client
+from faultkit.playing.program import Part
+from faultkit.playing.stack import StackOptions, stack
 
 if TYPE_CHECKING:
-    from faultkit.play import Play
+    from faultkit.playing.play import Play
 
 # As in nginx.conf and uwsgi.ini.
 NGINX, APP = Address("127.0.0.1", 8080), Address("127.0.0.1", 8081)

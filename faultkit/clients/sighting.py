@@ -1,0 +1,111 @@
+"""Which causes fit what a person saw. Drawn from the causes' own promises: there is no second table."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from faultkit.cause import FAMILIES, Cause, Options, checked, typed
+from faultkit.errors import Misuse
+from faultkit.evidence.verdict import TELLING_CALLS, Promise
+from faultkit.playing.play import rehearsal
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What a person knows of a failure. What is False or None is not known."""
+
+    told: tuple[str, ...]  # "recv ECONNRESET", as in a promise
+    after_idle: bool = False
+    first_request: bool = False
+    rst_from: str | None = None  # a role
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A cause, by one of its variants, that fits a sighting."""
+
+    cause: Cause
+    options: Options
+    promise: Promise
+    roles: tuple[str, ...]  # who is told what was seen
+
+    @property
+    def command(self) -> str:
+        """The command that shows it."""
+        return f"faultkit {typed(self.cause, self.options)}"
+
+
+def parse(told: str) -> str:
+    """ "recv ECONNRESET" as a promise has it. Raises `Misuse` for what no promise can say."""
+    words = told.split()
+    if len(words) != 2 or words[0] not in TELLING_CALLS:
+        raise Misuse(
+            f"--saw {told!r} is not a call and what it gave: write it as 'recv ECONNRESET' ({', '.join(sorted(TELLING_CALLS))})"
+        )
+    if not re.fullmatch(r"E[A-Z]+|ok|n|\d+|EOF", words[1]):
+        raise Misuse(f"--saw {told!r} ends in no errno name: write it as 'recv ECONNRESET', 'recv EOF' or 'connect ok'")
+    return " ".join(words)
+
+
+def _fits(promise: Promise, sighting: Sighting) -> tuple[str, ...]:
+    """The roles that are told all that was seen, in that order; none where something else is known to differ."""
+    if sighting.rst_from is not None and sighting.rst_from not in {rst.by for rst in promise.resets or ()}:
+        return ()
+    found = []
+    for role, calls in promise.calls.items():
+        plain = [re.sub(r" [*+]$", "", call) for call in calls]
+        if not _in_order(sighting.told, plain):
+            continue
+        before = itertools.takewhile(lambda call: not _same(sighting.told[0], call), plain)
+        if not (sighting.first_request and any(_same("recv n", call) for call in before)):
+            found.append(role)
+    return tuple(found)
+
+
+def _in_order(wanted: Iterable[str], calls: Sequence[str]) -> bool:
+    rest = iter(calls)
+    return all(any(_same(want, call) for call in rest) for want in wanted)
+
+
+def _same(want: str, call: str) -> bool:
+    """A size is a size: "send 5" was seen where "send 41" is promised."""
+    return re.sub(r" (n|\d+)$", " n", want) == re.sub(r" (n|\d+)$", " n", call)
+
+
+def candidates(causes: Iterable[Cause], sighting: Sighting) -> list[Candidate]:
+    """The causes that fit, most likely first: those whose client sees it before those whose server does, what is
+    hardly ever met after the others, the plain run before its variants, and a program's own close before a middlebox, in the
+    order of the families."""
+    found: list[tuple[tuple[int, ...], Candidate]] = []
+    families = list(FAMILIES)
+    for cause in causes:
+        if sighting.after_idle and not cause.after_idle:
+            continue
+        own: list[tuple[tuple[int, ...], Candidate]] = []
+        for number, variant in enumerate(cause.variants):
+            options = checked(cause, dict(variant))
+            promise = cause.promise(options, rehearsal(cause, options))
+            roles = _fits(promise, sighting)
+            if roles:
+                rank = (int("client" not in roles), cause.seldom, number and 1, families.index(cause.family), number)
+                own.append((rank, Candidate(cause, options, promise, roles)))
+        found += sorted(own, key=lambda pair: pair[0])[:1]
+    return [candidate for _, candidate in sorted(found, key=lambda pair: (pair[0], pair[1].cause.name))]
+
+
+def tell(candidate: Candidate, others: Sequence[Candidate]) -> str:
+    """The one observation that would tell it from the others: in its own words if it has any, else what only it promises."""
+    near = {other.cause.name for other in others} - {candidate.cause.name}
+    for like in candidate.cause.lookalikes:
+        if like.cause in near:
+            return f"not {like.cause}: {like.tell}"
+    for name in candidate.promise.counters or ():
+        if all(name not in (other.promise.counters or ()) for other in others if other is not candidate):
+            return f"only here {name} moves"
+    for rst in candidate.promise.resets or ():
+        if rst.reason and all(rst not in (other.promise.resets or ()) for other in others if other is not candidate):
+            return f"only here the kernel's reset reason is {rst.reason}, from the {rst.by}"
+    return "the calls alone do not tell it from the others: compare the packets with --packets"

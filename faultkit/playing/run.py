@@ -1,0 +1,113 @@
+"""Plays a cause under its witnesses and holds what they saw against the promise.
+
+`stage opens -> witnesses start -> fault and script play -> transcript -> verdict`. Nothing here prints.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NoReturn
+
+import trio
+
+from faultkit.cause import Cause, Options
+from faultkit.errors import Misuse, Unable
+from faultkit.evidence.transcript import Transcript
+from faultkit.evidence.verdict import Promise, Verdict, judge
+from faultkit.playing.play import Play
+from faultkit.stage import Stage
+from faultkit.witness import Witnesses
+
+Watch = Callable[[Play], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One run, whole."""
+
+    cause: Cause
+    options: Options
+    stage: Stage
+    promise: Promise
+    transcript: Transcript
+    verdict: Verdict
+
+
+async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, watch: Watch | None = None) -> Outcome:
+    """Play the cause once. Raises `Misuse` and `Unable` as its halves do; everything else that happens is in the transcript."""
+    transcript = seeing.begin()
+    play = Play(cause, options, stage, transcript)
+    try:
+        if cause.prepare:
+            await cause.prepare(play)
+        try:
+            await _perform(play, cause.promise(options, play).seconds, watch)
+        finally:
+            seeing.end(transcript, play.neighbours, play.taps)
+        # Asked anew, because what can be promised of a later call may depend on what the kernel made of an earlier one.
+        promise = cause.promise(options, play)
+    finally:
+        with trio.CancelScope(shield=True):
+            await play.strike()
+    return Outcome(cause, options, stage, promise, transcript, judge(promise, transcript))
+
+
+async def _perform(play: Play, seconds: float, watch: Watch | None) -> None:
+    # Generous: what is late is judged by its own measurement; this bound only ends what would wait for ever.
+    with trio.move_on_after(seconds * 1.5 + 10) as limit:
+        try:
+            async with trio.open_nursery() as outer:
+                play.beside = outer
+                if watch:
+                    outer.start_soon(watch, play)
+                async with trio.open_nursery() as halves:
+                    halves.start_soon(play.cause.server, play)
+                    halves.start_soon(play.cause.script, play)
+                outer.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise_first(group)
+    play.transcript.overdue = limit.cancelled_caught
+
+
+def raise_first(group: BaseExceptionGroup[BaseException]) -> NoReturn:
+    """An error raised in one half comes out of the nurseries wrapped; a refusal is raised bare, as the one sentence it is."""
+    for kind in (KeyboardInterrupt, Misuse, Unable):
+        found: BaseException | None = group.subgroup(kind)
+        while isinstance(found, BaseExceptionGroup):
+            found = found.exceptions[0]
+        if found is not None:
+            raise found
+    raise group
+
+
+async def _series(
+    cause: Cause,
+    options: Options,
+    stage: Stage,
+    seeing: Witnesses,
+    times: int,
+    each: Callable[[Outcome], None],
+    watch: Watch | None,
+) -> None:
+    for _ in range(times):
+        each(await once(cause, options, stage, seeing, watch))
+
+
+def repeat(
+    cause: Cause,
+    options: Options,
+    stage: Stage,
+    seeing: Witnesses,
+    times: int,
+    each: Callable[[Outcome], None],
+    watch: Watch | None = None,
+) -> None:
+    """Play it `times` times on one stage in one event loop, handing each outcome over as it comes."""
+    try:
+        # Ctrl-C comes where something waits, never between a firewall rule and the note that it is in.
+        run = partial(_series, cause, options, stage, seeing, times, each, watch)
+        trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
+    except BaseExceptionGroup as group:
+        raise_first(group)

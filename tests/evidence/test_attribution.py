@@ -1,0 +1,128 @@
+"""Who sent each RST is read off the witnesses: exact where the kernel says it, inferred where it does not, or left open."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from faultkit.evidence.attribution import attribute
+from faultkit.evidence.reasons import REASONS
+from faultkit.evidence.transcript import Packet, Reset, Transcript
+from tests.made import CLIENT, SERVER, linger, packet
+
+
+def test_the_kernels_own_word() -> None:
+    (found,) = attribute(linger())
+    assert (found.by, found.reason, found.inferred) == ("server", "TCP_STATE", False)
+    assert "The server's socket sent it: RST,ACK with window 64" in found.sentences
+    assert "TCP_STATE in state CLOSE" in found.sentences
+
+
+def test_without_it_the_counter_tells() -> None:
+    seen = linger()
+    seen.resets, seen.absent = [], {"reasons": "not allowed"}
+    (found,) = attribute(seen)
+    assert (found.by, found.reason, found.inferred) == ("server", "TCP_STATE", True)
+    assert "Inferred from TcpExtTCPAbortOnData" in found.sentences
+
+
+def test_without_packets_the_kernels_events_tell() -> None:
+    seen = linger()
+    seen.packets, seen.absent = [], {"wire": "not allowed"}
+    (found,) = attribute(seen)
+    assert (found.by, found.reason, found.inferred) == ("server", "TCP_STATE", False)
+    assert "window" not in found.sentences
+
+
+def test_without_either_only_what_the_programs_were_told() -> None:
+    seen = linger()
+    seen.packets, seen.resets, seen.absent = [], [], {"wire": "not allowed", "reasons": "not allowed"}
+    (found,) = attribute(seen)
+    assert (found.by, found.inferred) == ("server", True)
+    assert found.sentences.startswith("No packet was seen, but the client's recv gave ECONNRESET")
+    seen.calls = [call for call in seen.calls if not call.outcome.startswith("E")]
+    assert attribute(seen) == []
+
+
+def answered(*packets: Packet, **counters: int) -> Transcript:
+    """A stack's answer without the kernel's word."""
+    seen = linger()
+    seen.resets, seen.absent = [], {"reasons": "not allowed"}
+    seen.packets[5:] = packets
+    seen.counters = {"TcpOutRsts": 1, **counters}
+    return seen
+
+
+BARE = packet(10, SERVER, "RST", 5001, 0, window=0)
+
+
+@pytest.mark.parametrize(
+    ("seen", "reason", "clue"),
+    [
+        (answered(packet(10, SERVER, "RST,ACK", 0, 1001, window=0)), "NO_SOCKET", "its answering a SYN"),
+        (answered(BARE), "NO_SOCKET", "there being no FIN before it"),
+        (
+            answered(packet(9, SERVER, "FIN,ACK", 5001, 1002), BARE),
+            "TCP_TIMEWAIT_SOCKET",
+            "its own FIN before it",
+        ),
+        (
+            answered(packet(9, SERVER, "FIN,ACK", 5001, 1002), BARE, TcpExtTCPAbortOnData=1),
+            "TCP_ABORT_ON_DATA",
+            "TcpExtTCPAbortOnData",
+        ),
+        # The FIN of the other end says nothing.
+        (answered(packet(9, CLIENT, "FIN,ACK", 1002, 5001), BARE), "NO_SOCKET", "there being no FIN before it"),
+    ],
+)
+def test_an_answer_of_the_stack(seen: Transcript, reason: str, clue: str) -> None:
+    (found,) = attribute(seen)
+    assert (found.by, found.reason, found.inferred) == ("server", reason, True)
+    assert f"Inferred from {clue}: {REASONS[reason].meaning} ({reason})." in found.sentences
+    assert "stack sent it, not a socket" in found.sentences
+
+
+def test_a_reset_that_no_kernel_counted_is_a_firewalls() -> None:
+    seen = answered(BARE)
+    seen.counters = {}
+    (found,) = attribute(seen)
+    assert (found.reason, found.inferred) == ("", True)
+    assert "A middlebox or a firewall made it" in found.sentences
+    seen.alone = False  # on the host a counter that others move says nothing, and one that stands still neither
+    assert "firewall" not in attribute(seen)[0].sentences
+
+
+def test_what_several_reasons_fit_is_left_open() -> None:
+    seen = answered(packet(10, SERVER, "RST,ACK", 5001, 1002), TcpExtTCPAbortOnData=1, TcpExtTCPAbortOnClose=1)
+    (found,) = attribute(seen)
+    assert (found.reason, found.inferred) == ("", True)
+    assert "cannot be told from here" in found.sentences
+
+
+def test_a_counter_that_moved_less_often_than_there_are_resets_explains_none_of_them() -> None:
+    seen = answered(BARE, TcpExtTCPAbortOnData=1)
+    assert attribute(seen)[0].reason == "TCP_ABORT_ON_DATA"
+    seen.packets.append(replace(BARE, time_ns=BARE.time_ns + 1_000))
+    assert [(one.reason, one.inferred) for one in attribute(seen)] == [("", True), ("", True)]
+
+
+def test_each_of_several_resets_gets_its_own_event() -> None:
+    seen = linger()
+    seen.packets.append(packet(12, CLIENT, "RST", 1002, 0, window=0))
+    seen.packets.append(packet(13, SERVER, "RST,ACK", 5001, 1002))
+    seen.resets += [
+        Reset(seen.began_ns + 12_000, "sent", CLIENT, SERVER, "", "NO_SOCKET"),
+        Reset(seen.began_ns + 13_000, "sent", SERVER, CLIENT, "ESTABLISHED", "TCP_KEEPALIVE_TIMEOUT"),
+    ]
+    assert [(one.by, one.reason) for one in attribute(seen)] == [
+        ("server", "TCP_STATE"),
+        ("client", "NO_SOCKET"),
+        ("server", "TCP_KEEPALIVE_TIMEOUT"),
+    ]
+
+
+def test_a_reason_that_is_not_known_yet() -> None:
+    seen = linger()
+    seen.resets[0] = replace(seen.resets[0], reason="TCP_OF_2030")
+    assert "TCP_OF_2030 in state CLOSE: a reason that this version does not know" in attribute(seen)[0].sentences
