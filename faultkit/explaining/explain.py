@@ -1,0 +1,158 @@
+"""Every connection of a capture explained: the way from bytes to diagnoses."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import IO
+
+from faultkit.errors import Misuse
+from faultkit.explaining import related, resets, senders, silence
+from faultkit.explaining.diagnosis import Diagnosis, Finding
+from faultkit.explaining.files import Frames, Source, is_capture
+from faultkit.explaining.flows import ACK, SYN, Census, Connection, gathered
+from faultkit.explaining.story import SIDES, Story
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the capture tells beside each connection: needed to tell some causes apart, and to say what it cannot show."""
+
+    accepted: Counter[object] = field(default_factory=Counter)  # handshakes completed, by server
+    refused: Counter[object] = field(default_factory=Counter)  # SYNs refused, by client's host
+    last_ns: int | None = None
+    ended: str = ""  # what was wrong with the file
+    packets: int = 0
+    segments: int = 0
+    others: dict[str, int] = field(default_factory=dict)
+    unread: tuple[int, str] = (0, "")  # rows of text that could not be read, and the first of them
+
+
+def explain(capture: str | os.PathLike[str] | bytes | IO[bytes]) -> list[Diagnosis]:
+    """Why the connections of a capture ended: a path, the bytes of a file, or a stream; pcap, pcapng or pasted rows.
+
+    Raises `Misuse` where it is no capture and `OSError` as it comes from the file.
+    """
+    if isinstance(capture, bytes):
+        return Explaining(io.BytesIO(capture)).all()
+    if isinstance(capture, str | os.PathLike):
+        with Path(capture).open("rb") as stream:
+            return Explaining(stream).all()
+    return Explaining(capture).all()
+
+
+class Explaining:
+    """One capture while it is explained."""
+
+    def __init__(self, stream: IO[bytes], progress: Callable[[int, int | None], None] | None = None) -> None:
+        self.seen = Seen()
+        self._stream = stream
+        self._progress = progress
+
+    def all(self) -> list[Diagnosis]:
+        """Every connection's diagnosis, in the order of their first packets."""
+        connections = sorted(self.connections(), key=lambda connection: connection.number)
+        for connection in connections:
+            self.note(connection)
+        found = [self.diagnose(connection) for connection in connections]
+        return related.told(found)
+
+    def connections(self) -> Iterator[Connection]:
+        """Each connection as it is over."""
+        source = Source(self._stream)
+        if is_capture(source):
+            frames = Frames(source)
+            census = Census(self._progress)
+            for connection in gathered(frames, census):
+                self._last(connection)
+                yield connection
+            self.seen.ended, self.seen.packets = frames.ended, census.packets
+            self.seen.segments, self.seen.others = census.segments, census.others
+            return
+        from faultkit.explaining import rows
+
+        text = rows.read(source)
+        self.seen.packets = self.seen.segments = text.read
+        self.seen.unread = text.unread
+        if not text.connections:
+            raise Misuse(
+                "explain: nothing in it is a packet: give a pcap or pcapng file, or rows of tcpdump, tshark or Wireshark"
+            )
+        for connection in text.connections:
+            self._last(connection)
+            yield connection
+
+    def _last(self, connection: Connection) -> None:
+        last = connection.packets[-1].time_ns
+        if last is not None and (self.seen.last_ns is None or last > self.seen.last_ns):
+            self.seen.last_ns = last
+
+    def note(self, connection: Connection) -> None:
+        """Take in what a connection tells of others."""
+        answers = any(p.side == 1 and p.flags & SYN for p in connection.packets)
+        acks = any(p.side == 0 and p.flags & ACK and not p.flags & SYN for p in connection.packets)
+        if answers and acks:
+            self.seen.accepted[connection.server] += 1
+        first = connection.packets[0]
+        if first.flags & SYN and not answers and any(p.flags & 4 and p.side == 1 for p in connection.packets):
+            self.seen.refused[connection.client.host] += 1
+
+    def diagnose(self, connection: Connection) -> Diagnosis:
+        """Why it ended, by its own packets and what `note` has taken in."""
+        story = Story(connection)
+        told = tuple(senders.tell(story, rst) for rst in story.resets)
+        if story.resets:
+            found = resets.explain(story, list(told))
+        else:
+            last = story.packets[-1].time_ns
+            quiet = None if last is None or self.seen.last_ns is None else (self.seen.last_ns - last) / 1e9
+            found = silence.explain(story, quiet, self.seen.accepted[connection.server])
+        caveats = _caveats(story)
+        found = _weakened(found, story)
+        return Diagnosis(
+            connection,
+            found.end,
+            found.harm,
+            found.by,
+            found.causes,
+            found.sure,
+            found.why,
+            found.against,
+            found.tell,
+            found.plain,
+            told,
+            caveats,
+        )
+
+
+def _caveats(story: Story) -> tuple[str, ...]:
+    connection = story.connection
+    said = list(connection.notes)
+    if story.deaf is not None:
+        said.append(f"nothing of the {SIDES[story.deaf]} was captured: what it did is not known")
+    if story.midway and len(story.packets) > len(story.resets):
+        said.append("the capture begins in the middle of it")
+    if story.missing and not connection.from_rows:
+        first = ", ".join(map(str, story.missing[:3]))
+        said.append(f"packets are missing before packet {first}: the capture has lost some")
+    elif story.missing:
+        said.append(f"rows are missing before packet {story.missing[0]}")
+    if story.copies:
+        said.append(f"{story.copies} packets were captured twice and are counted once")
+    if story.backwards:
+        said.append("the times run backwards: the order is that of the file")
+    if connection.omitted:
+        said.append(f"{connection.omitted} packets in its middle were not looked at again")
+    return tuple(said)
+
+
+def _weakened(found: Finding, story: Story) -> Finding:
+    """What was not captured cannot have been seen."""
+    if found.sure == "shown by the packets" and (story.deaf is not None or (story.missing and found.harm != "closed")):
+        return replace(found, sure="most likely")
+    return found
+

@@ -1,0 +1,44 @@
+"""What a segment's first bytes are, as far as an end's meaning depends on it: a request, or the last words of a protocol."""
+
+from __future__ import annotations
+
+import re
+
+from faultkit.explaining.flows import Packet
+
+_REQUEST = re.compile(rb"(GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|CONNECT|TRACE) ")
+_REQUEST_ROW = re.compile(r"\b(GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|CONNECT) \S+ ?(HTTP/1|$)")
+_QUIT = re.compile(rb"(?i)(QUIT|BYE|LOGOUT|EXIT|\S+ LOGOUT|\*1\r\n\$4\r\nQUIT)\r?\n?")
+_QUIT_ROW = re.compile(r"\b(QUIT|LOGOUT|Encrypted Alert|Alert \(Level: \w+, Description: Close Notify\))\b|Encrypted Alert", re.I)
+
+
+def request(packet: Packet) -> bool:
+    """Does an HTTP request begin in it, or encrypted data that may be one?"""
+    encrypted = packet.data[:2] == b"\x17\x03" and (packet.size or 0) > 40
+    return encrypted or bool(_REQUEST.match(packet.data) or _REQUEST_ROW.search(packet.note))
+
+
+def farewell(packets: list[Packet]) -> str:
+    """What the data is, where it is nothing but the last words of a protocol; "" where it is more, or cannot be told."""
+    found = {_farewell(packet) for packet in packets}
+    return found.pop() if len(found) == 1 else "the last words of a protocol" if found and "" not in found else ""
+
+
+def _farewell(packet: Packet) -> str:
+    data = packet.data
+    size = packet.size or 0
+    if data[:1] == b"\x15" and data[1:2] == b"\x03" and size <= 64:
+        return "a TLS alert"
+    # TLS 1.3 sends its alerts as application data: 2 bytes, the inner type and the tag make 19 (RFC 8446 section 5.2). TLS 1.2
+    # with an explicit nonce makes an encrypted one longer.
+    if data[:2] == b"\x17\x03" and size <= 24:
+        return "a TLS alert"
+    if _QUIT.match(data):
+        return data.split(b"\r")[0].split(b"\n")[0].decode("ascii", "replace").strip()[:20]
+    if data[:1] == b"X" and packet.size == 5 and data[1:5] == b"\x00\x00\x00\x04":
+        return "PostgreSQL's Terminate"
+    if data[:5] == b"\x01\x00\x00\x00\x01":
+        return "MySQL's COM_QUIT"
+    if not data and _QUIT_ROW.search(packet.note):
+        return "a TLS alert" if "Alert" in packet.note else "QUIT"
+    return ""

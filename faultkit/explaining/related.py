@@ -1,0 +1,334 @@
+"""What only several connections together tell: a scan, a refused address before another works, a connection seen on both
+sides of a NAT or a balancer, what was left of the connection before."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+
+from faultkit.explaining.diagnosis import Diagnosis
+from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
+
+_SCAN = 6  # ports of one host tried by one client: more than a program has reason to; arbitrary
+_NEXT = 3.0  # seconds within which a client that was refused at one address tries the next (RFC 8305 says 0.25)
+_TOGETHER = 0.05  # seconds between a balancer's two ends of one event
+
+
+def told(found: list[Diagnosis]) -> list[Diagnosis]:
+    """The same diagnoses, in the light of each other."""
+    by_number = {diagnosis.connection.number: diagnosis for diagnosis in found}
+    found = [_after_another(diagnosis, by_number) for diagnosis in found]
+    for look in (_moved, _scans, _next_address, _translated, _relayed):
+        found = look(found)
+    return found
+
+
+def _time(packet: Packet) -> float | None:
+    return None if packet.time_ns is None else packet.time_ns / 1e9
+
+
+def _began(diagnosis: Diagnosis) -> float | None:
+    return _time(diagnosis.connection.packets[0])
+
+
+def _reset_at(diagnosis: Diagnosis) -> float | None:
+    return next((_time(p) for p in diagnosis.connection.packets if p.flags & RST), None)
+
+
+# What the connection before has left
+
+
+def _after_another(diagnosis: Diagnosis, by_number: dict[int, Diagnosis]) -> Diagnosis:
+    before = by_number.get(diagnosis.connection.previous)
+    if before is None or not any(p.flags & RST for p in diagnosis.connection.packets):
+        return diagnosis
+    packets = before.connection.packets
+    fins = {p.side for p in packets if p.flags & FIN and not p.flags & RST}
+    opened = any(p.side == 1 and p.flags & SYN for p in packets)
+    finished = any(p.side == 0 and p.flags & ACK for p in packets)
+    rst = next(p for p in diagnosis.connection.packets if p.flags & RST)
+    syn = diagnosis.connection.packets[0]
+    if "reconnect" in diagnosis.causes[0] if diagnosis.causes else False:
+        if fins == {0, 1}:
+            return replace(
+                diagnosis,
+                end="an old connection in TIME-WAIT was in the way",
+                causes=("time-wait --arrives old-syn", "time-wait --arrives old-timestamp"),
+                sure="one of these",
+                why=f"The SYN in packet {syn.number} met what was left of connection {before.connection.number}, which both had closed: its number or "
+                f"its timestamp is older than that one's, so the kernel acknowledges the old connection instead, and the client's RST in packet "
+                f"{rst.number} answers that (RFC 1337; RFC 9293 section 3.6.1)",
+            )
+        return diagnosis
+    if diagnosis.end == "refused" and opened and not finished:
+        return replace(
+            diagnosis,
+            end="a second SYN was refused",
+            harm="suspicious",
+            causes=("bad-segment --segment second-syn",),
+            sure="most likely",
+            why=f"The handshake of connection {before.connection.number} was not finished when a SYN with another number came from the same port "
+            f"(packet {syn.number}): RST,ACK in packet {rst.number}. Two programs behind one address, or a forged SYN",
+        )
+    if diagnosis.end == "refused" and 1 in fins and 0 not in fins:
+        return replace(
+            diagnosis,
+            end="refused: the old connection is not over",
+            causes=("time-wait --arrives syn", "closed-port", "reject"),
+            sure="most likely",
+            why=f"The server had closed connection {before.connection.number} from the same port, the client had not: the SYN in packet {syn.number} met what "
+            f"was left of it (FIN-WAIT-2), which answers with RST,ACK (packet {rst.number})",
+        )
+    return diagnosis
+
+
+# A connection that goes on under another port
+
+
+def _moved(found: list[Diagnosis]) -> list[Diagnosis]:
+    """The numbers of one connection go on under another client port: a NAT has made a new mapping for it."""
+    result = list(found)
+    for place, later in enumerate(found):
+        first = later.connection.packets[0]
+        if not later.resets or later.connection.initial != (0, 0) or first.flags & (SYN | RST) or not first.raw_seq or not first.raw_ack:
+            continue
+        for earlier in found:
+            a, b = earlier.connection, later.connection
+            if a.server != b.server or a.client == b.client or a.client.host != b.client.host or not all(a.initial):
+                continue
+            sent = (first.raw_seq - a.initial[first.side]) & 0xFFFFFFFF
+            acknowledged = (first.raw_ack - a.initial[1 - first.side]) & 0xFFFFFFFF
+            ends = [max((p.end or 0 for p in a.packets if p.side == side), default=0) for side in (first.side, 1 - first.side)]
+            if abs(sent - ends[0]) <= 1 << 20 and abs(acknowledged - ends[1]) <= 1 << 20:
+                result[place] = replace(
+                    later,
+                    end="reset: the connection came with another port" if later.resets else later.end,
+                    harm="failed",
+                    causes=("nat-expiry", "half-open"),
+                    sure="most likely",
+                    why=f"Packet {first.number} goes on with the numbers of connection {a.number}, from port {b.client.port} instead of {a.client.port}: what "
+                    f"translates addresses had lost its mapping and made a new one, and the server knows no such connection. {later.why}",
+                    caveats=(*later.caveats, f"connections {a.number} and {b.number} are one"),
+                )
+                break
+    return result
+
+
+# A scan
+
+
+def _scans(found: list[Diagnosis]) -> list[Diagnosis]:
+    tried: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for d in found:
+        if _probe_of_a_port(d):
+            tried[d.connection.client.host, d.connection.server.host].add(d.connection.server.port)
+    scans = {pair: ports for pair, ports in tried.items() if len(ports) >= _SCAN}
+    if not scans:
+        return found
+    result = []
+    for d in found:
+        ports = scans.get((d.connection.client.host, d.connection.server.host))
+        if ports and _probe_of_a_port(d):
+            d = replace(
+                d,
+                harm="harmless",
+                why=f"{d.why}. {d.connection.client.host} tries {len(ports)} ports of {d.connection.server.host}: a port scan",
+                plain=d.plain or "a port scan",
+            )
+        result.append(d)
+    return result
+
+
+def _probe_of_a_port(d: Diagnosis) -> bool:
+    data = any(p.size for p in d.connection.packets)
+    return not data and (d.end in ("refused", "never answered") or "SYN scan" in d.plain)
+
+
+# The next address
+
+
+def _next_address(found: list[Diagnosis]) -> list[Diagnosis]:
+    """A refused address is no failure where the same client had an answer at another one of that port straight after it."""
+    result = []
+    worked = [
+        (d, _began(d))
+        for d in found
+        if d.end != "refused" and any(p.side == 1 and p.flags & SYN for p in d.connection.packets)
+    ]
+    for d in found:
+        if d.end == "refused" and d.harm == "failed":
+            at = _reset_at(d)
+            c = d.connection
+            other = next(
+                (
+                    e
+                    for e, began in worked
+                    if e.connection.server.port == c.server.port
+                    and e.connection.server.host != c.server.host
+                    and at is not None
+                    and began is not None
+                    and -0.5 <= began - at <= _NEXT
+                    and (e.connection.client.host == c.client.host or (":" in e.connection.client.host) != (":" in c.client.host))
+                ),
+                None,
+            )
+            if other is not None:
+                d = replace(
+                    d,
+                    end="refused at one address, the next one works: harmless",
+                    harm="harmless",
+                    why=f"{d.why}. The client went on to {other.connection.server} (connection {other.connection.number}), which works (RFC 8305)",
+                )
+        result.append(d)
+    return result
+
+
+# One connection seen twice
+
+
+def _translated(found: list[Diagnosis]) -> list[Diagnosis]:
+    """The same initial sequence numbers under two pairs of addresses: captured on both sides of a NAT."""
+    views: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for place, d in enumerate(found):
+        numbers = d.connection.initial
+        if all(numbers) and any(p.side == 0 and p.flags & ACK for p in d.connection.packets):
+            views[numbers].append(place)
+    result = list(found)
+    for places in views.values():
+        ends = {(found[p].connection.client, found[p].connection.server) for p in places}
+        if len(places) == 2 and len(ends) == 2:
+            _one_of_two(result, *places)
+    return result
+
+
+def _one_of_two(result: list[Diagnosis], first: int, second: int) -> None:
+    a, b = result[first], result[second]
+    note = "is captured on both sides of a translation of addresses: connections {} and {} are one"
+    caveat = note.format(a.connection.number, b.connection.number)
+    for place, mine, its in ((first, a, b), (second, b, a)):
+        twice = [p for p in mine.connection.packets if p.flags & RST and _untranslated(mine, p)]
+        alone = [p for p in mine.connection.packets if p.flags & RST and not _has(its, p) and p not in twice]
+        changed = replace(mine, caveats=(*mine.caveats, caveat))
+        if twice and not _has(its, twice[0]):
+            changed = replace(
+                changed,
+                causes=(),
+                plain="an answer that bypasses the NAT",
+                sure="shown by the packets",
+                why=f"{mine.why}. Packet {twice[0].number} passed the box that translates (its TTL falls by one) and kept its addresses: the client, "
+                "which knows the server under another address, cannot know it for an answer",
+            )
+        elif alone:
+            rst = alone[0]
+            why = (
+                f"{mine.why}. The RST in packet {rst.number} was seen on this side of the translation alone: the box that translates made it, "
+                "because it has no mapping for that connection any more"
+            )
+            resets = tuple(
+                replace(told, by="middlebox", between=(), why=f"packet {told.number} was seen on one side of the translation alone")
+                if told.number in {p.number for p in alone}
+                else told
+                for told in mine.resets
+            )
+            changed = replace(
+                changed,
+                end="reset by the box that translates addresses",
+                harm="failed",
+                by="middlebox",
+                causes=("nat-expiry",),
+                sure="shown by the packets",
+                why=why,
+                resets=resets,
+            )
+        elif _lost(mine, its) and mine.harm == "failed":
+            changed = replace(
+                changed,
+                causes=("nat-expiry --answer drop", "half-open"),
+                sure="most likely",
+                why=f"{mine.why}. What one side of the translation of addresses sent did not come out on the other: the mapping was gone",
+            )
+        result[place] = changed
+
+
+def _untranslated(d: Diagnosis, packet: Packet) -> bool:
+    """Was that packet seen a second time in the same connection, one hop later?"""
+    return any(
+        p.number != packet.number and p[2:7] == packet[2:7] and p.ip_id == packet.ip_id and None not in (p.ttl, packet.ttl) and p.ttl != packet.ttl
+        for p in d.connection.packets
+    )
+
+
+def _has(other: Diagnosis, packet: Packet) -> bool:
+    return any(p[3:5] == packet[3:5] and p.side == packet.side for p in other.connection.packets)
+
+
+def _lost(mine: Diagnosis, its: Diagnosis) -> bool:
+    return len(mine.connection.packets) != len(its.connection.packets)
+
+
+def _relayed(found: list[Diagnosis]) -> list[Diagnosis]:
+    """Two connections of one host with the same bytes in both: something relays, and ended both at one moment."""
+    ended = [(d, _reset_at(d)) for d in found]
+    resets = [(d, at) for d, at in ended if at is not None]
+    changed: dict[int, Diagnosis] = {}
+    for front, at in resets:
+        for back, other in ended:
+            if front is back or back.connection.client.host != front.connection.server.host:
+                continue
+            if back.connection.server == front.connection.server:
+                continue
+            if not _same_bytes(front, back) or at is None:
+                continue
+            if other is not None and abs(other - at) > 1.0:
+                continue
+            idle = _idle(front)
+            both = other is not None
+            together = both and other is not None and abs(other - at) <= _TOGETHER
+            kind = "" if together and _by_socket(front) else " --expires forget"
+            said = "and the RSTs of both left it at one moment" if together else "and it knows this connection no longer"
+            why = (
+                f"{front.connection.server.host} passes the bytes of connection {front.connection.number} on in connection {back.connection.number}, {said}"
+                f"{'' if idle is None else f', after {idle:.3g} s without data'}: a balancer, or another proxy"
+            )
+            for d, by in ((front, "server"), (back, "client")):
+                if d.resets:
+                    changed[d.connection.number] = replace(
+                        d,
+                        harm="failed",
+                        causes=(f"load-balancer-idle{kind}", *d.causes),
+                        sure="most likely",
+                        why=why,
+                    )
+    return [changed.get(d.connection.number, d) for d in found]
+
+
+def _by_socket(d: Diagnosis) -> bool:
+    rst = next(p for p in d.connection.packets if p.flags & RST)
+    return bool(rst.flags & ACK and (rst.window or rst.has("TS")))
+
+
+def _idle(d: Diagnosis) -> float | None:
+    data = [p for p in d.connection.packets if p.size and p.time_ns is not None]
+    rst = next((p for p in d.connection.packets if p.flags & RST), None)
+    if len(data) < 1 or rst is None or rst.time_ns is None:
+        return None
+    before = [p for p in data if (p.time_ns or 0) < rst.time_ns - 1_000_000]
+    return (rst.time_ns - (before[-1].time_ns or 0)) / 1e9 if before else None
+
+
+def _same_bytes(a: Diagnosis, b: Diagnosis) -> bool:
+    """Have both carried the same sizes in both directions, each direction something, the second just after the first?"""
+    sizes = []
+    for d in (a, b):
+        per_side = [[p.size for p in d.connection.packets if p.side == side and p.size] for side in (0, 1)]
+        if not all(per_side):
+            return False
+        sizes.append(per_side)
+    first, second = _began(a), _began(b)
+    if first is None or second is None or not -0.001 <= second - first <= 2:
+        return False
+    for side in (0, 1):
+        shorter = min(len(sizes[0][side]), len(sizes[1][side]))
+        if sizes[0][side][:shorter] != sizes[1][side][:shorter] or not shorter:
+            return False
+    return True

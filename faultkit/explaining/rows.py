@@ -1,0 +1,642 @@
+"""Packets as people paste them: rows of tcpdump, tshark and Wireshark, out of mails, tickets and web pages.
+
+Rows are looked for in the whole text, not line by line: they come wrapped at 80 columns, run together, indented, quoted and
+between prose. What a row does not say is not assumed: such a field is None.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import socket
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from faultkit.evidence.transcript import Address
+from faultkit.explaining.files import Source
+from faultkit.explaining.flows import ACK, FIN, PSH, RST, SYN, URG, Connection, Packet, served
+
+_MOST = 64 << 20  # bytes of text; more is no paste
+_LONGEST = 4000  # characters of one row with what belongs to it
+
+
+@dataclass(slots=True)
+class Text:
+    """What was read of it."""
+
+    connections: list[Connection] = field(default_factory=list)
+    read: int = 0
+    unread: tuple[int, str] = (0, "")  # lines that look like packets and could not be read, and the first of them
+
+
+@dataclass(slots=True)
+class _Row:
+    """One packet as a row tells it; numbers as printed."""
+
+    number: int | None = None
+    time_ns: int | None = None
+    source: str = ""
+    destination: str = ""
+    sport: int = 0
+    dport: int = 0
+    flags: int = 0
+    seq: int | None = None
+    ack: int | None = None
+    window: int | None = None
+    size: int | None = None
+    frame: int | None = None  # bytes of the whole frame
+    ttl: int | None = None
+    ip_id: int | None = None
+    options: tuple[tuple[str, object], ...] | None = None
+    note: str = ""
+    partial: bool = False  # a row of a protocol above TCP: no numbers
+
+
+def read(source: Source) -> Text:
+    """Every row of a text that is one packet of TCP."""
+    pieces, size = [], 0
+    while (piece := source.some()) and size < _MOST:
+        pieces.append(piece)
+        size += len(piece)
+    text = _decoded(b"".join(pieces)[:_MOST])
+    begins = text.lstrip()[:1]
+    rows = _of_json(text) if begins in "[{" and begins else None
+    unread = (0, "")
+    if rows is None:
+        text = _plain(text)
+        rows = _of_fields(text) or _scanned(text)
+        unread = _left_over(text, rows)
+    found = Text(read=len(rows), unread=unread)
+    found.connections = _connections(rows)
+    return found
+
+
+def _decoded(data: bytes) -> str:
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff") or data[:200].count(b"\0") > len(data[:200]) // 4:
+        encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-16-le"
+        return data.decode(encoding, "replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace")
+
+
+# Text that is no JSON
+
+_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_QUOTES = re.compile(r"^[ \t]*(?:(?:>|\||#|//|\*)[ \t]?)+")
+# An arrow between two ends as it may have been damaged on its way.
+_ARROW = r"(?:→|➔|⇒|⟶|->|=>|>|\?|â†’|â\x86\x92|\\u2192)"
+
+
+def _plain(text: str) -> str:
+    """Without colours, marks of quoting and entities. Lines stay lines."""
+    text = _ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
+    if "&" in text and re.search(r"&(gt|lt|amp|quot|rarr|#\d+);", text):
+        text = html.unescape(text)
+    lines = text.split("\n")
+    marked = [line for line in lines if line.strip()]
+    quoted = [line for line in marked if _QUOTES.match(line)]
+    if marked and len(quoted) >= len(marked) * 0.5:
+        lines = [_QUOTES.sub("", line) for line in lines]
+    return "\n".join(lines)
+
+
+_TIME = (
+    r"(?:(?P<date>\d{4}[-/]\d\d[-/]\d\d)[ T])?(?P<clock>\d{1,2}:\d\d:\d\d(?:[.,]\d+)?)(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?"
+    r"|(?P<since>\d+[.,]\d{3,9})"
+)
+_HOST4 = r"(?:\d{1,3}\.){3}\d{1,3}"
+_HOST6 = r"[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}(?:%\w+)?"
+_NAME = r"[A-Za-z_][\w.-]*"
+_HOST = rf"(?:{_HOST4}|{_HOST6}|{_NAME})"
+
+# tcpdump since 4.0: "a.1 > b.2: Flags [S.], seq 1, ack 2, win 3, options [...], length 4"; the older one: "a.1 > b.2: S 1:1(0)".
+_TCPDUMP = re.compile(
+    r"(?P<src>[\w.:%-]+) > (?P<dst>[\w.:%-]+?): (?:tcp |TCP,? )?"
+    r"(?:Flags \[(?P<flags>[^\]\n]{0,12})\]|(?P<old>[SFPRWEU.]{1,6})(?= (?:\d+:\d+\(\d+\)|ack \d+|win \d+)))"
+)
+# Wireshark's and tshark's column Info: "40000 → 80 [SYN, ACK] Seq=0 Ack=1 Win=3 Len=0".
+_NAMES = r"(?:FIN|SYN|RST|PSH|ACK|URG|ECE|ECN|CWR|NS|AE|<None>|Reserved|R)"
+_PORT = r"(?:\d{1,5}|[a-zA-Z][\w-]*(?: ?\(\d+\))?)"
+_WIRESHARK = re.compile(
+    rf"(?P<sport>{_PORT}) ?{_ARROW} ?(?P<dport>{_PORT}) ?\[(?P<flags>{_NAMES}(?:, ?{_NAMES})*)\]"
+)
+# A row of a protocol above TCP: number, time, ends, protocol, length of the frame, and what that protocol says.
+_ABOVE = re.compile(
+    rf"(?P<number>\d+)[\s,\"]+(?:{_TIME})[\s,\"]+(?P<src>{_HOST4}|{_HOST6})[\s,\"]*{_ARROW}?[\s,\"]*(?P<dst>{_HOST4}|{_HOST6})[\s,\"]+"
+    r"(?P<protocol>(?!TCP\b|UDP\b|ICMP|ARP\b|DNS\b|QUIC\b|MDNS\b|NTP\b|DHCP)[A-Z][\w./-]{1,15})[\s,\"]+(?P<length>\d+)[\s,\"]+"
+)
+_ROW_BEGINS = re.compile(rf"(?:^|\s|\")(?P<number>\d+)?[\s,\"]*(?:{_TIME})[\s,\"]")
+_HOSTS = re.compile(
+    rf"(?P<src>{_HOST})(?: \([^)]{{0,60}}\))?[\s,\"]*{_ARROW}?[\s,\"]+(?P<dst>{_HOST})(?: \([^)]{{0,60}}\))?[\s,\"]+"
+    r"(?:\d{1,5}[\s,\"]+\d{1,5}[\s,\"]+)?(?:[A-Z][\w./-]*[\s,\"]+)?(?:(?P<length>\d+)[\s,\"]+)?(?:\[[^\]]{0,80}\][\s,]*)*\Z"
+)
+_SEQ = re.compile(r"\bseq (\d+)(?::(\d+))?")
+_OLD_SEQ = re.compile(r"\A (\d+):(\d+)\((\d+)\)")
+_ACKED = re.compile(r"\back (\d+)")
+_WIN = re.compile(r"\bwin (\d+)")
+_LENGTH = re.compile(r"\blength (\d+)")
+_OPTIONS = re.compile(r"\boptions \[([^\]]*)\]|<([^<>]*(?:mss|sack|nop|timestamp|wscale)[^<>]*)>")
+_VALUES = {name: re.compile(rf"\b{name}[=:] ?(\d+)") for name in ("Seq", "Ack", "Win", "Len", "MSS", "WS", "TSval", "TSecr")}
+_VERBOSE = re.compile(r"\bttl (\d+), id (\d+)|\bhlim (\d+)")
+_LETTERS = {"S": SYN, "F": FIN, "R": RST, "P": PSH, ".": ACK, "U": URG, "E": 64, "W": 128}
+_WORDS = {"FIN": FIN, "SYN": SYN, "RST": RST, "PSH": PSH, "ACK": ACK, "URG": URG, "ECE": 64, "ECN": 64, "CWR": 128}
+
+
+def _scanned(text: str) -> list[_Row]:
+    # Newlines are blanks to a wrapped row; two of them end what belongs to it.
+    flat = re.sub(r"[ \t]*\n[ \t]*(?=\S)", " ", re.sub(r"\n\s*\n", " \x00 ", text))
+    flat = re.sub(r"[ \t]+", " ", flat)
+    anchors = sorted(
+        [(m.start(), m.end(), "tcpdump", m) for m in _TCPDUMP.finditer(flat)]
+        + [(m.start(), m.end(), "wireshark", m) for m in _WIRESHARK.finditer(flat)]
+        + [(m.start(), m.end(), "above", m) for m in _ABOVE.finditer(flat)],
+        key=lambda anchor: (anchor[0], anchor[1]),
+    )
+    kept: list[tuple[int, int, str, re.Match[str]]] = []
+    for anchor in anchors:
+        if kept and anchor[0] < kept[-1][1]:
+            continue
+        kept.append(anchor)
+    rows: list[_Row] = []
+    for place, (start, end, kind, match) in enumerate(kept):
+        before = flat[max(kept[place - 1][1] if place else 0, start - 600) : start]
+        after = flat[end : min(kept[place + 1][0] if place + 1 < len(kept) else len(flat), end + _LONGEST)].partition("\x00")[0]
+        if kind == "tcpdump":
+            rows.append(_tcpdump(match, before, after))
+        elif kind == "wireshark":
+            row = _wireshark(match, before, after)
+            if row is not None:
+                rows.append(row)
+        else:
+            rows.append(_above(match, after))
+    return rows
+
+
+def _number(text: str | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _moment(match: re.Match[str] | None) -> int | None:
+    if match is None:
+        return None
+    if match["since"]:
+        whole, _, fraction = match["since"].replace(",", ".").partition(".")
+        return int(whole) * 10**9 + int(fraction.ljust(9, "0")[:9])
+    clock, _, fraction = match["clock"].replace(",", ".").partition(".")
+    hours, minutes, seconds = (int(part) for part in clock.split(":"))
+    day = 0
+    if match["date"]:
+        try:
+            moment = datetime.strptime(match["date"].replace("/", "-"), "%Y-%m-%d").replace(tzinfo=UTC)
+            day = int(moment.timestamp()) * 10**9
+        except ValueError:
+            day = 0
+    return day + (hours * 3600 + minutes * 60 + seconds) * 10**9 + int(fraction.ljust(9, "0")[:9] or 0)
+
+
+_MOMENT = re.compile(_TIME)
+
+
+def _ends(text: str) -> tuple[str, int]:
+    """ "10.0.0.1.80", "server.http", "2001:db8::1.443", "client": host and port (0 where none is told)."""
+    if re.fullmatch(_HOST4, text):
+        return text, 0
+    host, dot, port = text.rpartition(".")
+    if not dot or not host:
+        return text.lower(), 0
+    if port.isdigit():
+        return host.lower(), int(port) & 0xFFFF
+    if ":" in port:  # an IPv6 address ends in no dot
+        return text.lower(), 0
+    return host.lower(), _service(port)
+
+
+_SERVICES = {"http": 80, "https": 443, "ssh": 22, "x11": 6000, "imap2": 143, "imaps": 993, "http-alt": 8080, "webcache": 8080, "mysql": 3306}
+
+
+def _service(name: str) -> int:
+    if name in _SERVICES:
+        return _SERVICES[name]
+    try:
+        return socket.getservbyname(name, "tcp")
+    except OSError:
+        return sum(name.encode()) + 1  # a number of its own, so that two names are two ports
+
+
+def _port(text: str) -> int:
+    told = re.search(r"\((\d+)\)", text)
+    if told:
+        return int(told[1]) & 0xFFFF
+    return int(text) & 0xFFFF if text.isdigit() else _service(text)
+
+
+def _tcpdump(match: re.Match[str], before: str, after: str) -> _Row:
+    row = _Row()
+    row.source, row.sport = _ends(match["src"])
+    row.destination, row.dport = _ends(match["dst"])
+    for letter in match["flags"] or match["old"] or "":
+        row.flags |= _LETTERS.get(letter, 0)
+    if match["flags"] == "none":
+        row.flags = 0
+    # The next row's own time may stand behind this one's length; what is behind that is not this row's.
+    body = after
+    times = list(_MOMENT.finditer(before))
+    # With a link header of 60 characters and -v between them, the time is still the last one before the ends.
+    row.time_ns = _moment(times[-1]) if times else None
+    verbose = list(_VERBOSE.finditer(before[-300:]))
+    if verbose and (not times or verbose[-1].start() + max(len(before) - 300, 0) > times[-1].start()):
+        row.ttl = _number(verbose[-1][1] or verbose[-1][3])
+        row.ip_id = _number(verbose[-1][2])
+    if match["old"]:
+        numbers = _OLD_SEQ.match(body)
+        if numbers:
+            row.seq, row.size = int(numbers[1]), int(numbers[3])
+        else:
+            row.size = 0
+        if re.search(r"\A[^>]*\back \d+", body):
+            row.flags |= ACK
+    else:
+        numbers = _SEQ.search(body)
+        length = _LENGTH.search(body)
+        row.size = _number(length[1]) if length else None
+        if numbers:
+            row.seq = int(numbers[1])
+            if numbers[2] and row.size is None:
+                row.size = (int(numbers[2]) - int(numbers[1])) & 0xFFFFFFFF
+    acked, window = _ACKED.search(body), _WIN.search(body)
+    row.ack = _number(acked[1]) if acked and row.flags & ACK else None
+    row.window = _number(window[1]) if window else None
+    told = _OPTIONS.search(body)
+    if told:
+        row.options = _told_options(told[1] or told[2])
+    elif match["flags"] is not None and window and row.size is not None:
+        row.options = ()  # tcpdump prints them where there are any
+    elif match["old"] and window:
+        row.options = ()
+    behind = window.end() if match["old"] and window else length.end() if not match["old"] and (length := _LENGTH.search(body)) else 0
+    row.note = body[behind : behind + 120]
+    return row
+
+
+def _told_options(text: str) -> tuple[tuple[str, object], ...]:
+    found: list[tuple[str, object]] = []
+    for part in text.split(","):
+        words = part.split()
+        if not words:
+            continue
+        if words[0] == "mss" and words[-1].isdigit():
+            found.append(("MSS", int(words[-1])))
+        elif words[0] == "wscale" and words[-1].isdigit():
+            found.append(("WS", int(words[-1])))
+        elif words[0].lower() == "sackok":
+            found.append(("SACK_PERM", None))
+        elif words[0] == "TS" and len(words) >= 5 and words[2].isdigit() and words[4].isdigit():
+            found.append(("TS", (int(words[2]), int(words[4]))))
+        elif words[0] == "timestamp" and len(words) >= 3 and words[1].isdigit() and words[2].isdigit():
+            found.append(("TS", (int(words[1]), int(words[2]))))
+        elif words[0] == "md5":
+            found.append(("MD5", None))
+        elif words[0] == "mptcp":
+            found.append(("MPTCP", b"\x70" if "fast-close" in part else b"\x80" if "tcprst" in part else b"\x20"))
+        elif words[0] == "sack":
+            found.append(("SACK", None))
+    return tuple(found)
+
+
+def _wireshark(match: re.Match[str], before: str, after: str) -> _Row | None:
+    row = _Row()
+    row.sport, row.dport = _port(match["sport"]), _port(match["dport"])
+    for word in re.split(r", ?", match["flags"]):
+        row.flags |= _WORDS.get(word, 0)
+    hosts = _HOSTS.search(before[-260:])
+    if hosts:
+        row.source, row.destination = hosts["src"].lower(), hosts["dst"].lower()
+        row.frame = _number(hosts["length"])
+        ahead = before[-260:][: hosts.start()]
+        times = list(_MOMENT.finditer(ahead))
+        row.time_ns = _moment(times[-1]) if times else None
+        number = re.search(r"(\d+)[\s,\"]*\Z", ahead[: times[-1].start()] if times else ahead)
+        # A second column of times (the difference to the row before) stands between the number and the time.
+        if times and len(times) > 1 and not ahead[times[-2].end() : times[-1].start()].strip(' ,"\t'):
+            number = re.search(r"(\d+)[\s,\"]*\Z", ahead[: times[-2].start()])
+        row.number = _number(number[1]) if number else None
+    elif not row.flags:
+        return None
+    values = {name: pattern.search(after) for name, pattern in _VALUES.items()}
+    told = {name: int(value[1]) for name, value in values.items() if value}
+    row.seq, row.window, row.size = told.get("Seq"), told.get("Win"), told.get("Len")
+    row.ack = told.get("Ack") if row.flags & ACK else None
+    if "Win" in told:
+        options: list[tuple[str, object]] = [(name, told[name]) for name in ("MSS", "WS") if name in told]
+        if "TSval" in told:
+            options.append(("TS", (told["TSval"], told.get("TSecr", 0))))
+        row.options = tuple(options)
+    row.note = before[-80:].rpartition("TCP")[2] + after[:80]
+    return row
+
+
+def _above(match: re.Match[str], after: str) -> _Row:
+    row = _Row(partial=True)
+    row.number, row.time_ns = int(match["number"]), _moment(match)
+    row.source, row.destination = match["src"].lower(), match["dst"].lower()
+    row.frame = int(match["length"])
+    row.flags = PSH | ACK
+    row.note = f"{match['protocol']} {after[:120]}"
+    return row
+
+
+# JSON and fields of tshark
+
+
+def _of_json(text: str) -> list[_Row] | None:
+    """`tshark -T json`, `-T jsonraw` or `-T ek`; None where it is no JSON of packets."""
+    documents: list[Any] = []
+    try:
+        loaded = json.loads(text)
+        documents = loaded if isinstance(loaded, list) else [loaded]
+    except (ValueError, RecursionError):
+        for line in text.splitlines():
+            try:
+                documents.append(json.loads(line))
+            except (ValueError, RecursionError):
+                continue
+    rows = []
+    for document in documents:
+        if not isinstance(document, dict):
+            continue
+        layers = document.get("_source", document).get("layers") if isinstance(document.get("_source", document), dict) else None
+        if not isinstance(layers, dict):
+            continue
+        fields: dict[str, str] = {}
+        _flatten(layers, fields, 0)
+        row = _of_names(fields)
+        if row:
+            rows.append(row)
+    return rows or None
+
+
+def _flatten(node: Any, fields: dict[str, str], depth: int) -> None:
+    if depth > 12 or not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        if isinstance(value, dict):
+            _flatten(value, fields, depth + 1)
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            _flatten(value[0], fields, depth + 1)
+        else:
+            first = value[0] if isinstance(value, list) and value else value
+            name = key
+            told = re.match(r"(\w+?)_\1_(\w+)\Z", key)  # Elasticsearch's names: tcp_tcp_srcport
+            if told:
+                name = f"{told[1]}.{told[2]}"
+            fields.setdefault(name, str(first))
+
+
+def _of_names(fields: dict[str, str]) -> _Row | None:
+    """A packet from Wireshark's names of fields."""
+
+    def whole(*names: str) -> int | None:
+        for name in names:
+            value = fields.get(name, "")
+            try:
+                return int(value, 0)
+            except ValueError:
+                if value.isdigit():
+                    return int(value)
+        return None
+
+    sport, dport = whole("tcp.srcport"), whole("tcp.dstport")
+    flags = whole("tcp.flags")
+    if sport is None or dport is None or flags is None:
+        return None
+    row = _Row(sport=sport & 0xFFFF, dport=dport & 0xFFFF, flags=flags & 0x1FF)
+    row.source = fields.get("ip.src") or fields.get("ipv6.src") or ""
+    row.destination = fields.get("ip.dst") or fields.get("ipv6.dst") or ""
+    row.number = whole("frame.number")
+    row.seq = whole("tcp.seq_raw", "tcp.seq")
+    row.ack = whole("tcp.ack_raw", "tcp.ack") if row.flags & ACK else None
+    row.window = whole("tcp.window_size_value", "tcp.window_size")
+    row.size = whole("tcp.len")
+    row.ttl = whole("ip.ttl", "ipv6.hlim")
+    row.ip_id = whole("ip.id")
+    row.time_ns = _stamp(fields)
+    value, echo = whole("tcp.options.timestamp.tsval"), whole("tcp.options.timestamp.tsecr")
+    known = any(name.startswith("tcp.") and name not in ("tcp.srcport", "tcp.dstport", "tcp.flags") for name in fields)
+    if value is not None:
+        row.options = (("TS", (value, echo or 0)),)
+    elif "tcp.options" in fields or (known and "tcp.hdr_len" in fields and whole("tcp.hdr_len") == 20):
+        row.options = ()
+    return row
+
+
+def _stamp(fields: dict[str, str]) -> int | None:
+    for name in ("frame.time_epoch", "frame.time_relative"):
+        value = fields.get(name, "")
+        if re.fullmatch(r"\d+(\.\d+)?", value):
+            whole, _, fraction = value.partition(".")
+            return int(whole) * 10**9 + int(fraction.ljust(9, "0")[:9] or 0)
+        if value:
+            try:
+                return int(datetime.fromisoformat(value.replace("Z", "+00:00")).timestamp() * 1e9)
+            except ValueError:
+                continue
+    return None
+
+
+def _of_fields(text: str) -> list[_Row]:
+    """`tshark -T fields -E header=y`: a first line of names."""
+    lines = text.splitlines()
+    place = next((n for n, line in enumerate(lines[:5]) if "tcp.srcport" in line and "tcp.dstport" in line), None)
+    if place is None:
+        return []
+    separator = "\t" if "\t" in lines[place] else "," if "," in lines[place] else None
+    names = [name.strip('"') for name in lines[place].split(separator)]
+    rows = []
+    for line in lines[place + 1 :]:
+        values = [value.strip('"') for value in line.split(separator)]
+        row = _of_names(dict(zip(names, values, strict=False)))
+        if row:
+            rows.append(row)
+    return rows
+
+
+# What was not read
+
+_LIKE = re.compile(r"Flags \[|\b(?:RST|SYN|FIN)\b.*\bSeq=|\b\d+\.\d+\.\d+\.\d+\.\d+ > |\[(?:RST|SYN|FIN)[,\]]")
+
+
+def _left_over(text: str, rows: list[_Row]) -> tuple[int, str]:
+    """Lines that look like packets, more of them than were read."""
+    like = [line.strip() for line in text.splitlines() if _LIKE.search(line)]
+    read_here = [line for line in like if _TCPDUMP.search(line) or _WIRESHARK.search(line)]
+    missed = [line for line in like if line not in read_here]
+    if len(rows) >= len(like):
+        return 0, ""
+    return len(missed), missed[0] if missed else ""
+
+
+# Connections
+
+
+def _connections(rows: list[_Row]) -> list[Connection]:
+    """The rows of each connection, in the order in which they stand."""
+    _place_partial(rows)
+    found: dict[frozenset[tuple[str, int]], list[list[tuple[int, _Row]]]] = {}
+    order: list[list[tuple[int, _Row]]] = []
+    numbers = [row.number for row in rows]
+    own = all(number is not None for number in numbers) and len(set(numbers)) == len(numbers)
+    for count, row in enumerate(rows, 1):
+        number = row.number if own and row.number is not None else count
+        ends = frozenset({(row.source, row.sport), (row.destination, row.dport)})
+        groups = found.setdefault(ends, [])
+        if not groups or _anew(groups[-1], row):
+            groups.append([])
+            order.append(groups[-1])
+        groups[-1].append((number, row))
+    connections = []
+    previous: dict[frozenset[tuple[str, int]], int] = {}
+    for place, group in enumerate(order, 1):
+        connection = _made(place, group)
+        ends = frozenset({(group[0][1].source, group[0][1].sport), (group[0][1].destination, group[0][1].dport)})
+        connection.previous = previous.get(ends, 0)
+        previous[ends] = place
+        connections.append(connection)
+    return connections
+
+
+def _anew(group: list[tuple[int, _Row]], row: _Row) -> bool:
+    if row.flags & (SYN | ACK | RST) != SYN:
+        return False
+    mine = [other for _, other in group if other.source == row.source and other.sport == row.sport]
+    syns = [other for other in mine if other.flags & SYN]
+    again = "Retransmission" in row.note
+    if syns:
+        return not again and (row.seq not in (None, *(s.seq for s in syns)) or any(o.flags & (RST | FIN) for _, o in group))
+    return "reused" in row.note or any(other.flags & (RST | FIN) for _, other in group) or bool(mine)
+
+
+def _place_partial(rows: list[_Row]) -> None:
+    """Give rows of a protocol above TCP their ports and numbers, from the rows of the same two hosts around them."""
+    for place, row in enumerate(rows):
+        if not row.partial:
+            continue
+        near = sorted((abs(other - place), other) for other in range(max(0, place - 40), min(len(rows), place + 40)))
+        for _, other in near:
+            known = rows[other]
+            if known.partial or {known.source, known.destination} != {row.source, row.destination}:
+                continue
+            same = known.source == row.source
+            if row.source == row.destination:  # on one host only what is said tells who says it
+                asks = bool(re.search(r"\b(GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|CONNECT|Request|Client Hello|Query|Call)\b", row.note))
+                to_server = known.dport < known.sport
+                same = asks == to_server
+            row.sport, row.dport = (known.sport, known.dport) if same else (known.dport, known.sport)
+            break
+
+
+def _made(place: int, group: list[tuple[int, _Row]]) -> Connection:
+    rows = [row for _, row in group]
+    client = _client(rows)
+    _numbered(rows, client)
+    bases = [_base(rows, client, side) for side in (0, 1)]
+    packets = []
+    for number, row in group:
+        side = int((row.source, row.sport) != client)
+        seq = _relative(row.seq, bases[side])
+        ack = _relative(row.ack, bases[1 - side])
+        options = row.options
+        if options is not None and not options and row.size is None:
+            options = None
+        packets.append(
+            Packet(
+                number,
+                row.time_ns,
+                side,
+                row.flags,
+                seq,
+                ack,
+                row.window,
+                row.size,
+                row.ttl,
+                row.ip_id,
+                options,
+                b"",
+                row.note,
+                row.seq or 0,
+                row.ack or 0,
+            )
+        )
+    server = next(((r.destination, r.dport) for r in rows if (r.source, r.sport) == client), (rows[0].source, rows[0].sport))
+    notes = []
+    if any(row.time_ns is None for row in rows):
+        notes.append("the rows tell no times")
+    syns = [row.seq for row in rows if row.flags & SYN and row.seq is not None and row.seq > 0]
+    connection = Connection(place, Address(*client), Address(*server), packets, from_rows=True, notes=notes)
+    if syns:
+        initial = [next((r.seq or 0 for r in rows if r.flags & SYN and int((r.source, r.sport) != client) == side), 0) for side in (0, 1)]
+        connection.initial = (initial[0], initial[1])
+    return connection
+
+
+def _client(rows: list[_Row]) -> tuple[str, int]:
+    for row in rows:
+        if row.flags & (SYN | RST) == SYN:
+            return (row.destination, row.dport) if row.flags & ACK else (row.source, row.sport)
+    first = rows[0]
+    smaller = bool(first.sport and first.dport) and served(first.sport, first.dport)
+    if first.source == "server" or first.destination == "client":
+        smaller = True
+    return (first.destination, first.dport) if smaller else (first.source, first.sport)
+
+
+def _numbered(rows: list[_Row], client: tuple[str, int]) -> None:
+    """Sizes and numbers of the rows of protocols above TCP: from the frame's length, and from what the others acknowledge."""
+    headers = Counter(row.frame - row.size for row in rows if row.frame and row.size is not None and row.flags & SYN == 0)
+    header = headers.most_common(1)[0][0] if headers else None
+    following: dict[int, int | None] = {0: None, 1: None}
+    for row in rows:
+        side = int((row.source, row.sport) != client)
+        if row.partial:
+            if row.frame and header is not None:
+                row.size = max(row.frame - header, 1)
+            row.seq, row.ack = following[side], following[1 - side]
+        if row.seq is not None and row.size is not None and not row.flags & RST:
+            following[side] = row.seq + row.size + bool(row.flags & SYN) + bool(row.flags & FIN)
+        if row.ack is not None and following[1 - side] is None:
+            following[1 - side] = row.ack
+
+
+def _base(rows: list[_Row], client: tuple[str, int], side: int) -> int:
+    """What a side's printed numbers are counted from: its SYN's own number, or what makes large numbers small."""
+    for row in rows:
+        mine = int((row.source, row.sport) != client) == side
+        if mine and row.flags & SYN and row.seq is not None:
+            return row.seq
+    values = []
+    for row in rows:
+        mine = int((row.source, row.sport) != client) == side
+        value = row.seq if mine else row.ack
+        if value is not None and not (mine and row.flags & RST):
+            values.append(value)
+    if not values:
+        values = [row.seq for row in rows if row.seq is not None and int((row.source, row.sport) != client) == side]
+    if not values or min(values) < 1 << 24:
+        return 0
+    return min(values) - 1
+
+
+def _relative(number: int | None, base: int) -> int | None:
+    """tcpdump prints a connection's first numbers as they are and the later ones relative; both are counted from the base."""
+    if number is None or not base:
+        return number
+    off = (number - base) & 0xFFFFFFFF
+    if off < 1 << 24:
+        return off
+    if number < 1 << 28:
+        return number
+    return off - (1 << 32) if off > 3 << 30 else off

@@ -1,0 +1,285 @@
+"""Connections in which no RST was seen: closed in order, given up, never answered, or merely not over when the capture ends."""
+
+from __future__ import annotations
+
+from faultkit.explaining.diagnosis import Finding
+from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
+from faultkit.explaining.story import SIDES, Story
+
+PATIENT = 0.15  # seconds after which an answer is missed: no retransmission timeout is shorter (TCP_RTO_MIN is 0.2)
+
+
+def explain(story: Story, quiet: float | None, accepted: int) -> Finding:
+    """What the packets show of the end. `quiet`: seconds from its last packet to the capture's end; `accepted`: handshakes
+    that the same server has completed with others."""
+    refused = _complained(story)
+    if refused:
+        return refused
+    if story.syn is not None and story.answer is None and not story.established and not story.sides[1].packets:
+        return _unanswered_syn(story, quiet, accepted)
+    if story.behind_answer is not None:
+        met = story.behind_answer
+        return Finding(
+            "the SYN was answered with a bare ACK",
+            "failed",
+            ("half-open --found-by reconnect", "time-wait --arrives old-syn"),
+            "one of these",
+            f"Packet {met.number} answers the SYN with an acknowledgement and no SYN: whoever answers takes it for a segment of a connection that it "
+            "has already (a challenge ACK, RFC 5961 section 4), or something in between answers in the server's name. The client answers no RST, or "
+            "it does not get through, and so the old connection stays in the way",
+            plain="a SYN answered with a bare ACK",
+            tell="capture at the server: does it send that ACK? ss -tan there shows the old connection",
+        )
+    if not story.established and story.answer is not None:
+        return _unfinished(story, quiet)
+    fins = [story.sides[side].first(FIN) for side in (0, 1)]
+    if all(fins) and _acknowledged(story, fins[0]) and _acknowledged(story, fins[1]):
+        return Finding("closed in order", "closed", (), "shown by the packets", _closing(story), plain="nothing wrong")
+    stuck = _stuck(story, quiet)
+    if stuck:
+        return stuck
+    if all(fins):
+        return Finding("closed in order", "closed", (), "most likely", _closing(story), plain="nothing wrong")
+    if any(fins):
+        return _half_closed(story, quiet)
+    return _still_open(story, quiet)
+
+
+def _still_open(story: Story, quiet: float | None) -> Finding:
+    last = story.packets[-1]
+    after = "" if quiet is None or quiet < 1 else f"; the capture goes on for {quiet:.0f} s without a packet of it"
+    return Finding(
+        "still open",
+        "open",
+        (),
+        "shown by the packets",
+        f"The last packet of it is {last.number}, and nothing has ended it: the capture merely stops{after}",
+        plain="still open",
+    )
+
+
+def _closing(story: Story) -> str:
+    fins = [p for p in story.packets if p.flags & FIN and not p.flags & RST]
+    first = fins[0]
+    return f"The {SIDES[first.side]} closed first (FIN in packet {first.number}), the {SIDES[1 - first.side]} after it: nothing was lost"
+
+
+def _acknowledged(story: Story, packet: Packet | None) -> bool:
+    if packet is None:
+        return False
+    return any(p.side != packet.side and p.ack is not None and packet.end is not None and p.ack >= packet.end for p in story.packets)
+
+
+def _complained(story: Story) -> Finding | None:
+    errors = [c for c in story.connection.complaints if c.kind != "fragmentation-needed"]
+    if not errors:
+        return None
+    first = errors[0]
+    kind, side = first.kind, SIDES[first.side]
+    went_on = [p for p in story.packets if p.number > first.number and p.side != first.side and p.flags & ACK]
+    if went_on:
+        return None
+    if kind == "time-exceeded":
+        return Finding(
+            "never answered",
+            "failed",
+            (),
+            "shown by the packets",
+            f"{first.by} says in packet {first.number} that the TTL of a segment of the {side} ran out: a routing loop, or traceroute",
+            by="middlebox",
+            plain="TTL exceeded on the way",
+        )
+    known = kind if kind != "unreachable" else "host-unreachable"
+    if story.established:
+        causes: tuple[str, ...] = (
+            f"reject --answer {known} --at established",
+            f"firewall-reset --answer {known}",
+            "retransmit-timeout",
+        )
+        end = "gave up: an ICMP error, and no answer"
+    else:
+        causes, end = (f"reject --answer {known}",), "refused by an ICMP error"
+    here = first.by in (story.connection.server.host, story.connection.client.host)
+    return Finding(
+        end,
+        "failed",
+        causes,
+        "shown by the packets" if len(causes) == 1 else "most likely",
+        f"{first.by}{' itself' if here else ''} answers a segment of the {side} with the ICMP error {kind} "
+        f"(packet {', '.join(str(c.number) for c in errors[:4])}{', …' if len(errors) > 4 else ''})",
+        by="middlebox",
+        tell="iptables -L -v -n, nft list ruleset or the routing table at " + first.by,
+    )
+
+
+def _unanswered_syn(story: Story, quiet: float | None, accepted: int) -> Finding:
+    syns = [p for p in story.sides[0].packets if p.flags & SYN]
+    waited = story.seconds(syns[0], syns[-1])
+    times = f"sent {len(syns)} times" if len(syns) > 1 else "sent once"
+    over = "" if waited is None or len(syns) < 2 else f" in {waited:.1f} s"
+    if len(syns) == 1 and quiet is not None and quiet < PATIENT:
+        return Finding(
+            "still open",
+            "open",
+            (),
+            "cannot be told",
+            f"The SYN in packet {syns[0].number} has no answer yet when the capture ends, {quiet * 1000:.0f} ms later",
+            plain="still open",
+        )
+    causes: tuple[str, ...]
+    if accepted:
+        causes, against = ("backlog-full", "connect-timeout"), "a firewall would have dropped the others' SYNs too"
+        others = f"; the same server completed {accepted} other handshakes, so its accept queue may be full"
+    else:
+        causes, against = ("connect-timeout", "backlog-full"), "a server with a full accept queue answers some SYNs"
+        others = ""
+    return Finding(
+        "never answered",
+        "failed",
+        causes,
+        "most likely",
+        f"The SYN (packet {', '.join(str(p.number) for p in syns[:4])}{', …' if len(syns) > 4 else ''}) was {times}{over} and nothing answers it{others}",
+        against=against,
+        tell="capture at the server: does the SYN arrive there? nstat -az TcpExtListenDrops TcpExtListenOverflows",
+    )
+
+
+def _unfinished(story: Story, quiet: float | None) -> Finding:
+    answers = [p for p in story.sides[1].packets if p.flags & SYN]
+    own = [p for p in story.sides[0].packets if p.flags & SYN]
+    if not own:
+        return Finding(
+            "an unasked SYN,ACK",
+            "suspicious",
+            (),
+            "most likely",
+            f"Packet {answers[0].number} is a SYN,ACK to a SYN that was not captured, and nothing came after it",
+            plain="an unasked SYN,ACK, or only one direction was captured",
+            tell="capture both directions",
+        )
+    return Finding(
+        "the handshake was not completed",
+        "failed" if len(answers) > 1 else "open",
+        ("connect-timeout",) if len(answers) > 1 else (),
+        "most likely" if len(answers) > 1 else "cannot be told",
+        f"The SYN,ACK (packet {', '.join(str(p.number) for p in answers[:4])}) was sent {len(answers)} times and the client does not answer it: "
+        "it does not arrive there, or the client has gone",
+        plain="still open",
+        tell="capture at the client: does the SYN,ACK arrive there?",
+    )
+
+
+def _stuck(story: Story, quiet: float | None) -> Finding | None:
+    """Does one side wait for the other at the end: data, probes, a FIN or a window unanswered?"""
+    for side in (0, 1):
+        other = [p for p in story.sides[1 - side].packets if not p.flags & RST]
+        last_heard = other[-1].number if other else 0
+        own = [p for p in story.sides[side].packets if p.number > last_heard]
+        again = [p for p in own if story.repeats(p) and not p.flags & SYN]
+        probes = [p for p in own if story.is_probe(p)]
+        acked = max((p.ack for p in other if p.ack is not None), default=None)
+        name, peer = SIDES[side], SIDES[1 - side]
+        answer = next((p for p in story.sides[1].packets if p.flags & SYN), None)
+        answers = [p for p in story.sides[1].packets if p.flags & SYN]
+        if side == 0 and len(answers) > 1 and not any(p.size or not p.flags & SYN for p in story.sides[1].packets):
+            return Finding(
+                "accepted by nobody",
+                "failed",
+                ("backlog-full --ended-by expiry",),
+                "most likely",
+                f"The client has finished its handshake, the server's SYN,ACK comes again all the same (packet {', '.join(str(p.number) for p in answers[1:4])}): "
+                "the server's accept queue is full, and it drops the ACK",
+                tell="ss -ltn and nstat -az TcpExtListenOverflows at the server",
+            )
+        if again and story.deaf is None:
+            repeated = again[-1]
+            kind = "its FIN" if repeated.flags & FIN and not repeated.size else "the same data"
+            tries, first = len(again), again[0]
+            over = story.seconds(first, again[-1])
+            gap = story.seconds(again[-2], again[-1]) if len(again) > 1 else None
+            given_up = quiet is not None and quiet > 2.5 * max(gap or 0.4, 0.4)
+            if tries < 2 and not given_up:
+                continue
+            closed = any(p.window == 0 for p in other[-3:])
+            causes: tuple[str, ...] = ("zero-window", "retransmit-timeout") if closed else (
+                "retransmit-timeout",
+                "idle-firewall --no-heal",
+                "firewall-reset --answer drop",
+                "nat-expiry --answer drop",
+                "half-open",
+            )
+            if not closed and not _was_idle(story, first):
+                causes = ("retransmit-timeout", "firewall-reset --answer drop", "half-open")
+            return Finding(
+                f"gave up: the {peer} acknowledged nothing any more" if given_up else f"the {peer} acknowledges nothing any more",
+                "failed",
+                causes,
+                "most likely",
+                f"The {name} sent {kind} {tries + 1} times (packets {_listed(again)}{'' if over is None else f', over {over:.1f} s'}), and nothing "
+                f"of the {peer} came any more{'; then it tried no longer' if given_up else ''}",
+                against="what drops the segments on the way looks the same as a host that is gone",
+                tell=f"capture at the {peer}: do the segments arrive there?",
+            )
+        if probes and len(probes) >= 1 and own and own[-1] in probes and (quiet is None or quiet > 1):
+            return Finding(
+                f"gave up: the {peer} answered no keepalive probe" if quiet and quiet > 75 else f"the {peer} answers no keepalive probe",
+                "failed",
+                ("keepalive-timeout", "idle-firewall"),
+                "most likely",
+                f"The {name} probes with keepalives (packets {_listed(probes)}), and nothing answers",
+                tell=f"capture at the {peer}: do the probes arrive there?",
+            )
+        if other and other[-1].window == 0 and not other[-1].flags & (SYN | FIN | RST) and (acked or 0) > 1:
+            return Finding(
+                f"the {peer} does not read",
+                "failed",
+                ("zero-window",),
+                "shown by the packets",
+                f"The {peer}'s window is 0 since packet {_since_closed(story, 1 - side)}, to the end: its program does not read, and the {name} must wait",
+                tell=f"ss -tm at the {peer}: Recv-Q",
+            )
+    return None
+
+
+def _since_closed(story: Story, side: int) -> int:
+    first = 0
+    for p in reversed(story.sides[side].packets):
+        if p.window:
+            break
+        first = p.number
+    return first
+
+
+def _was_idle(story: Story, packet: Packet) -> bool:
+    first = next((p for p in story.packets if p.side == packet.side and p.seq == packet.seq and p.size), packet)
+    idle = story.idle_before(first)
+    return idle is not None and idle > 1
+
+
+def _listed(packets: list[Packet]) -> str:
+    numbers = [str(p.number) for p in packets]
+    return ", ".join(numbers if len(numbers) < 5 else [*numbers[:3], "…", numbers[-1]])
+
+
+def _half_closed(story: Story, quiet: float | None) -> Finding:
+    fin = next(p for p in story.packets if p.flags & FIN and not p.flags & RST)
+    name, other = SIDES[fin.side], SIDES[1 - fin.side]
+    acked = _acknowledged(story, fin)
+    after = [p for p in story.after(fin) if p.side != fin.side and p.size]
+    if after or quiet is None or quiet < 60:
+        return Finding(
+            "half closed",
+            "open",
+            (),
+            "shown by the packets",
+            f"The {name} has closed its direction (FIN in packet {fin.number}{', acknowledged' if acked else ''}), the {other} has not yet",
+            plain="still open",
+        )
+    return Finding(
+        f"half closed: the {other} does not close",
+        "suspicious",
+        ("fin-wait-timeout",),
+        "most likely",
+        f"The {name} closed in packet {fin.number}, and the {other} has not within {quiet:.0f} s: its program has not seen the end, or does not look",
+        tell=f"ss -tn state close-wait at the {other}",
+    )
