@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 from click.core import ParameterSource
 
-from faultkit import __version__, causes
+from faultkit import causes
 from faultkit.cause import Cause, checked, flag, spec, written
 from faultkit.errors import Misuse, Unable
-from faultkit.serving.trigger import MOMENTS
+from faultkit.trigger import MOMENTS
+from faultkit.version import VERSION
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -154,7 +155,7 @@ def _console() -> Console:
 
 
 @click.group(cls=Catalogue, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, message="faultkit %(version)s")
+@click.version_option(VERSION, message="faultkit %(version)s")
 @click.pass_context
 def faultkit(context: click.Context) -> None:
     if context.invoked_subcommand is None:
@@ -457,11 +458,11 @@ def clients(
 
     Exit status 1 where a client did not meet a fault.
     """
-    from faultkit.clients import command
+    from faultkit.commands import asking
 
     if repeat < 1:
         raise Misuse(f"clients: --repeat {repeat} plays nothing: take 1 or more")
-    return command.run(names, faults=faults, repeat=repeat, as_json=as_json, save=save, on=on)
+    return asking.run(names, faults=faults, repeat=repeat, as_json=as_json, save=save, on=on)
 
 
 def _say(sentence: str) -> None:

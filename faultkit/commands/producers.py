@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from faultkit import causes
+from faultkit.acting.play import rehearsal
 from faultkit.cause import Cause, Options, checked, typed
 from faultkit.errors import Unable
 from faultkit.evidence.reasons import REASONS, listed
 from faultkit.evidence.transcript import Transcript
-from faultkit.playing.play import rehearsal
 from faultkit.stage import Stage, open_stage, tracing
 from faultkit.witness import Witnesses, watching
 
@@ -49,7 +49,7 @@ def producers() -> dict[str, list[Producer]]:
     for cause in causes.by_family():
         for variant in cause.variants:
             options = checked(cause, dict(variant))
-            promise = cause.promise(options, rehearsal(cause, options))
+            promise = cause.promise(options, rehearsal(cause.name, options))
             resets = promise.resets or ()
             producer = Producer(cause, options, (promise.seconds, len(resets), len(variant)))
             for reason in dict.fromkeys(rst.reason for rst in resets if rst.reason):

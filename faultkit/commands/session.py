@@ -18,7 +18,8 @@ from faultkit.witness import watching
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from faultkit.playing.play import Countdown, Play
+    from faultkit.acting.notes import Countdown
+    from faultkit.acting.play import Play
     from faultkit.playing.run import Outcome, Watch
 
 
@@ -174,12 +175,12 @@ async def _count_down(play: Play, start: Callable[[], None], update: Callable[[s
     started = False
     while True:
         await trio.sleep(0.5)
-        if play.countdown is None:
+        if play.notes.countdown is None:
             continue
         if not started:
             started = True
             start()
-        update(progress_line(play.countdown, trio.current_time()))
+        update(progress_line(play.notes.countdown, trio.current_time()))
 
 
 def progress_line(countdown: Countdown, now: float) -> str:

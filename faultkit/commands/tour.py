@@ -8,15 +8,14 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from faultkit import causes
-from faultkit.cause import Cause, checked
+from faultkit.cause import checked
 from faultkit.errors import Unable
 from faultkit.stage import Where, open_stage
 from faultkit.witness import watching
 
 if TYPE_CHECKING:
     from faultkit.playing.run import Outcome
-
-Visit = tuple[Cause, "Outcome | Unable"]
+    from faultkit.views.itinerary import Visit
 
 
 def play(*, as_json: bool, ipv6: bool, on: Where | None, quiet: bool) -> int:

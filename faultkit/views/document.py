@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from faultkit import __version__
 from faultkit.cause import flag, written
 from faultkit.evidence.attribution import attribute
 from faultkit.evidence.segments import read
 from faultkit.playing.stack import Stack
+from faultkit.version import VERSION
 
 if TYPE_CHECKING:
     from faultkit.cause import Cause, Options
@@ -36,7 +36,7 @@ def head(cause: Cause, chosen: Options, stage: Stage) -> dict[str, Any]:
             "fix": cause.fix(),
         }
     return {
-        "faultkit": __version__,
+        "faultkit": VERSION,
         **named,
         "family": cause.family,
         "doing": cause.doing(chosen),

@@ -12,9 +12,11 @@ from faultkit.views import ladder, report
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from faultkit.commands.tour import Visit
+    from faultkit.cause import Cause
     from faultkit.playing.run import Outcome
     from faultkit.stage import Stage
+
+    Visit = tuple[Cause, Outcome | Unable]
 
 
 def saw(outcome: Outcome, roles: list[str]) -> str:

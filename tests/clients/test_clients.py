@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from faultkit.clients import command, known, scene
-from faultkit.clients.program import clients
+from faultkit.clients import known, scene
+from faultkit.clients.rows import clients
+from faultkit.commands import asking as command
 from faultkit.serving import faults
 from tests.shell import ENVIRONMENT, USERS, faultkit, start
 from tests.watch import inside, moved, until

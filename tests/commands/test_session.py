@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from faultkit.acting.notes import Countdown
 from faultkit.commands.session import progress_line
-from faultkit.playing.play import Countdown
 from faultkit.stage import tracing
 from faultkit.stage.firewall import find
 from tests.ordinary import CHECKOUT, command

@@ -9,7 +9,7 @@ import pytest
 
 import faultkit
 from faultkit import Http, Misuse
-from faultkit.serving.trigger import Trigger, chosen
+from faultkit.trigger import Trigger, chosen
 from tests.serving.client import Client, client
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"

@@ -17,11 +17,11 @@ import click
 import pytest
 
 from faultkit import causes
+from faultkit.acting.program import Library
 from faultkit.cause import checked
 from faultkit.commands import cli
 from faultkit.errors import Misuse
 from faultkit.playing import stack
-from faultkit.playing.program import Library
 from tests.ordinary import CHECKOUT, command
 from tests.shell import USERS, faultkit, start
 from tests.watch import inside, moved, until

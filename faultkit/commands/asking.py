@@ -12,7 +12,8 @@ from typing import Any, TextIO
 import trio
 
 from faultkit.clients.play import Seen, directory_for, merged, play
-from faultkit.clients.program import Client, clients
+from faultkit.clients.program import Client
+from faultkit.clients.rows import clients
 from faultkit.clients.scene import Scene, scenes
 from faultkit.commands.session import console
 from faultkit.commands.tour import progress
