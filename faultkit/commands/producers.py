@@ -98,9 +98,9 @@ def prove(stage: Stage, seeing: Witnesses, wanted: Iterable[tuple[str, list[Prod
 
 
 def _seen(transcript: Transcript, produced: bool) -> tuple[set[str], str]:
-    reasons = {reset.reason for reset in transcript.resets if reset.direction == "sent"}
-    if "reasons" in transcript.absent:
+    if (resets := transcript.resets) is None:
         return set(), transcript.absent["reasons"]
+    reasons = {reset.reason for reset in resets if reset.direction == "sent"}
     return (reasons, f"saw {', '.join(sorted(reasons)) or 'no reset'}") if produced else (set(), "not as promised")
 
 

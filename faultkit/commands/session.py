@@ -73,9 +73,13 @@ def play(request: Request) -> int:
         seeing.stop()
         if request.pcap is not None:
             try:
-                pcap.write(request.pcap, [packet for outcome in outcomes for packet in outcome.transcript.packets])
+                pcap.write(request.pcap, [packet for outcome in outcomes for packet in outcome.transcript.captured])
             except OSError as error:
                 raise _unwritable(request, error) from error
+            for why in {
+                outcome.transcript.absent["wire"]: None for outcome in outcomes if outcome.transcript.packets is None
+            }:
+                print(f"faultkit: {cause.name}: --pcap {request.pcap}: {why}", file=sys.stderr)
         _show(request, outcomes)
     return 0 if all(outcome.verdict.produced for outcome in outcomes) else 1
 

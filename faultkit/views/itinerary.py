@@ -59,7 +59,9 @@ def show(console: Console, stage: Stage, visits: Sequence[Visit], *, quiet: bool
                 continue
             found = row(end)
             mark = "[green]✔[/]" if found["produced"] else "[red]✘[/]"
-            resets, reasons = ", ".join(found["rst_by"]) or "nobody", ", ".join(found["reasons"])
+            looked = end.transcript.packets is not None or end.transcript.resets is not None
+            resets = ", ".join(found["rst_by"]) or ("nobody" if looked else "not seen")
+            reasons = ", ".join(found["reasons"])
             table.add_row(
                 mark, cause.name, resets, found["client"], found["server"], reasons, f"{found['seconds']:.1f}"
             )
