@@ -12,11 +12,9 @@ from faultkit.views import ladder, report
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from faultkit.cause import Cause
     from faultkit.playing.run import Outcome
+    from faultkit.playing.tour import Visit
     from faultkit.stage import Stage
-
-    Visit = tuple[Cause, Outcome | Unable]
 
 
 def saw(outcome: Outcome, roles: list[str]) -> str:
@@ -59,9 +57,7 @@ def show(console: Console, stage: Stage, visits: Sequence[Visit], *, quiet: bool
                 continue
             found = row(end)
             mark = "[green]✔[/]" if found["produced"] else "[red]✘[/]"
-            looked = end.transcript.packets is not None or end.transcript.resets is not None
-            resets = ", ".join(found["rst_by"]) or ("nobody" if looked else "not seen")
-            reasons = ", ".join(found["reasons"])
+            resets, reasons = ", ".join(found["rst_by"]) or "nobody", ", ".join(found["reasons"])
             table.add_row(
                 mark, cause.name, resets, found["client"], found["server"], reasons, f"{found['seconds']:.1f}"
             )
