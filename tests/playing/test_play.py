@@ -71,5 +71,7 @@ def test_a_processor_that_somebody_else_has_is_withheld() -> None:
 
 @pytest.mark.parametrize("name", CLOSING)
 def test_an_ordinary_user_is_promised_the_same(name: str) -> None:
-    told = as_nobody(sys.executable, "-c", f"from tests.playing.test_play import produced; print(produced({name!r}, 2))")
+    told = as_nobody(
+        sys.executable, "-c", f"from tests.playing.test_play import produced; print(produced({name!r}, 2))"
+    )
     assert (told.stdout, told.stderr) == ("2\n", "")
