@@ -121,15 +121,19 @@ class Live(End):
             await self._flushed()
             await self._fire()
             head, body = b"", body[middle:]
-        elif fault and fault.served.holds_fin and self.record.answers + 1 == fault.when.amount:
-            head, body = b"", await self._send_paced(head + body)
+        elif fault and fault.when.kind == "answers" and self.record.answers + 1 == fault.when.amount:
+            if fault.served.holds_fin:
+                head, body = b"", await self._send_paced(head + body)
+            elif fault.served.ends_answer and (head or body):
+                head, body = b"", await self._send_corked(head + body)
         if head or body:
             await self._say(head + body, whole=True)
         else:
             self.record.answers += 1
         fault = self.armed
         if fault and fault.when.kind == "answers" and self.record.answers >= fault.when.amount:
-            await self._flushed()
+            if not fault.served.ends_answer:
+                await self._flushed()
             await self._fire()
 
     async def send(self, data: bytes) -> None:
@@ -322,6 +326,15 @@ class Live(End):
         sockets.black_hole(self.sock)
         sockets.hold_back(self.sock)
         return data[-TAIL:]
+
+    async def _send_corked(self, data: bytes) -> bytes:
+        """Send all but the last byte, and give that. The kernel keeps it until the FIN, and sends both in one segment
+        (TCP_CORK, tcp(7); tcp_send_fin()): a peer that has read the whole answer has the FIN, however quick it is."""
+        await self.send(data[:-1])
+        await self._flushed()  # what is not sent yet would fill the last byte's segment, and a full one leaves at once
+        if self.armed:  # heal() may have come meanwhile
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        return data[-1:]
 
     async def _fire(self) -> None:
         self.fire()

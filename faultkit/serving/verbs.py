@@ -176,6 +176,7 @@ class End:
     def heal(self) -> None:
         """Undo `black_hole`, `stop_reading`, `stall`, `slow` and `slices`, and go on."""
         sockets.heal(self.sock)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
         if self._reading is not None:
             sockets.resume_reading(self.sock)
         self._slice, self._rate = 0, 0.0
