@@ -53,5 +53,6 @@ class Served:
     unread: bool = False  # what sets it off stays in the receive buffer
     hangs: bool = False  # the client is left waiting, until its own timer ends it
     holds_fin: bool = False  # its FIN must not leave: the answer before it is sent so that `sockets.hold_back` works
+    ends_answer: bool = False  # its FIN, where it sets in after an answer, leaves in the segment with which that ends
     speaks_plain: bool = False  # it says something itself, which is not encrypted
     needs_repair: bool = False  # TCP_REPAIR, which takes CAP_NET_ADMIN

@@ -197,7 +197,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
-    served={"": Served(_forget_soon)},
+    served={"": Served(_forget_soon, ends_answer=True)},
     lookalikes=(
         LookAlike("late-write", "the same for the client, but sooner after the FIN: reason TCP_TIMEWAIT_SOCKET"),
         LookAlike("half-open", "no FIN on the wire before the write; recv then gives ECONNRESET, not EOF"),

@@ -254,7 +254,7 @@ CAUSE = Cause(
     served={
         "unsent": Served(lambda conn: conn.close_unread(), when=Trigger("requests", 2), unread=True),
         "in-flight": Served(lambda conn: conn.close_held(), when=Trigger("answers", 1), holds_fin=True),
-        "unprocessed": Served(lambda conn: conn.close(), when=Trigger("answers", 1)),
+        "unprocessed": Served(lambda conn: conn.close(), when=Trigger("answers", 1), ends_answer=True),
     },
     lookalikes=(
         LookAlike("unread", "the same RST,ACK on a first request: no idle time before it"),

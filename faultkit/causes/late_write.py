@@ -144,7 +144,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
-    served={"": Served(lambda conn: conn.close())},
+    served={"": Served(lambda conn: conn.close(), ends_answer=True)},
     lookalikes=(
         LookAlike("keepalive-race", "the FIN crosses the request: recv gives ECONNRESET, not EOF"),
         LookAlike("unread", "the closer had bytes left to read: no FIN before the RST, recv gives ECONNRESET"),

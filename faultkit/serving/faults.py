@@ -70,7 +70,7 @@ TESTERS: Mapping[str, Tester] = {
     ),
     "accept-then-close": Tester(
         "FIN at once, never a reset: EOF before any answer",
-        Served(lambda conn: conn.finish(), when=AT_ACCEPT),
+        Served(lambda conn: conn.finish(), when=AT_ACCEPT, ends_answer=True),
     ),
     "accept-then-reset": Tester(
         "RST at once: told by connect(), send() or recv(), by chance",
@@ -86,7 +86,7 @@ TESTERS: Mapping[str, Tester] = {
     ),
     "half-close": Tester(
         "FIN, and goes on reading without an answer",
-        Served(lambda conn: conn.half_close()),
+        Served(lambda conn: conn.half_close(), ends_answer=True),
     ),
     "slow": Tester(
         "answers so many bytes per second",
