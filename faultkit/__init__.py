@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from faultkit.version import VERSION
+
 if TYPE_CHECKING:
     from faultkit.errors import Misuse as Misuse
     from faultkit.errors import Unable as Unable
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from faultkit.sockets import stop_reading as stop_reading
     from faultkit.sockets import vanish as vanish
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 # Where each public name lives. Imported when first asked for: `faultkit list` must not pay for what it does not use.
 _HOMES = {

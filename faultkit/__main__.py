@@ -12,7 +12,7 @@ def main() -> NoReturn:
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from faultkit.commands.cli import main
+    from faultkit.commands.line.main import main
 
     main()
 

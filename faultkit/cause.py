@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from faultkit.errors import Misuse
 from faultkit.evidence.verdict import Promise
-from faultkit.serving.trigger import FIRST_BYTE, Trigger
+from faultkit.served import Served as Served
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
-    from faultkit.serving.connection import Live
-    from faultkit.serving.door import Door
+    from faultkit.acting.play import Play
     from faultkit.witness.calls import Socket
 
 Family = Literal["application", "absent", "timer", "middlebox", "protocol"]
@@ -122,34 +120,11 @@ def _check_range(cause: Cause, option: Field[Any], value: Any) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
-    """The fault as somebody else's client can have it: `faultkit serve`, `faultkit.serve`, the fixtures."""
-
-    act: Callable[[Live], None] | None = None  # what is done to a live connection when the trigger comes
-    door: Callable[[Door], None] | None = None  # or to the listening socket, before there is a connection
-    when: Trigger = FIRST_BYTE  # where the user names none
-    unread: bool = False  # what sets it off stays in the receive buffer
-    hangs: bool = False  # the client is left waiting, until its own timer ends it
-    holds_fin: bool = False  # its FIN must not leave: the answer before it is sent so that `sockets.hold_back` works
-    speaks_plain: bool = False  # it says something itself, which is not encrypted
-    needs_repair: bool = False  # TCP_REPAIR, which takes CAP_NET_ADMIN
-
-
-@dataclass(frozen=True, slots=True)
 class LookAlike:
     """A cause that this one is taken for, and the observation that tells them apart."""
 
     cause: str
     tell: str
-
-
-async def _serve_one(play: Play) -> None:
-    """Listen, accept one connection, and let the fault have it."""
-    listener = play.listen()
-    connection = await listener.accept()
-    if connection is not None:
-        play.accepted.append(connection)
-        await play.cause.fault(connection, play)
 
 
 @dataclass(frozen=True)
@@ -164,7 +139,7 @@ class Cause:
     promise: Callable[[Any, Play], Promise]
     script: Callable[[Play], Awaitable[None]]  # the client's half
     fault: Callable[[Socket, Play], Awaitable[None]]  # the server's half, for one accepted connection
-    server: Callable[[Play], Awaitable[None]] = _serve_one  # what surrounds the fault
+    server: Callable[[Play], Awaitable[None]] | None = None  # what surrounds the fault; None: one connection for it
     after_idle: bool = False  # it takes a connection that has been idle
     seldom: bool = False  # hardly ever met: of the causes that fit what was seen, it comes after the others
     prepare: Callable[[Play], Awaitable[None]] | None = None  # decides what the promise depends on, before the play
@@ -174,6 +149,11 @@ class Cause:
     lookalikes: tuple[LookAlike, ...] = ()
     met: tuple[str, ...] = ()  # where it is met in the wild
     remedy: tuple[str, ...] = ()
+
+    async def make_ready(self, play: Play) -> None:
+        """What comes before the play."""
+        if self.prepare is not None:
+            await self.prepare(play)
 
 
 def typed(cause: Cause, options: Options) -> str:

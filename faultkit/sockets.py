@@ -271,6 +271,13 @@ def clock(sock: Socket) -> Clock:
     return Clock(retransmits=info[2], probes=info[3], unacknowledged=unacknowledged, unsent=unsent)
 
 
+def quiet_seconds(sock: Socket) -> float:
+    """How long no byte of data has come or gone, nor been sent again, from TCP_INFO; in milliseconds, by the kernel's ticks."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 60)
+    milliseconds: tuple[int, ...] = struct.unpack_from("=I4xI", info, 44)  # tcpi_last_data_sent, tcpi_last_data_recv
+    return min(milliseconds) / 1000
+
+
 # include/net/tcp_states.h
 STATES = dict(
     enumerate(

@@ -56,7 +56,7 @@ def linger() -> Transcript:
             call(12, "client", "recv", "EOF"),
             call(13, "client", "send", "EPIPE"),
         ],
-        packets=[
+        captured=[
             packet(1, CLIENT, "SYN", 1000, 0),
             packet(2, SERVER, "SYN,ACK", 5000, 1001),
             packet(3, CLIENT, "ACK", 1001, 5001),
@@ -64,10 +64,10 @@ def linger() -> Transcript:
             packet(7, SERVER, "ACK", 5001, 1002),
             packet(10, SERVER, "RST,ACK", 5001, 1002),
         ],
-        resets=[
+        traced=[
             Reset(BEGAN + 10_000, "sent", SERVER, CLIENT, "CLOSE", "TCP_STATE"),
             Reset(BEGAN + 10_100, "received", SERVER, CLIENT, "", ""),
         ],
-        counters={"TcpExtTCPAbortOnData": 1, "TcpOutRsts": 1, "TcpEstabResets": 2, "TcpInSegs": 6},
+        counted={"TcpExtTCPAbortOnData": 1, "TcpOutRsts": 1, "TcpEstabResets": 2, "TcpInSegs": 6},
         roles={CLIENT: "client", SERVER: "server"},
     )

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from faultkit import causes
+from faultkit.acting.play import rehearsal
 from faultkit.cause import checked
 from faultkit.evidence import timers
 from faultkit.nesting import chain
-from faultkit.playing.play import rehearsal
 from faultkit.serving import faults
 from tests import guide
 from tests.ordinary import CHECKOUT, command
@@ -168,7 +168,7 @@ def test_a_counter_moves_in_the_cause_that_it_names() -> None:
     for counter, name in rows:
         cause = causes.load(name)
         promised = [
-            cause.promise(options, rehearsal(cause, options)).counters or {}
+            cause.promise(options, rehearsal(cause.name, options)).counters or {}
             for options in (checked(cause, dict(variant)) for variant in cause.variants)
         ]
         assert any(counter in counters for counters in promised), (counter, name)

@@ -13,7 +13,10 @@ import click
 import pytest
 
 from faultkit import causes
-from faultkit.commands import cli
+from faultkit import commands as catalogued
+from faultkit.commands.line import options, status
+from faultkit.commands.line.group import faultkit
+from faultkit.commands.line.played import of_stack
 from faultkit.playing import stack
 from tests import readme
 
@@ -36,7 +39,7 @@ def flags(parameters: list[click.Parameter]) -> set[str]:
 
 
 def common() -> set[str]:
-    return flags([*cli._common(), *cli._where()])
+    return flags([*options.common(), *options.where()])
 
 
 @pytest.fixture
@@ -146,16 +149,16 @@ def test_the_cheat_sheet_names_every_command_and_its_flags() -> None:
         for command in re.findall(r"`faultkit ?([^`]*)`", cell):
             word = command.split(" ")[0] if command[:1].islower() or command.startswith("CAUSE") else ""
             told.setdefault(word, set()).update(re.findall(r"--[a-z0-9-]+", command))
-    there = {name: flags(command.params) for name, command in cli.faultkit.commands.items()}
-    there["stack"] |= flags(cli._common()) | {"--fixed"}
-    assert told == {**there, "CAUSE": set(), "": {*flags(cli.faultkit.params), "--help"}}
+    there = {name: flags(catalogued.load(name).params) for name in catalogued.names()}
+    there["stack"] |= flags(options.common()) | {"--fixed"}
+    assert told == {**there, "CAUSE": set(), "": {*flags(faultkit.params), "--help"}}
 
 
 def test_the_cheat_sheet_names_every_flag_that_all_causes_take() -> None:
     told = [flag for cell, _ in table("every CAUSE takes") for flag in re.findall(r"--[a-z0-9-]+", cell)]
     assert sorted(told) == sorted(common())
     for cause in causes.names():
-        command = cli.faultkit.get_command(click.Context(cli.faultkit), cause)
+        command = faultkit.get_command(click.Context(faultkit), cause)
         assert command is not None
         own = re.search(rf"^\| `{cause}` \| (.*) \|$", readme.part("flags"), re.MULTILINE)
         assert own
@@ -164,16 +167,16 @@ def test_the_cheat_sheet_names_every_flag_that_all_causes_take() -> None:
 
 def test_the_table_of_stacks_names_every_flag() -> None:
     for name in stack.names():
-        command = cli._command(stack.load(name), cli._common())
+        command = of_stack(stack.load(name))
         own = re.search(rf"^\| `{name}` \| .* \| (.*) \|$", readme.part("stacks"), re.MULTILINE)
         assert own
-        assert flags(command.params) - flags(cli._common()) - {"--fixed"} == set(re.findall(r"--[a-z0-9-]+", own[1])), (
-            name
-        )
+        assert flags(command.params) - flags(options.common()) - {"--fixed"} == set(
+            re.findall(r"--[a-z0-9-]+", own[1])
+        ), name
 
 
 def test_the_cheat_sheet_has_every_exit_status() -> None:
-    statuses = [cli.PRODUCED, cli.OTHERWISE, cli.MISUSED, cli.UNABLE, cli.INTERRUPTED, cli.BROKEN_PIPE]
+    statuses = [value for name, value in vars(status).items() if name.isupper()]
     assert [int(number) for number, _ in table("exit status")] == statuses
 
 

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
+from faultkit.acting.play import Play
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse, Unable
 from faultkit.evidence import timers
 from faultkit.evidence.verdict import AtLeast, Promise, Rst
-from faultkit.playing.play import Play
-from faultkit.serving.trigger import Trigger
 from faultkit.stage import sysctl
+from faultkit.trigger import Trigger
 from faultkit.witness.calls import Socket
 
 RETRIES = "client's SYN retries"
@@ -72,7 +72,7 @@ async def prepare(play: Play) -> None:
             raise Unable(
                 "backlog-full: net.ipv4.tcp_abort_on_overflow is set inside a private namespace only: leave --on host out"
             )
-        play.sysctl("ipv4.tcp_abort_on_overflow", 1)
+        play.scenery.sysctl("ipv4.tcp_abort_on_overflow", 1)
 
 
 def held(options: BacklogFull) -> bool:
@@ -87,15 +87,15 @@ async def server(play: Play) -> None:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
     if options.ended_by == "expiry":
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, options.syn_retries)
-    await play.cue("filled").wait()
+    await play.cues["filled"].wait()
     # The kernel has an event for the first connection in the queue, none for the last.
     while queued(listener) <= options.backlog:  # noqa: ASYNC110
         await trio.sleep(0.001)
-    play.step("server", f"accept queue full: {queued(listener)} connections, backlog {options.backlog} (ss -ltn)")
-    play.cue("full").set()
+    play.notes.step("server", f"accept queue full: {queued(listener)} connections, backlog {options.backlog} (ss -ltn)")
+    play.cues["full"].set()
     if options.ended_by == "accept":
-        await play.cue("dropped").wait()
-        play.step("server", "accepts at last")
+        await play.cues["dropped"].wait()
+        play.notes.step("server", "accepts at last")
         for _ in range(options.backlog + 1):
             await listener.accept()
         last = await listener.accept()
@@ -117,41 +117,41 @@ async def fault(connection: Socket, play: Play) -> None:
 
 async def _fill(play: Play) -> None:
     """Other clients take every place in the queue."""
-    address = await play.serving()
+    address = await play.cues.serving()
     for _ in range(play.options.backlog + 1):
         other = play.socket("client")
         await other.connect(address)
         if held(play.options):
             await other.send(b"x")
-    play.cue("filled").set()
-    await play.cue("full").wait()
+    play.cues["filled"].set()
+    await play.cues["full"].wait()
 
 
 async def script(play: Play) -> None:
     options: BacklogFull = play.options
-    address = await play.serving()
+    address = await play.cues.serving()
     client = play.socket("client")
     name, due = expected(options)
     if not held(options):
         await _fill(play)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, options.syn_retries)
         repeats = tuple(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts())[:-1])
-        play.expect(tick="repeated SYN", end="ETIMEDOUT", ticks=repeats, ends=due.earliest)
+        play.notes.expect(tick="repeated SYN", end="ETIMEDOUT", ticks=repeats, ends=due.earliest)
         told = await client.connect(address)
-        play.measure(name, predicted=due.earliest, measured=(told.ended_ns - told.began_ns) / 1e9)
+        play.notes.measure(name, predicted=due.earliest, measured=(told.ended_ns - told.began_ns) / 1e9)
         return
     began = await client.connect(address)
     await _fill(play)
-    play.step("client", f"its socket is {sockets.state(client.raw)}; the server has none for it")
+    play.notes.step("client", f"its socket is {sockets.state(client.raw)}; the server has none for it")
     await client.send(b"request")
-    play.cue("dropped").set()
+    play.cues["dropped"].set()
     if options.ended_by == "expiry":
         repeats = tuple(at for at in timers.tries(30) if at < due.earliest)
-        play.expect(tick="retransmission", end="RST", ticks=repeats, ends=due.earliest)
+        play.notes.expect(tick="retransmission", end="RST", ticks=repeats, ends=due.earliest)
     told = await client.recv(65536)
     if options.ended_by == "expiry":
         seconds = (told.ended_ns - began.ended_ns) / 1e9
-        play.measure(name, predicted=due.earliest, measured=seconds, slack=due.slack)
+        play.notes.measure(name, predicted=due.earliest, measured=seconds, slack=due.slack)
     if options.ended_by != "accept":
         await client.send(b"request")
 

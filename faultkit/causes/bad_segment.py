@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 import trio
 
 from faultkit import sockets
+from faultkit.acting.play import Play
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.evidence.transcript import Address, Packet
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.playing.play import Play
 from faultkit.stage.forge import Forgery
 from faultkit.witness.calls import Socket
 
@@ -129,7 +129,7 @@ class BadSegment(Options):
 
 
 async def prepare(play: Play) -> None:
-    play.tap()
+    play.scenery.tap()
 
 
 async def server(play: Play) -> None:
@@ -137,11 +137,11 @@ async def server(play: Play) -> None:
     listener = play.listen()
     if play.options.segment == "handshake-echo":
         sockets.black_hole(listener)
-        await play.cue("forged").wait()
+        await play.cues["forged"].wait()
         sockets.heal(listener)
     elif play.options.alone:
         sockets.black_hole(listener)
-        await play.cue("over").wait()
+        await play.cues["over"].wait()
         return
     connection = await listener.accept()
     if connection is not None:
@@ -157,7 +157,7 @@ async def fault(connection: Socket, play: Play) -> None:
 
 
 async def script(play: Play) -> None:
-    address = await play.serving()
+    address = await play.cues.serving()
     client = play.socket("client")
     bad = play.options.bad
     if bad.state == "LISTEN":
@@ -188,7 +188,7 @@ async def echoed(client: Socket) -> None:
 
 async def meet_established(play: Play, ours: Address, theirs: Address) -> None:
     """In the client's name; both ends have read all that was sent."""
-    tap, bad = play.tap(), play.options.bad
+    tap, bad = play.scenery.tap(), play.options.bad
     seq, ack = tap.next_seq(ours, theirs), tap.next_seq(theirs, ours)
     passed = forge(play, ours, theirs, seq=seq, ack=ack, stamps=stamps(tap.last(ours, theirs)))
     if bad.fate == "challenged":
@@ -197,7 +197,7 @@ async def meet_established(play: Play, ours: Address, theirs: Address) -> None:
 
 async def meet_handshake(play: Play, client: Socket, server: Address) -> None:
     """Between the client's SYN and the end of its handshake."""
-    tap = play.tap()
+    tap = play.scenery.tap()
     if play.options.segment == "second-syn":
         sockets.black_hole(client)  # the server's SYN,ACK must go unanswered
     async with trio.open_nursery() as nursery:
@@ -210,27 +210,31 @@ async def meet_handshake(play: Play, client: Socket, server: Address) -> None:
             sockets.heal(client)
         elif play.options.segment == "handshake-echo":
             await reset_by(play, forge(play, server, ours, seq=ISN, ack=syn.seq + 1, stamps=(1, stamps(syn)[0])))
-            play.cue("forged").set()
+            play.cues["forged"].set()
         else:
             # A SYN that crosses the client's own: a simultaneous open (RFC 9293 section 3.5) makes it SYN-RECEIVED.
-            play.forge(Forgery(server, ours, ("SYN",), ISN), "SYN in the server's name, crossing the client's")
+            play.scenery.forge(Forgery(server, ours, ("SYN",), ISN), "SYN in the server's name, crossing the client's")
             await tap.hear(lambda p: p.source == ours and p.flags == ("SYN", "ACK"))
             await reset_by(play, forge(play, server, ours, seq=ISN + 1, ack=syn.seq + 1))
-            play.forge(Forgery(server, ours, ("ACK",), ISN + 1, syn.seq + 1), "the right ACK: connected all the same")
-            play.forge(Forgery(server, ours, ("FIN", "ACK"), ISN + 1, syn.seq + 1), "FIN, so that it ends in order")
+            play.scenery.forge(
+                Forgery(server, ours, ("ACK",), ISN + 1, syn.seq + 1), "the right ACK: connected all the same"
+            )
+            play.scenery.forge(
+                Forgery(server, ours, ("FIN", "ACK"), ISN + 1, syn.seq + 1), "FIN, so that it ends in order"
+            )
             return
-        play.expect(tick="SYN", end="connected", ticks=(), ends=1.0)  # the initial RTO, RFC 6298
+        play.notes.expect(tick="SYN", end="connected", ticks=(), ends=1.0)  # the initial RTO, RFC 6298
 
 
 async def reset_by(play: Play, passed: int) -> None:
-    await play.tap().hear(lambda p: "RST" in p.flags, since=passed)
+    await play.scenery.tap().hear(lambda p: "RST" in p.flags, since=passed)
 
 
 async def see_off(play: Play, client: Socket, server: Address) -> None:
     """No server stands behind that connection, so the ACK of the client's FIN is forged too."""
-    fin = await play.tap().hear(lambda p: p.destination == server and "FIN" in p.flags)
-    play.forge(Forgery(server, fin.source, ("ACK",), ISN + 2, fin.seq + 1), "ACK of the client's FIN")
-    play.cue("over").set()
+    fin = await play.scenery.tap().hear(lambda p: p.destination == server and "FIN" in p.flags)
+    play.scenery.forge(Forgery(server, fin.source, ("ACK",), ISN + 2, fin.seq + 1), "ACK of the client's FIN")
+    play.cues["over"].set()
 
 
 def stamps(packet: Packet) -> tuple[int, ...]:
@@ -242,9 +246,9 @@ def forge(
     play: Play, source: Address, destination: Address, *, seq: int, ack: int = 0, stamps: tuple[int, ...] = ()
 ) -> int:
     """Send the bad segment: right but for what is wrong with it. Gives how many segments the tap had heard before."""
-    bad, passed = play.options.bad, len(play.tap().listen())
+    bad, passed = play.options.bad, len(play.scenery.tap().listen())
     name = play.transcript.role(source)
-    play.forge(
+    play.scenery.forge(
         Forgery(
             source,
             destination,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.serving.trigger import Trigger
+from faultkit.trigger import Trigger
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
+    from faultkit.acting.play import Play
     from faultkit.witness.calls import Socket
 
 
@@ -31,7 +31,7 @@ async def fault(connection: Socket, play: Play) -> None:
 
 async def script(play: Play) -> None:
     client = play.socket("client")
-    await client.connect(await play.serving())
+    await client.connect(await play.cues.serving())
 
 
 def promise(options: ClosedPort, play: Play) -> Promise:

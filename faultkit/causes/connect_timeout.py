@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
+from faultkit.acting.play import Play
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
 from faultkit.evidence import timers
 from faultkit.evidence.verdict import AtLeast, Promise, Rst
-from faultkit.playing.play import Play
-from faultkit.serving.trigger import Trigger
 from faultkit.stage import sysctl
+from faultkit.trigger import Trigger
 from faultkit.witness.calls import Socket
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
@@ -85,18 +85,18 @@ class ConnectTimeout(Options):
 
 async def prepare(play: Play) -> None:
     if play.options.lost:
-        await play.choose_tool(play.options.drop_with)
+        await play.scenery.choose_tool(play.options.drop_with)
 
 
 async def server(play: Play) -> None:
     """Listen, and never hear a SYN; or hear it, and be answered by nobody."""
     listener = play.listen()
-    if play.options.lost and play.tool:
-        await play.apply("syn-drop", 1, port=listener.address.port)
+    if play.options.lost and play.scenery.tool:
+        await play.scenery.apply("syn-drop", 1, port=listener.address.port)
     elif play.options.lost:
         sockets.black_hole(listener)
-        play.step("black hole", "the listening socket drops every segment that arrives")
-    play.cue("silent").set()
+        play.notes.step("black hole", "the listening socket drops every segment that arrives")
+    play.cues["silent"].set()
 
 
 async def fault(connection: Socket, play: Play) -> None:
@@ -105,21 +105,21 @@ async def fault(connection: Socket, play: Play) -> None:
 
 async def script(play: Play) -> None:
     options: ConnectTimeout = play.options
-    address = await play.serving()
-    await play.cue("silent").wait()
+    address = await play.cues.serving()
+    await play.cues["silent"].wait()
     client = play.socket("client")
     name, due = options.due()
     if options.ended_by == "syn-retries":
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, options.syn_retries)
         ticks = tuple(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts())[:-1])
-        play.expect(tick="repeated SYN", end="ETIMEDOUT", ticks=ticks, ends=due)
+        play.notes.expect(tick="repeated SYN", end="ETIMEDOUT", ticks=ticks, ends=due)
         told = await client.connect(address)
-        play.measure(name, predicted=due, measured=(told.ended_ns - told.began_ns) / 1e9)
+        play.notes.measure(name, predicted=due, measured=(told.ended_ns - told.began_ns) / 1e9)
         return
     if not options.lost:
         sockets.black_hole(client)
-        play.step("network", "holds the server's answer back")
-    play.expect(tick="", end=name, ticks=(), ends=due)
+        play.notes.step("network", "holds the server's answer back")
+    play.notes.expect(tick="", end=name, ticks=(), ends=due)
     began_ns = time.time_ns()  # a busy machine may stop us between the program's clock and its connect()
     with trio.move_on_after(options.own_timeout_seconds):
         await client.connect(address)
@@ -127,13 +127,13 @@ async def script(play: Play) -> None:
     told = play.transcript.calls[-1]
     client.close()
     if options.lost:
-        play.measure(name, predicted=due, measured=(told.ended_ns - began_ns) / 1e9)
+        play.notes.measure(name, predicted=due, measured=(told.ended_ns - began_ns) / 1e9)
         return
-    play.step("client", "gave up; its kernel has forgotten the connection, the server's has not")
+    play.notes.step("client", "gave up; its kernel has forgotten the connection, the server's has not")
     # A program has no event for a handshake that the kernel gives up.
     while tcp_state(address, ours) == "SYN-RECEIVED":  # noqa: ASYNC110
         await trio.sleep(LOOK_AGAIN)
-    play.measure(name, predicted=due, measured=(time.time_ns() - told.began_ns) / 1e9)
+    play.notes.measure(name, predicted=due, measured=(time.time_ns() - told.began_ns) / 1e9)
 
 
 def promise(options: ConnectTimeout, play: Play) -> Promise:

@@ -19,8 +19,8 @@ from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.evidence.verdict import Promise, Rst
 
 if TYPE_CHECKING:
-    from faultkit.playing.child import Inside
-    from faultkit.playing.play import Play
+    from faultkit.acting.child import Inside
+    from faultkit.acting.play import Play
     from faultkit.witness.calls import Socket
 
 
@@ -34,22 +34,22 @@ class Crash(Options):
 
 async def server(play: Play) -> None:
     """Two processes one after the other, on a port that stays ours in between."""
-    from faultkit.playing.child import child  # as late as trio's other users
+    from faultkit.acting.child import child  # as late as trio's other users
 
     with socket.socket(play.stage.family, socket.SOCK_STREAM) as port:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         port.bind((play.stage.host, 0))
         number = port.getsockname()[1]
         async with child(play, serve, port=number) as first:
-            await play.cue("working").wait()
+            await play.cues["working"].wait()
             await first.kill()
         if play.options.restart:
             async with child(play, serve_again, port=number) as second:
-                play.step("process", f"{second.pid} is the server started again")
-                await play.cue("restarted").wait()
-                play.cue("dead").set()
+                play.notes.step("process", f"{second.pid} is the server started again")
+                await play.cues["restarted"].wait()
+                play.cues["dead"].set()
         else:
-            play.cue("dead").set()
+            play.cues["dead"].set()
 
 
 async def _take(connection: Socket, play: Play) -> None:
@@ -89,11 +89,11 @@ async def serve_again(play: Inside, port: int) -> None:
 
 
 async def script(play: Play) -> None:
-    address = await play.serving()
+    address = await play.cues.serving()
     client = play.socket("client")
     await client.connect(address)
     await client.send(b"hello")
-    await play.cue("dead").wait()
+    await play.cues["dead"].wait()
     await client.recv(65536)
     if play.options.request == "read":
         await play.fin_acknowledged(address, client.address)

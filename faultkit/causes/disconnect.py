@@ -19,7 +19,7 @@ SMALL = 4096  # bytes, SO_RCVBUF of a client that lets most of the answer wait; 
 LARGE = 65536  # bytes of answer
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
+    from faultkit.acting.play import Play
     from faultkit.witness.calls import Socket
 
 
@@ -38,7 +38,7 @@ async def fault(connection: Socket, play: Play) -> None:
         await connection.recv(65536)  # EOF: the client has shut down its half
         await connection.send(bytes(LARGE))
         connection.shutdown(socket.SHUT_WR)
-        await play.cue("full").wait()
+        await play.cues["full"].wait()
         connection.unsent()
     connection.disconnect()
     await connection.recv(65536)
@@ -51,12 +51,12 @@ async def script(play: Play) -> None:
     cut = play.options.state == "last-ack"
     if cut:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL)
-    await client.connect(await play.serving())
+    await client.connect(await play.cues.serving())
     await client.send(b"hello")
     if cut:
         client.shutdown(socket.SHUT_WR)
         await client.readable()
-        play.cue("full").set()
+        play.cues["full"].set()
     await client.over()
     while (await client.recv(65536)).data:
         pass

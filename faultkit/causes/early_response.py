@@ -29,7 +29,7 @@ HEAD = 1024  # bytes that the server reads at first: enough for the head of the 
 PART = 8192  # bytes of the body that the client sends at a time
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
+    from faultkit.acting.play import Play
     from faultkit.witness.calls import Socket
 
 
@@ -45,25 +45,25 @@ async def fault(connection: Socket, play: Play) -> None:
         told = await connection.recv(HEAD)
         http.receive_data(told.data)
     assert isinstance(event, h11.Request)
-    await play.cue("sent").wait()
+    await play.cues["sent"].wait()
     await connection.readable()
     connection.unread()
     lost = play.options.answer == "in-flight"
     if lost:
         sockets.whisper(connection)
     await connection.send(_answer(http))
-    play.cue("answered").set()
-    await play.cue("where").wait()
+    play.cues["answered"].set()
+    await play.cues["where"].wait()
     if lost:
         sockets.speak_up(connection)
     if play.options.lingering:
         connection.shutdown(socket.SHUT_WR)
-        play.cue("closing").set()
+        play.cues["closing"].set()
         with trio.move_on_after(LINGERING):
             while (await connection.recv(65536)).data:
                 pass
     connection.close()
-    play.cue("closed").set()
+    play.cues["closed"].set()
 
 
 def _answer(http: h11.Connection) -> bytes:
@@ -73,31 +73,31 @@ def _answer(http: h11.Connection) -> bytes:
 
 async def script(play: Play) -> None:
     options: EarlyResponse = play.options
-    address = await play.serving()
+    address = await play.cues.serving()
     client = play.socket("client")
     http = h11.Connection(h11.CLIENT)
     await client.connect(address)
     headers = [("Host", str(address)), ("Content-Length", str(2 * PART))]
     head = http.send(h11.Request(method="POST", target="/upload", headers=headers))
     await client.send((head or b"") + (http.send(h11.Data(bytes(PART))) or b""))
-    await play.delivered(client)
+    await client.delivered()
     if options.answer == "in-flight":
         sockets.hear_only_stack(client)
-    play.cue("sent").set()
-    await play.cue("answered").wait()
+    play.cues["sent"].set()
+    await play.cues["answered"].wait()
     if options.answer == "in-flight":
         # Nobody is told of a segment that is dropped.
         while not sockets.dropped(client.raw):  # noqa: ASYNC110
             await trio.sleep(0.002)
-        play.step("network", "the answer is lost on its way, and nothing after it")
+        play.notes.step("network", "the answer is lost on its way, and nothing after it")
     else:
         await client.readable()
-    play.cue("where").set()
+    play.cues["where"].set()
     if options.lingering:
-        await play.cue("closing").wait()
+        await play.cues["closing"].wait()
         await client.readable()
     else:
-        await play.cue("closed").wait()
+        await play.cues["closed"].wait()
         await client.over()
     await client.send(http.send(h11.Data(bytes(PART))) or b"")
     while (await client.recv(65536)).data:

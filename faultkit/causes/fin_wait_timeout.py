@@ -33,8 +33,8 @@ SYSCTL = "ipv4.tcp_fin_timeout"
 HALF_CLOSED = ("expired", "aborted")  # the ends for which close() must find the FIN acknowledged
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
-    from faultkit.serving.connection import Live
+    from faultkit.acting.play import Play
+    from faultkit.served import End
     from faultkit.witness.calls import Socket
 
 
@@ -69,28 +69,28 @@ async def fault(connection: Socket, play: Play) -> None:
     options: FinWaitTimeout = play.options
     await connection.recv(65536)
     if options.end == "lowered":
-        play.sysctl(SYSCTL, TIMEWAIT + SPARE)
+        play.scenery.sysctl(SYSCTL, TIMEWAIT + SPARE)
     elif options.by == "sysctl":
-        play.sysctl(SYSCTL, int(options.timeout_seconds))
+        play.scenery.sysctl(SYSCTL, int(options.timeout_seconds))
     else:
         seconds = int(options.timeout_seconds) if options.end == "expired" else -1
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, seconds)
     if options.end in HALF_CLOSED:
         connection.shutdown(socket.SHUT_WR)
-        await play.delivered(connection)
+        await connection.delivered()
     connection.close()
-    play.cue("closed").set()
+    play.cues["closed"].set()
 
 
 async def script(play: Play) -> None:
     options: FinWaitTimeout = play.options
-    address = await play.serving()
+    address = await play.cues.serving()
     client = play.socket("client")
     await client.connect(address)
     await client.send(b"hello")
     await client.recv(65536)
     await play.fin_acknowledged(address, client.address)
-    await play.cue("closed").wait()
+    await play.cues["closed"].wait()
     if options.lasts:
         await _outlast(client, play)
     if options.end == "expired":
@@ -103,21 +103,23 @@ async def script(play: Play) -> None:
 async def _outlast(client: Socket, play: Play) -> None:
     """Wait until the kernel has let the orphan go, and measure that."""
     options: FinWaitTimeout = play.options
-    address = await play.serving()
+    address = await play.cues.serving()
     closed = next(call for call in play.transcript.calls if (call.role, call.name) == ("server", "close"))
-    play.step("server", f"its kernel holds the connection in {tcp_state(address, client.address)}, no program does")
+    play.notes.step(
+        "server", f"its kernel holds the connection in {tcp_state(address, client.address)}, no program does"
+    )
     if options.end == "lowered":
-        play.sysctl(SYSCTL, TIMEWAIT)
-    play.expect(tick="", end="the end of FIN-WAIT-2", ticks=(), ends=options.lasts)
+        play.scenery.sysctl(SYSCTL, TIMEWAIT)
+    play.notes.expect(tick="", end="the end of FIN-WAIT-2", ticks=(), ends=options.lasts)
     if options.end == "expired":
         # It goes without a sign to anybody.
         while tcp_state(address, client.address):  # noqa: ASYNC110
             await trio.sleep(LOOK_AGAIN)
-        play.step("server", "its kernel has forgotten the connection")
+        play.notes.step("server", "its kernel has forgotten the connection")
     else:
         await client.over()
     gone = time.time_ns()
-    play.measure(ORPHAN, predicted=options.lasts, measured=(gone - closed.ended_ns) / 1e9)
+    play.notes.measure(ORPHAN, predicted=options.lasts, measured=(gone - closed.ended_ns) / 1e9)
 
 
 def promise(options: FinWaitTimeout, play: Play) -> Promise:
@@ -167,7 +169,7 @@ def doing(options: FinWaitTimeout) -> str:
     }[options.end]
 
 
-def _forget_soon(conn: Live) -> None:
+def _forget_soon(conn: End) -> None:
     conn.shorten_fin_wait(seconds=1)
     conn.close()
 
@@ -195,7 +197,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
-    served={"": Served(_forget_soon)},
+    served={"": Served(_forget_soon, ends_answer=True)},
     lookalikes=(
         LookAlike("late-write", "the same for the client, but sooner after the FIN: reason TCP_TIMEWAIT_SOCKET"),
         LookAlike("half-open", "no FIN on the wire before the write; recv then gives ECONNRESET, not EOF"),

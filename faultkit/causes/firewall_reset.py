@@ -17,15 +17,16 @@ from typing import Any
 import trio
 
 from faultkit import sockets
+from faultkit.acting.play import Play
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.evidence import icmp, timers
 from faultkit.evidence.transcript import Call
 from faultkit.evidence.verdict import FORGED, AtLeast, Promise, Rst
-from faultkit.playing.play import Play
 from faultkit.stage import conntrack
+from faultkit.stage.firewall import REFUSALS
 from faultkit.witness.calls import Socket
 
-STEPS = ("tcp-reset", *icmp.ANSWERS, "drop")  # as recipes/stateful-firewall.md has them
+STEPS = (*REFUSALS, "drop")  # as recipes/stateful-firewall.md has them
 IDLE = "idle time until the entry is gone"
 POLLED = 2.0  # seconds; arbitrary: the end is looked for, not told, so on a busy machine it is seen late
 
@@ -56,7 +57,7 @@ def _expiry(options: FirewallReset) -> str:
 
 
 async def prepare(play: Play) -> None:
-    await play.need_tool(play.options.tool)
+    await play.scenery.need_tool(play.options.tool)
 
 
 async def fault(connection: Socket, play: Play) -> None:
@@ -64,11 +65,11 @@ async def fault(connection: Socket, play: Play) -> None:
     await connection.recv(65536)
     await connection.send(b"world")
     if play.options.first == "client":
-        await play.cue("told").wait()
+        await play.cues["told"].wait()
     else:
         if play.options.answer != "tcp-reset":
             sockets.user_timeout(connection, seconds=play.options.user_timeout_seconds)
-        await play.cue("forgotten").wait()
+        await play.cues["forgotten"].wait()
     sent = await connection.send(b"there?")
     told = await connection.recv(65536)
     if play.options.first == "server" and play.options.answer != "tcp-reset":
@@ -78,12 +79,12 @@ async def fault(connection: Socket, play: Play) -> None:
 async def script(play: Play) -> None:
     options: FirewallReset = play.options
     assert play.stage.namespace is not None
-    address = await play.serving()
-    await play.apply("stateful-firewall", STEPS.index(options.answer) + 1, port=address.port)
+    address = await play.cues.serving()
+    await play.scenery.apply("stateful-firewall", STEPS.index(options.answer) + 1, port=address.port)
     conntrack.flush(play.stage.namespace)  # of what an earlier play left
-    play.sysctl("netfilter.nf_conntrack_tcp_loose", 0)
+    play.scenery.sysctl("netfilter.nf_conntrack_tcp_loose", 0)
     if options.forgets == "timeout":
-        play.sysctl("netfilter.nf_conntrack_tcp_timeout_established", int(options.timeout_seconds))
+        play.scenery.sysctl("netfilter.nf_conntrack_tcp_timeout_established", int(options.timeout_seconds))
     client = play.socket("client")
     await client.connect(address)
     await client.send(b"hello")
@@ -92,7 +93,7 @@ async def script(play: Play) -> None:
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
     await _forget(play, answered)
     if options.first == "server":
-        play.cue("forgotten").set()
+        play.cues["forgotten"].set()
         await client.recv(65536)
         if options.answer == "tcp-reset":
             await _find_out(client)
@@ -104,7 +105,7 @@ async def script(play: Play) -> None:
         sockets.user_timeout(client, seconds=options.user_timeout_seconds)
         sent = await client.send(b"hello")
         _measure(play, sent, await client.recv(65536))
-    play.cue("told").set()
+    play.cues["told"].set()
 
 
 async def _find_out(client: Socket) -> None:
@@ -118,20 +119,20 @@ async def _forget(play: Play, last: Call) -> None:
     assert play.stage.namespace is not None
     if play.options.forgets == "flush":
         conntrack.flush(play.stage.namespace)
-        play.step("firewall", "its table is flushed: conntrack -F")
+        play.notes.step("firewall", "its table is flushed: conntrack -F")
         return
-    play.expect(tick="", end="the firewall's entry runs out", ticks=(), ends=play.options.timeout_seconds)
+    play.notes.expect(tick="", end="the firewall's entry runs out", ticks=(), ends=play.options.timeout_seconds)
     # The kernel tells of an entry's end only when it collects it, which may be minutes later.
     while conntrack.entries(play.stage.namespace, play.stage.family):  # noqa: ASYNC110
         await trio.sleep(0.01)
-    play.step("firewall", "its entry has run out: conntrack -L shows none")
+    play.notes.step("firewall", "its entry has run out: conntrack -L shows none")
     measured = (play.transcript.steps[-1].time_ns - last.ended_ns) / 1e9
-    play.measure(IDLE, predicted=play.options.timeout_seconds, measured=measured, slack=POLLED)
+    play.notes.measure(IDLE, predicted=play.options.timeout_seconds, measured=measured, slack=POLLED)
 
 
 def _measure(play: Play, sent: Call, told: Call) -> None:
     predicted = timers.user_expiry(play.options.user_timeout_seconds)
-    play.measure(_expiry(play.options), predicted=predicted, measured=(told.ended_ns - sent.began_ns) / 1e9)
+    play.notes.measure(_expiry(play.options), predicted=predicted, measured=(told.ended_ns - sent.began_ns) / 1e9)
 
 
 def promise(options: FirewallReset, play: Play) -> Promise:

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
+from faultkit.acting.play import Play
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Unable
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.playing.play import Play
 from faultkit.witness.calls import Socket
 
 
@@ -63,7 +63,7 @@ async def server(play: Play) -> None:
     play.accepted.append(connection)
     if play.options.found_by == "reconnect":
         await connection.recv(1)
-        play.cue("read").set()
+        play.cues["read"].set()
         await connection.recv(65536)
         await connection.send(b"x")
         await listener.accept()
@@ -76,8 +76,8 @@ async def server(play: Play) -> None:
     await fault(connection, play)
     if play.options.found_by == "restarted":
         restarted.listen()
-        play.step("server", f"runs again and listens on port {restarted.address.port}")
-    play.cue("gone").set()
+        play.notes.step("server", f"runs again and listens on port {restarted.address.port}")
+    play.cues["gone"].set()
 
 
 async def fault(connection: Socket, play: Play) -> None:
@@ -86,14 +86,14 @@ async def fault(connection: Socket, play: Play) -> None:
     if repairs(play.options, play):
         sockets.vanish(connection)
     else:
-        play.cue("read").set()
-        await play.cue("deaf").wait()
+        play.cues["read"].set()
+        await play.cues["deaf"].wait()
         sockets.abort(connection)
-    play.step("server", "its end is gone without a word, as in a power failure")
+    play.notes.step("server", "its end is gone without a word, as in a power failure")
 
 
 async def script(play: Play) -> None:
-    address = await play.serving()
+    address = await play.cues.serving()
     if play.options.found_by == "reconnect":
         await _reconnect(address, play)
         return
@@ -101,13 +101,13 @@ async def script(play: Play) -> None:
     await client.connect(address)
     await client.send(b"x")
     if not repairs(play.options, play):
-        await play.cue("read").wait()
+        await play.cues["read"].wait()
         sockets.black_hole(client)
-        play.cue("deaf").set()
-    await play.cue("gone").wait()
+        play.cues["deaf"].set()
+    await play.cues["gone"].wait()
     if not repairs(play.options, play):
         sockets.heal(client)
-    play.step("client", f"knows nothing: its socket is {sockets.state(client.raw)}")
+    play.notes.step("client", f"knows nothing: its socket is {sockets.state(client.raw)}")
     if play.options.found_by == "nobody":
         await _watch(client, play)
         return
@@ -127,7 +127,7 @@ async def _reconnect(address: Address, play: Play) -> None:
         ours = sock.address
     await client.connect(address)
     await client.send(b"x")
-    await play.cue("read").wait()
+    await play.cues["read"].wait()
     _vanish(client, play)
     await again.connect(address)
 
@@ -139,15 +139,15 @@ def _vanish(client: Socket, play: Play) -> None:
         sockets.black_hole(play.accepted[0])
         sockets.abort(client)
         sockets.heal(play.accepted[0])
-    play.step("client", "its end is gone without a word, and comes back on the same port")
+    play.notes.step("client", "its end is gone without a word, and comes back on the same port")
 
 
 async def _watch(client: Socket, play: Play) -> None:
     seconds = play.options.watch_seconds
-    play.expect(tick="", end="the end of the watch", ticks=(), ends=seconds)
+    play.notes.expect(tick="", end="the end of the watch", ticks=(), ends=seconds)
     with trio.move_on_after(seconds):
         await client.recv(65536)
-    play.step("client", f"heard nothing for {seconds:g} s, its socket is still {sockets.state(client.raw)}")
+    play.notes.step("client", f"heard nothing for {seconds:g} s, its socket is still {sockets.state(client.raw)}")
 
 
 def promise(options: HalfOpen, play: Play) -> Promise:

@@ -19,8 +19,8 @@ from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
 from faultkit.evidence import timers
 from faultkit.evidence.verdict import AtLeast, Promise, Rst
-from faultkit.serving.trigger import Trigger
 from faultkit.stage import sysctl
+from faultkit.trigger import Trigger
 
 EXPIRY = "client's keepalive expiry (probes)"
 RETRIES = "server's tcp_retries2 expiry"
@@ -28,7 +28,7 @@ TICK = b"tick\n"
 EVERY = 0.5  # seconds between the server's sends
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
+    from faultkit.acting.play import Play
     from faultkit.witness.calls import Socket
 
 
@@ -86,13 +86,13 @@ class IdleFirewall(Options):
 def exhaustion(options: IdleFirewall, play: Play) -> timers.Expiry:
     """From the first lost send until tcp_retries2 is exhausted: which timer counts depends on what drops."""
     retries = options.retries2 or int(sysctl.read("ipv4.tcp_retries2"))
-    if play.tool:
+    if play.scenery.tool:
         return timers.Expiry(timers.persist_expiry(retries), timers.persist_expiry(retries))
     return timers.data_expiry(retries)
 
 
 def _check_order(options: IdleFirewall, play: Play) -> None:
-    if options.no_heal and not play.tool and exhaustion(options, play).earliest < options.expiry:
+    if options.no_heal and not play.scenery.tool and exhaustion(options, play).earliest < options.expiry:
         raise Misuse(
             f"idle-firewall: the server would end after {exhaustion(options, play).earliest:g} s, before the client's keepalive "
             f"({options.expiry:g} s), and without a firewall its host would then answer the probes: take a higher "
@@ -103,8 +103,8 @@ def _check_order(options: IdleFirewall, play: Play) -> None:
 async def prepare(play: Play) -> None:
     """Set what the promise depends on: how often the server tries, and what drops, a firewall or the sockets themselves."""
     if play.options.retries2 is not None:
-        play.sysctl("ipv4.tcp_retries2", play.options.retries2)
-    await play.choose_tool(play.options.drop_with)
+        play.scenery.sysctl("ipv4.tcp_retries2", play.options.retries2)
+    await play.scenery.choose_tool(play.options.drop_with)
     _check_order(play.options, play)
 
 
@@ -116,23 +116,23 @@ class _Wall:
         self._ends = (client, play.accepted[0])
 
     async def drop(self, step: int) -> None:
-        if self._play.tool:
-            await self._play.apply("idle-firewall", step, port=self._play.options.port)
+        if self._play.scenery.tool:
+            await self._play.scenery.apply("idle-firewall", step, port=self._play.options.port)
         else:
             deaf = self._ends[step - 1]
             sockets.black_hole(deaf)
-            self._play.step("black hole", f"the {deaf.role}'s socket drops every segment that arrives")
+            self._play.notes.step("black hole", f"the {deaf.role}'s socket drops every segment that arrives")
 
     async def heal(self) -> None:
-        if self._play.tool:
-            await self._play.lift()
+        if self._play.scenery.tool:
+            await self._play.scenery.lift()
         else:
             # The kernel tells the client before its RST is through loopback's queue, and that RST must not arrive any more.
             # Nobody is told of what is dropped: the probes and the RST.
             while sockets.dropped(self._ends[1].raw) <= self._play.options.probing()[1]:  # noqa: ASYNC110
                 await trio.sleep(0.002)
             sockets.heal(self._ends[1])
-            self._play.step("black hole", "the server's socket hears again")
+            self._play.notes.step("black hole", "the server's socket hears again")
 
 
 async def server(play: Play) -> None:
@@ -154,14 +154,14 @@ async def fault(connection: Socket, play: Play) -> None:
         cut_ns = next(step.time_ns for step in play.transcript.steps if step.actor in ("firewall", "black hole"))
         lost = next(c for c in play.transcript.calls if (c.role, c.name) == ("server", "send") and c.began_ns > cut_ns)
         due, seconds = exhaustion(play.options, play), (told.ended_ns - lost.ended_ns) / 1e9
-        play.measure(RETRIES, predicted=due.earliest, measured=seconds, slack=due.slack)
+        play.notes.measure(RETRIES, predicted=due.earliest, measured=seconds, slack=due.slack)
 
 
 async def _send_regularly(connection: Socket, play: Play) -> None:
-    while not play.cue("expired").is_set():
+    while not play.cues["expired"].is_set():
         await connection.send(TICK)
         with trio.move_on_after(EVERY):
-            await play.cue("expired").wait()
+            await play.cues["expired"].wait()
 
 
 async def script(play: Play) -> None:
@@ -174,21 +174,21 @@ async def script(play: Play) -> None:
         sockets.keepalive(
             client, idle_seconds=int(options.keepalive_seconds), interval_seconds=int(interval), count=count
         )
-    await client.connect(await play.serving())
+    await client.connect(await play.cues.serving())
     await client.recv(65536)
     wall = _Wall(play, client)
     await wall.drop(1)
     await trio.sleep(options.gap_seconds)
     await wall.drop(2)
     probes = tuple(options.keepalive_seconds + interval * n for n in range(count))
-    play.expect(tick="keepalive probe", end="ETIMEDOUT at the client", ticks=probes, ends=options.expiry)
+    play.notes.expect(tick="keepalive probe", end="ETIMEDOUT at the client", ticks=probes, ends=options.expiry)
     while (told := await client.recv(65536)).data:
         pass  # what was on its way before the first rule
-    play.measure(EXPIRY, predicted=options.expiry, measured=(told.ended_ns - _last_heard_ns(play)) / 1e9)
+    play.notes.measure(EXPIRY, predicted=options.expiry, measured=(told.ended_ns - _last_heard_ns(play)) / 1e9)
     _note_clocks(play, client)
     if not options.no_heal:
         await wall.heal()
-    play.cue("expired").set()
+    play.cues["expired"].set()
 
 
 def _last_heard_ns(play: Play) -> int:
@@ -202,7 +202,7 @@ def _last_heard_ns(play: Play) -> int:
 def _note_clocks(play: Play, client: Socket) -> None:
     """Which clock killed the client, and which one is at work in the server, by the kernel's own numbers (TCP_INFO)."""
     probes = sockets.clock(client.raw).probes
-    play.step("client", f"{sockets.state(client.raw)} after {probes} keepalive probes without an answer")
+    play.notes.step("client", f"{sockets.state(client.raw)} after {probes} keepalive probes without an answer")
     if sockets.state(play.accepted[0].raw) == "CLOSED":
         return  # the server's own clock was faster
     clock = sockets.clock(play.accepted[0].raw)
@@ -210,7 +210,7 @@ def _note_clocks(play: Play, client: Socket) -> None:
         at_work = f"its retransmission timer is at work: {clock.retransmits} retransmissions without an answer"
     else:
         at_work = f"its persist timer is at work: {clock.probes} tries, {clock.unsent} bytes that OUTPUT never let go"
-    play.step("server", f"{at_work}; keepalive is silent meanwhile")
+    play.notes.step("server", f"{at_work}; keepalive is silent meanwhile")
 
 
 def promise(options: IdleFirewall, play: Play) -> Promise:
@@ -221,8 +221,11 @@ def promise(options: IdleFirewall, play: Play) -> Promise:
         last = "recv ETIMEDOUT"
         # Without a firewall the forgotten connection's retransmissions do reach the client's host, and the server is deaf
         # to its answers.
-        ended = () if play.tool else ("client RST *",)
-        resets = (Rst("client", "TCP_KEEPALIVE_TIMEOUT"), *(() if play.tool else (Rst("client", "NO_SOCKET", " *"),)))
+        ended = () if play.scenery.tool else ("client RST *",)
+        resets = (
+            Rst("client", "TCP_KEEPALIVE_TIMEOUT"),
+            *(() if play.scenery.tool else (Rst("client", "NO_SOCKET", " *"),)),
+        )
         measured: tuple[str, ...] = (EXPIRY, RETRIES)
         seconds = max(options.expiry, exhaustion(options, play).latest)
     else:
@@ -242,9 +245,9 @@ def promise(options: IdleFirewall, play: Play) -> Promise:
         counters={
             "TcpExtTCPKeepAlive": options.probing()[1],
             "TcpExtTCPAbortOnTimeout": 2 if options.no_heal else 1,
-            "TcpOutRsts": AtLeast(1) if options.no_heal and not play.tool else len(resets),
+            "TcpOutRsts": AtLeast(1) if options.no_heal and not play.scenery.tool else len(resets),
             "TcpEstabResets": 2,
-            **({} if play.tool else {"TcpRetransSegs": AtLeast(1)}),
+            **({} if play.scenery.tool else {"TcpRetransSegs": AtLeast(1)}),
         },
         measurements=measured,
         seconds=seconds,

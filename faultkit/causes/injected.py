@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from faultkit.acting.play import Play
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import FORGED, Promise, Rst
-from faultkit.playing.play import Play
 from faultkit.stage.forge import Forgery
 from faultkit.witness.calls import Socket
 
@@ -36,14 +36,14 @@ class Injected(Options):
 
 
 async def prepare(play: Play) -> None:
-    play.tap()
+    play.scenery.tap()
 
 
 async def fault(connection: Socket, play: Play) -> None:
     """The server's half: an echo, then what the middlebox leaves of it."""
     await connection.recv(65536)
     await connection.send(b"hello")
-    await play.cue("forged").wait()
+    await play.cues["forged"].wait()
     if play.options.number != "exact":
         await connection.recv(65536)
         await connection.send(b"again")
@@ -51,16 +51,16 @@ async def fault(connection: Socket, play: Play) -> None:
         connection.close()
         return
     if "server" not in play.options.struck:
-        await play.cue("client knows").wait()
+        await play.cues["client knows"].wait()
         await connection.send(b"x")
     await connection.recv(65536)
     await connection.recv(65536)
-    play.cue("server knows").set()
+    play.cues["server knows"].set()
 
 
 async def script(play: Play) -> None:
     options = play.options
-    address = await play.serving()
+    address = await play.cues.serving()
     client = play.socket("client")
     await client.connect(address)
     await client.send(b"hello")
@@ -69,26 +69,26 @@ async def script(play: Play) -> None:
     for victim in options.struck:
         other = "server" if victim == "client" else "client"
         await forge(play, ends[other], ends[victim], f"RST to the {victim} in the {other}'s name")
-    play.cue("forged").set()
+    play.cues["forged"].set()
     if options.number != "exact":
         await client.send(b"alive")
         await client.recv(65536)
         client.close()
         return
     if "client" not in options.struck:
-        await play.cue("server knows").wait()
+        await play.cues["server knows"].wait()
         await client.send(b"x")
     await client.recv(65536)
     await client.recv(65536)
-    play.cue("client knows").set()
+    play.cues["client knows"].set()
 
 
 async def forge(play: Play, source: Address, destination: Address, text: str) -> None:
     """Both ends have read all that was sent, so what the tap heard last tells RCV.NXT."""
-    options, tap = play.options, play.tap()
+    options, tap = play.options, play.scenery.tap()
     seq = tap.next_seq(source, destination) + OFFSETS[options.number]
     passed = len(tap.listen())
-    play.forge(
+    play.scenery.forge(
         Forgery(source, destination, ("RST",), seq, window=0, ttl=options.ttl, ip_id=options.ip_id),
         f"{text}, sequence number {options.number}, TTL {options.ttl}",
     )

@@ -22,10 +22,10 @@ from faultkit import sockets
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.serving.trigger import Trigger
+from faultkit.trigger import Trigger
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
+    from faultkit.acting.play import Play
     from faultkit.witness.calls import Socket
 
 
@@ -67,7 +67,7 @@ async def server(play: Play) -> None:
                 nursery.start_soon(fault, connection, play)
 
         nursery.start_soon(accept_all)
-        await play.cue("swept").wait()
+        await play.cues["swept"].wait()
         nursery.cancel_scope.cancel()
 
 
@@ -81,15 +81,15 @@ async def fault(connection: Socket, play: Play) -> None:
         if idle.cancelled_caught:
             break
     if play.options.sweep is None:
-        play.step("server", f"idle for {play.options.timeout_seconds * 1000:g} ms: closes the connection")
+        play.notes.step("server", f"idle for {play.options.timeout_seconds * 1000:g} ms: closes the connection")
         if play.options.fin == "unsent":
-            play.cue("expired").set()
+            play.cues["expired"].set()
             await connection.readable()
             connection.unread()
         elif play.options.fin == "in-flight":
             sockets.whisper(connection)
     connection.close()
-    play.cue("closed").set()
+    play.cues["closed"].set()
 
 
 async def _answer(connection: Socket, http: h11.Connection) -> bool:
@@ -137,21 +137,21 @@ async def script(play: Play) -> None:
     if play.options.sweep is not None:
         await _sweep(play)
         return
-    address = await play.serving()
+    address = await play.cues.serving()
     client = play.socket("client")
     http = h11.Connection(h11.CLIENT)
     await client.connect(address)
     await _exchange(client, http, str(address))
     if play.options.fin == "unsent":
-        await play.cue("expired").wait()
+        await play.cues["expired"].wait()
     else:
         if play.options.fin == "in-flight":
             sockets.hear_only_stack(client)
-        await play.cue("closed").wait()
+        await play.cues["closed"].wait()
         if play.options.fin == "unprocessed":
             await client.readable()
             await play.fin_acknowledged(address, client.address)
-            play.step("client", "its kernel has taken and acknowledged the FIN; the program has not looked")
+            play.notes.step("client", "its kernel has taken and acknowledged the FIN; the program has not looked")
     request = _request(http, str(address))
     await client.send(request)
     await client.recv(65536)
@@ -165,9 +165,9 @@ async def _sweep(play: Play) -> None:
 
     The client looks before it reuses, as the pools of HTTP clients do: what it finds closed it does not use.
     """
-    address = await play.serving()
+    address = await play.cues.serving()
     tried = intervals(play.options.sweep)
-    play.expect(tick="request", end="end of the sweep", ticks=(), ends=sum(tried) / 1000)
+    play.notes.expect(tick="request", end="end of the sweep", ticks=(), ends=sum(tried) / 1000)
     client: Socket | None = None
     for milliseconds in tried:
         if client is None:
@@ -176,11 +176,11 @@ async def _sweep(play: Play) -> None:
             await _exchange(client, http, str(address))
         await trio.sleep(milliseconds / 1000)
         outcome = "closed already" if client.ready() else await _exchange(client, http, str(address))
-        play.tally(f"{milliseconds} ms", outcome)
+        play.notes.tally(f"{milliseconds} ms", outcome)
         if outcome != "answered":
             client.close()
             client = None
-    play.cue("swept").set()
+    play.cues["swept"].set()
 
 
 def promise(options: KeepaliveRace, play: Play) -> Promise:
@@ -254,7 +254,7 @@ CAUSE = Cause(
     served={
         "unsent": Served(lambda conn: conn.close_unread(), when=Trigger("requests", 2), unread=True),
         "in-flight": Served(lambda conn: conn.close_held(), when=Trigger("answers", 1), holds_fin=True),
-        "unprocessed": Served(lambda conn: conn.close(), when=Trigger("answers", 1)),
+        "unprocessed": Served(lambda conn: conn.close(), when=Trigger("answers", 1), ends_answer=True),
     },
     lookalikes=(
         LookAlike("unread", "the same RST,ACK on a first request: no idle time before it"),

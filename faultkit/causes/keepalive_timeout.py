@@ -21,7 +21,7 @@ EXPIRY = "client's keepalive expiry"
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT"
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
+    from faultkit.acting.play import Play
     from faultkit.witness.calls import Socket
 
 
@@ -64,16 +64,16 @@ class KeepaliveTimeout(Options):
 async def fault(connection: Socket, play: Play) -> None:
     await connection.recv(1)
     sockets.black_hole(connection)
-    play.step("server", "deaf from here on: every segment that arrives is dropped below the socket")
-    play.cue("deaf").set()
-    await play.cue("expired").wait()
+    play.notes.step("server", "deaf from here on: every segment that arrives is dropped below the socket")
+    play.cues["deaf"].set()
+    await play.cues["expired"].wait()
     if not play.options.with_data:
         # The kernel tells the client before its RST is through loopback's queue, and that RST must not arrive any more.
         # Nobody is told of what is dropped: the probes and the RST.
         while sockets.dropped(connection.raw) <= play.options.count:  # noqa: ASYNC110
             await trio.sleep(0.002)
     sockets.heal(connection)
-    play.step("server", "hears again")
+    play.notes.step("server", "hears again")
     await connection.send(b"still there?")
     await connection.recv(65536)
 
@@ -89,20 +89,20 @@ async def script(play: Play) -> None:
     )
     if options.with_data:
         sockets.user_timeout(client, seconds=options.patience)
-    await client.connect(await play.serving())
+    await client.connect(await play.cues.serving())
     heard = await client.send(b"x")
-    await play.cue("deaf").wait()
+    await play.cues["deaf"].wait()
     if options.with_data:
         heard = await client.send(b"unacknowledged")
-        play.expect(tick="", end="TCP_USER_TIMEOUT", ticks=(), ends=options.patience)
+        play.notes.expect(tick="", end="TCP_USER_TIMEOUT", ticks=(), ends=options.patience)
         name, predicted = USER_TIMEOUT, options.patience
     else:
         probes = tuple(options.keepalive_seconds + options.interval_seconds * n for n in range(options.count))
-        play.expect(tick="keepalive probe", end="ETIMEDOUT", ticks=probes, ends=options.expiry)
+        play.notes.expect(tick="keepalive probe", end="ETIMEDOUT", ticks=probes, ends=options.expiry)
         name, predicted = EXPIRY, options.expiry
     told = await client.recv(65536)
-    play.measure(name, predicted=predicted, measured=(told.ended_ns - heard.began_ns) / 1e9)
-    play.cue("expired").set()
+    play.notes.measure(name, predicted=predicted, measured=(told.ended_ns - heard.began_ns) / 1e9)
+    play.cues["expired"].set()
 
 
 def promise(options: KeepaliveTimeout, play: Play) -> Promise:

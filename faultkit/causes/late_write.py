@@ -24,7 +24,7 @@ ORDERS: dict[str, tuple[str, ...]] = {
 }
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
+    from faultkit.acting.play import Play
     from faultkit.witness.calls import Socket
 
 
@@ -66,12 +66,12 @@ async def script(play: Play) -> None:
 
 
 async def _write_late(client: Socket, order: str, play: Play) -> None:
-    address = await play.serving()
+    address = await play.cues.serving()
     await client.connect(address)
     await client.send(b"hello")
     await client.readable()
     await play.fin_acknowledged(address, client.address)
-    play.step(client.role, "its kernel has the server's FIN")
+    play.notes.step(client.role, "its kernel has the server's FIN")
     written = False
     for name in order.split("-"):
         if name == "recv":
@@ -144,7 +144,7 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
-    served={"": Served(lambda conn: conn.close())},
+    served={"": Served(lambda conn: conn.close(), ends_answer=True)},
     lookalikes=(
         LookAlike("keepalive-race", "the FIN crosses the request: recv gives ECONNRESET, not EOF"),
         LookAlike("unread", "the closer had bytes left to read: no FIN before the RST, recv gives ECONNRESET"),

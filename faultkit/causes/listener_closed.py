@@ -15,14 +15,14 @@ import trio
 
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.serving.trigger import Trigger
+from faultkit.trigger import Trigger
 from faultkit.witness.kernel import counters
 
 DEFER = 60  # seconds; arbitrary: longer than the play
 DROPPED = "TcpExtTCPDeferAcceptDrop"
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
+    from faultkit.acting.play import Play
     from faultkit.witness.calls import Socket
 
 
@@ -42,15 +42,15 @@ async def server(play: Play) -> None:
     listener = play.listen(backlog=play.options.connections)
     if play.options.deferred:
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, DEFER)
-    play.cue("open").set()
-    await play.cue("queued").wait()
+    play.cues["open"].set()
+    await play.cues["queued"].wait()
     listener.close()
-    play.cue("closed").set()
+    play.cues["closed"].set()
 
 
 async def script(play: Play) -> None:
-    address = await play.serving()
-    await play.cue("open").wait()
+    address = await play.cues.serving()
+    await play.cues["open"].wait()
     clients = [play.socket("client") for _ in range(play.options.connections)]
     dropped = counters()[DROPPED]
     for client in clients:
@@ -64,9 +64,9 @@ async def script(play: Play) -> None:
             await trio.sleep(0.002)
     else:
         for client in clients:
-            await play.delivered(client)
-    play.cue("queued").set()
-    await play.cue("closed").wait()
+            await client.delivered()
+    play.cues["queued"].set()
+    await play.cues["closed"].wait()
     for client in clients:
         if play.options.deferred:
             await client.send(b"hello")

@@ -23,11 +23,11 @@ from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import AtLeast, Promise, Rst
-from faultkit.serving.trigger import Trigger
+from faultkit.trigger import Trigger
 
 if TYPE_CHECKING:
-    from faultkit.playing.child import Inside
-    from faultkit.playing.play import Play
+    from faultkit.acting.child import Inside
+    from faultkit.acting.play import Play
     from faultkit.witness.calls import Socket
 
 IDLE = "balancer's idle timeout"
@@ -97,14 +97,14 @@ def _set_up(end: Socket, play: Play) -> None:
 
 async def server(play: Play) -> None:
     """The server here, and the balancer before it, which listens until the play is over."""
-    from faultkit.playing.child import child  # as late as trio's other users
+    from faultkit.acting.child import child  # as late as trio's other users
 
     backend = play.socket("server")
     backend.bind(Address(play.stage.host, 0))
     backend.listen()
     async with child(play, balance, backend=backend.address) as balancer:
         await _serve(backend, play)
-        await play.cue("over").wait()
+        await play.cues["over"].wait()
         balancer.tell("over")
 
 
@@ -114,16 +114,16 @@ async def _serve(backend: Socket, play: Play) -> None:
     connection = await backend.accept()
     assert connection is not None
     _set_up(connection, play)
-    play.cue("joined").set()
+    play.cues["joined"].set()
     answer = MESSAGES[options.protocol][1]
     async with trio.open_nursery() as nursery:
 
         async def forgotten() -> None:
             if options.protocol == "websocket":
-                await play.cue("expired").wait()
+                await play.cues["expired"].wait()
                 await connection.send(answer)
             else:
-                await play.cue("over").wait()  # it would wait for ever
+                await play.cues["over"].wait()  # it would wait for ever
                 nursery.cancel_scope.cancel()
 
         if options.expires == "forget" and not options.beats:
@@ -137,7 +137,7 @@ async def _serve(backend: Socket, play: Play) -> None:
         nursery.cancel_scope.cancel()
     if told.outcome == "EOF":
         connection.close()
-    play.cue("server told").set()
+    play.cues["server told"].set()
 
 
 async def balance(play: Inside, backend: Address) -> None:
@@ -147,7 +147,7 @@ async def balance(play: Inside, backend: Address) -> None:
     assert connection is not None
     await fault(connection, play)
     play.tell("expired")
-    await play.cue("over").wait()
+    await play.cues["over"].wait()
 
 
 async def fault(connection: Socket, play: Play) -> None:
@@ -180,7 +180,7 @@ async def carry(connection: Socket, server: Address, play: Play) -> None:
             nursery.start_soon(pass_on, connection, upstream)
             nursery.start_soon(pass_on, upstream, connection)
     if idle.cancelled_caught:
-        play.measure(IDLE, predicted=seconds, measured=(time.time_ns() - heard_ns) / 1e9)
+        play.notes.measure(IDLE, predicted=seconds, measured=(time.time_ns() - heard_ns) / 1e9)
         _expire((connection, upstream), play)
     else:
         connection.close()
@@ -190,7 +190,7 @@ async def carry(connection: Socket, server: Address, play: Play) -> None:
 def _expire(sides: tuple[Socket, Socket], play: Play) -> None:
     forgets = play.options.expires == "forget"
     what = "forgets both connections, silently" if forgets else "resets both sides"
-    play.step("balancer", f"idle for {play.options.timeout_seconds:g} s: {what}")
+    play.notes.step("balancer", f"idle for {play.options.timeout_seconds:g} s: {what}")
     for side in sides:
         if forgets and _may_vanish(side.family):
             sockets.vanish(side)
@@ -205,12 +205,12 @@ async def script(play: Play) -> None:
     request = MESSAGES[options.protocol][0]
     client = play.socket("client")
     _set_up(client, play)
-    await client.connect(await play.serving())
-    await play.cue("joined").wait()
+    await client.connect(await play.cues.serving())
+    await play.cues["joined"].wait()
     await client.send(request)
     await client.recv(65536)
     if options.heartbeat_seconds is not None:
-        play.expect(
+        play.notes.expect(
             tick="", end="the heartbeat has outlived the timeout", ticks=(), ends=SPAN * options.timeout_seconds
         )
         for _ in range(options.beats):
@@ -218,13 +218,13 @@ async def script(play: Play) -> None:
             await client.send(request)
             await client.recv(65536)
         client.close()
-        play.cue("over").set()
+        play.cues["over"].set()
         return
-    play.expect(tick="", end="the balancer's idle timeout", ticks=(), ends=options.timeout_seconds)
-    await play.cue("expired").wait()
+    play.notes.expect(tick="", end="the balancer's idle timeout", ticks=(), ends=options.timeout_seconds)
+    await play.cues["expired"].wait()
     if options.expires == "forget":
         if options.protocol == "websocket":
-            await play.cue("server told").wait()
+            await play.cues["server told"].wait()
         await client.send(request)
         await client.recv(65536)
     elif options.protocol == "http":
@@ -236,8 +236,8 @@ async def script(play: Play) -> None:
     await client.send(request)
     if (options.protocol, options.expires) == ("http", "forget"):
         state = sockets.state(next(end.raw for end in play.calls.adopted if (end.role, end.number) == ("server", 2)))
-        play.step("server", f"was told nothing: its end is still {state}")
-    play.cue("over").set()
+        play.notes.step("server", f"was told nothing: its end is still {state}")
+    play.cues["over"].set()
 
 
 def promise(options: LoadBalancerIdle, play: Play) -> Promise:

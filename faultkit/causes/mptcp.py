@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 import trio
 
 from faultkit import sockets
+from faultkit.acting.play import Play
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Unable
 from faultkit.evidence.segments import mptcp_options
 from faultkit.evidence.transcript import Address, Packet
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.playing.play import Play
 from faultkit.stage.addresses import ip
 from faultkit.stage.forge import Forgery
 from faultkit.stage.namespace import Namespace
@@ -113,12 +113,12 @@ class Mptcp(Options):
 
 
 async def prepare(play: Play) -> None:
-    play.tap()
+    play.scenery.tap()
     try:
-        play.sysctl("mptcp.enabled", 1)
+        play.scenery.sysctl("mptcp.enabled", 1)
     except Unable as error:
         raise Unable(f"mptcp: this kernel offers no MPTCP ({error}): it takes one with CONFIG_MPTCP=y") from error
-    play.sysctl("mptcp.checksum_enabled", int(play.options.path == "changed-data"))
+    play.scenery.sysctl("mptcp.checksum_enabled", int(play.options.path == "changed-data"))
 
 
 async def server(play: Play) -> None:
@@ -130,7 +130,7 @@ async def server(play: Play) -> None:
         address = listener.address
         listener.close()
         listen_deaf(play, "server", address)
-    play.cue("accepted").set()
+    play.cues["accepted"].set()
     await fault(connection, play)
 
 
@@ -152,14 +152,14 @@ async def fault(connection: Socket, play: Play) -> None:
 
 async def script(play: Play) -> None:
     client = play.socket("client", protocol=IPPROTO_MPTCP)
-    address = await play.serving()
+    address = await play.cues.serving()
     if play.options.path == "stripped":
         # Both ends are in one namespace, so the server's kernel would join towards the client's port just the same.
         client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         client.bind(Address(address.host, 0))
         listen_deaf(play, "client", client.address)
     await client.connect(address)
-    await play.cue("accepted").wait()
+    await play.cues["accepted"].wait()
     await echoed(client)
     if play.options.path == "stripped":
         try:
@@ -182,7 +182,7 @@ async def echoed(client: Socket) -> None:
 
 async def second_path(play: Play, first: Address, server: Address) -> None:
     """Forge another interface of the client's. Its port is held by a deaf socket, so that no kernel answers for it."""
-    tap, wanted = play.tap(), play.options.path
+    tap, wanted = play.scenery.tap(), play.options.path
     path = play.socket("path")
     path.bind(Address(server.host, 0))
     sockets.black_hole(path)
@@ -199,7 +199,7 @@ async def second_path(play: Play, first: Address, server: Address) -> None:
     def forge(what: str, flags: tuple[str, ...], seq: int, ack: int, options: bytes, payload: bytes = b"") -> int:
         passed = len(tap.listen())
         carried = (("opt30", options),) if options else ()
-        play.forge(
+        play.scenery.forge(
             Forgery(ours, target, flags, seq, ack, options=carried, payload=payload), f"{what} of the second path"
         )
         return passed
@@ -226,7 +226,7 @@ async def second_path(play: Play, first: Address, server: Address) -> None:
 
 async def keys(play: Play, client: Address, server: Address) -> tuple[bytes, bytes]:
     """Both cross in the open: the server's in its SYN,ACK, the client's in its first ACK (RFC 8684 section 3.1)."""
-    tap = play.tap()
+    tap = play.scenery.tap()
     theirs = mptcp_options(await tap.hear(lambda p: p.source == server and "SYN" in p.flags))[0][2:10]
     mine = mptcp_options(await tap.hear(lambda p: p.source == client and "SYN" not in p.flags))[0][2:10]
     return mine, theirs
@@ -239,8 +239,8 @@ def own(play: Play) -> Namespace:
 
 async def stripped(play: Play, first: Address, server: Address) -> None:
     """Answer the join of the client's kernel in the server's name, and let the options of the last ACK get lost."""
-    tap, second = play.tap(), SECOND[play.stage.family]
-    play.step("client", f"its kernel may join from {second}")
+    tap, second = play.scenery.tap(), SECOND[play.stage.family]
+    play.notes.step("client", f"its kernel may join from {second}")
     if play.stage.family == socket.AF_INET6:
         await ip(own(play), f"-6 addr replace {second}/128 dev lo nodad")
     await ip(own(play), f"mptcp endpoint add {second} subflow")
@@ -250,14 +250,14 @@ async def stripped(play: Play, first: Address, server: Address) -> None:
     play.transcript.roles[path] = "path"
     proof = hmac.digest(theirs + mine, NONCE + mptcp_options(syn)[0][-4:], "sha256")[:8]
     passed = len(tap.listen())
-    play.forge(
+    play.scenery.forge(
         Forgery(
             server, path, ("SYN", "ACK"), ISN, syn.seq + 1, options=(("opt30", bytes((MP_JOIN, 0)) + proof + NONCE),)
         ),
         "the server's answer to the join",
     )
     await tap.hear(lambda p: p.source == path and p.flags == ("ACK",), since=passed)
-    play.forge(
+    play.scenery.forge(
         Forgery(server, path, ("ACK",), ISN + 1, syn.seq + 1), "the server's last ACK of the join, without options"
     )
     await tap.hear(lambda p: p.source == path and "RST" in p.flags, since=passed)

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
+from faultkit.acting.play import Play
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
 from faultkit.evidence import timers
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import AtLeast, Promise, Rst
-from faultkit.playing.play import Play
 from faultkit.stage import conntrack
 from faultkit.witness.calls import Socket
 
@@ -101,26 +101,26 @@ def _net(play: Play) -> Net:
 
 async def prepare(play: Play) -> None:
     """The three hosts, and the router's rules."""
-    await play.need_tool(play.options.tool)
+    await play.scenery.need_tool(play.options.tool)
     assert play.stage.namespace is not None
     net = _net(play)
     if play.stage.family == socket.AF_INET6:
-        play.sysctl("ipv6.conf.all.forwarding", 1)
+        play.scenery.sysctl("ipv6.conf.all.forwarding", 1)
     else:
-        play.sysctl("ipv4.ip_forward", 1)
-    play.neighbour("client", here=f"{net.inside}/{net.length}", there=f"{net.client}/{net.length}")
-    play.neighbour("server", here=f"{net.outside}/{net.length}", there=f"{net.server}/{net.length}")
+        play.scenery.sysctl("ipv4.ip_forward", 1)
+    play.scenery.neighbour("client", here=f"{net.inside}/{net.length}", there=f"{net.client}/{net.length}")
+    play.scenery.neighbour("server", here=f"{net.outside}/{net.length}", there=f"{net.server}/{net.length}")
     place = {"interface": "server", "address": net.outside}
-    await play.apply("nat-expiry", 1, port=_port(), **place)
+    await play.scenery.apply("nat-expiry", 1, port=_port(), **place)
     if play.options.answer == "drop":
-        await play.apply("nat-expiry", 2, port=_port(), **place)
+        await play.scenery.apply("nat-expiry", 2, port=_port(), **place)
     conntrack.flush(play.stage.namespace)  # of what an earlier play left
-    play.sysctl("netfilter.nf_conntrack_tcp_timeout_established", int(play.options.timeout_seconds))
+    play.scenery.sysctl("netfilter.nf_conntrack_tcp_timeout_established", int(play.options.timeout_seconds))
 
 
 def _socket_of(role: str, play: Play) -> Socket:
     """A socket in that host's own namespace."""
-    with next(neighbour for neighbour in play.neighbours if neighbour.name == role).entered():
+    with next(neighbour for neighbour in play.scenery.neighbours if neighbour.name == role).entered():
         return play.socket(role)
 
 
@@ -128,7 +128,7 @@ async def server(play: Play) -> None:
     listener = _socket_of("server", play)
     listener.bind(Address(_net(play).server, _port()))
     listener.listen()
-    play.cue("listening").set()
+    play.cues["listening"].set()
     connection = await listener.accept()
     assert connection is not None
     await fault(connection, play)
@@ -141,20 +141,20 @@ async def fault(connection: Socket, play: Play) -> None:
         await connection.send(b"world")
     if play.options.answer == "drop":
         sockets.user_timeout(connection, seconds=play.options.user_timeout_seconds)
-    await play.cue("over").wait()
+    await play.cues["over"].wait()
     sent = await connection.send(b"push")
     if play.options.renewed_by != "none":
         return
     told = await connection.recv(65536)
     if play.options.answer == "drop":
         predicted = timers.user_expiry(play.options.user_timeout_seconds)
-        play.measure(EXPIRY, predicted=predicted, measured=(told.ended_ns - sent.began_ns) / 1e9)
-    play.cue("told").set()
+        play.notes.measure(EXPIRY, predicted=predicted, measured=(told.ended_ns - sent.began_ns) / 1e9)
+    play.cues["told"].set()
 
 
 async def script(play: Play) -> None:
     options: NatExpiry = play.options
-    await play.cue("listening").wait()
+    await play.cues["listening"].wait()
     client = _socket_of("client", play)
     if options.renewed_by == "tcp-keepalive":
         sockets.keepalive(client, idle_seconds=1, interval_seconds=1)
@@ -167,17 +167,17 @@ async def script(play: Play) -> None:
     if options.renewed_by != "none":
         await _outlive(client, play)
         return
-    play.expect(tick="", end="the router's mapping runs out", ticks=(), ends=options.timeout_seconds)
+    play.notes.expect(tick="", end="the router's mapping runs out", ticks=(), ends=options.timeout_seconds)
     # The kernel tells of a mapping's end only when it collects it, which may be minutes later.
     assert play.stage.namespace is not None
     while conntrack.entries(play.stage.namespace, play.stage.family):  # noqa: ASYNC110
         await trio.sleep(0.01)
-    play.step("router", "the mapping has run out: conntrack -L shows none")
+    play.notes.step("router", "the mapping has run out: conntrack -L shows none")
     measured = (play.transcript.steps[-1].time_ns - answered.ended_ns) / 1e9
-    play.measure(IDLE, predicted=options.timeout_seconds, measured=measured, slack=POLLED)
-    play.cue("over").set()
-    await play.cue("told").wait()
-    play.step("client", f"was told nothing: its end is {sockets.state(client.raw)}, and the push is lost")
+    play.notes.measure(IDLE, predicted=options.timeout_seconds, measured=measured, slack=POLLED)
+    play.cues["over"].set()
+    await play.cues["told"].wait()
+    play.notes.step("client", f"was told nothing: its end is {sockets.state(client.raw)}, and the push is lost")
     await client.send(b"hello")
     await client.recv(65536)
 
@@ -186,7 +186,7 @@ async def _outlive(client: Socket, play: Play) -> None:
     """Several timeouts long the mapping is renewed; then the push arrives."""
     options: NatExpiry = play.options
     span = SPAN * options.timeout_seconds
-    play.expect(tick="", end="the heartbeat has outlived the timeout", ticks=(), ends=span)
+    play.notes.expect(tick="", end="the heartbeat has outlived the timeout", ticks=(), ends=span)
     if options.renewed_by == "message":
         for _ in range(options.beats):
             await trio.sleep(options.heartbeat_seconds)
@@ -194,7 +194,7 @@ async def _outlive(client: Socket, play: Play) -> None:
             await client.recv(65536)
     else:
         await trio.sleep(span)
-    play.cue("over").set()
+    play.cues["over"].set()
     await client.recv(65536)
 
 

@@ -15,20 +15,20 @@ import socket
 from dataclasses import dataclass
 
 from faultkit import sockets
+from faultkit.acting.play import Play
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
 from faultkit.evidence import icmp, timers
 from faultkit.evidence.verdict import FORGED, AtLeast, Promise, Rst
-from faultkit.playing.play import Play
+from faultkit.stage.firewall import REFUSALS
 from faultkit.witness.calls import Socket
 
-STEPS = ("tcp-reset", *icmp.ANSWERS)  # as recipes/reject.md has them
 EXPIRY = "client's TCP_USER_TIMEOUT"
 
 
 @dataclass(frozen=True)
 class Reject(Options):
-    answer: str = option("tcp-reset", "what the firewall answers", choices=STEPS)
+    answer: str = option("tcp-reset", "what the firewall answers", choices=REFUSALS)
     at: str = option("connect", "what it refuses", choices=("connect", "established"))
     recverr: bool = option(False, "set IP_RECVERR on the client's socket, with --at established and an ICMP answer")
     user_timeout_seconds: float = option(
@@ -47,12 +47,12 @@ class Reject(Options):
 
 
 async def prepare(play: Play) -> None:
-    await play.need_tool(play.options.tool)
+    await play.scenery.need_tool(play.options.tool)
 
 
 async def _wall(play: Play) -> None:
-    address = await play.serving()
-    await play.apply("reject", STEPS.index(play.options.answer) + 1, port=address.port)
+    address = await play.cues.serving()
+    await play.scenery.apply("reject", REFUSALS.index(play.options.answer) + 1, port=address.port)
 
 
 async def server(play: Play) -> None:
@@ -66,25 +66,25 @@ async def server(play: Play) -> None:
 
 async def fault(connection: Socket, play: Play) -> None:
     """Established: left half-open by the client's end, it learns at its next write. With IP_RECVERR both live on."""
-    play.cue("accepted").set()
+    play.cues["accepted"].set()
     if play.options.recverr:
         await connection.recv(65536)
         await connection.send(b"alive")
         return
-    await play.cue("told").wait()
+    await play.cues["told"].wait()
     await connection.send(b"there?")
     await connection.recv(65536)
 
 
 async def script(play: Play) -> None:
     client = play.socket("client")
-    address = await play.serving()
+    address = await play.cues.serving()
     if play.options.at == "connect":
         await _wall(play)
         await client.connect(address)
         return
     await client.connect(address)
-    await play.cue("accepted").wait()
+    await play.cues["accepted"].wait()
     await _wall(play)
     if play.options.answer == "tcp-reset":
         await client.send(b"hello")
@@ -96,11 +96,11 @@ async def script(play: Play) -> None:
     else:
         sockets.user_timeout(client, seconds=play.options.user_timeout_seconds)
         ends = timers.user_expiry(play.options.user_timeout_seconds)
-        play.expect(tick="", end="TCP_USER_TIMEOUT", ticks=(), ends=ends)
+        play.notes.expect(tick="", end="TCP_USER_TIMEOUT", ticks=(), ends=ends)
         sent = await client.send(b"hello")
         told = await client.recv(65536)
-        play.measure(EXPIRY, predicted=ends, measured=(told.ended_ns - sent.began_ns) / 1e9)
-    play.cue("told").set()
+        play.notes.measure(EXPIRY, predicted=ends, measured=(told.ended_ns - sent.began_ns) / 1e9)
+    play.cues["told"].set()
 
 
 async def _live_on(client: Socket, play: Play) -> None:
@@ -108,7 +108,7 @@ async def _live_on(client: Socket, play: Play) -> None:
     sockets.hear_icmp(client)
     await client.send(b"hello")
     await client.recv(65536)
-    await play.lift()
+    await play.scenery.lift()
     while not (await client.recv(65536)).data:
         pass  # another retransmission was refused before the rule was out
 
@@ -180,7 +180,7 @@ CAUSE = Cause(
     options=Reject,
     variants=(
         {},
-        *({"answer": answer} for answer in STEPS[1:]),
+        *({"answer": answer} for answer in REFUSALS[1:]),
         {"at": "established"},
         *({"answer": answer, "at": "established", "user_timeout_seconds": 0.5} for answer in icmp.ANSWERS),
         {"answer": "host-unreachable", "at": "established", "recverr": True},

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
+from faultkit.acting.play import Play
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Unable
 from faultkit.evidence import timers
 from faultkit.evidence.verdict import AtLeast, Promise, Rst
-from faultkit.playing.play import Play
 from faultkit.stage import sysctl
 from faultkit.witness.calls import Socket
 
@@ -86,14 +86,14 @@ async def fault(connection: Socket, play: Play) -> None:
     """Read one byte, then be out of reach until the client has given up, or for the outage."""
     await connection.recv(1)
     sockets.black_hole(connection)
-    play.step("network", "nothing that the client sends arrives from here on")
-    play.cue("cut").set()
+    play.notes.step("network", "nothing that the client sends arrives from here on")
+    play.cues["cut"].set()
     if play.options.ended_by == "healing":
         await trio.sleep(play.options.outage_seconds)
     else:
-        await play.cue("expired").wait()
+        await play.cues["expired"].wait()
     sockets.heal(connection)
-    play.step("network", f"heals; the server's socket is {sockets.state(connection.raw)}")
+    play.notes.step("network", f"heals; the server's socket is {sockets.state(connection.raw)}")
     if play.options.ended_by == "healing":
         await connection.recv(65536)
         await connection.send(b"answer")
@@ -108,22 +108,22 @@ async def script(play: Play) -> None:
     if options.ended_by == "user-timeout":
         sockets.user_timeout(client, seconds=options.user_timeout_seconds)
     if options.ended_by == "retries" and play.stage.namespace:
-        play.sysctl("ipv4.tcp_retries2", options.retries2)
-    await client.connect(await play.serving())
+        play.scenery.sysctl("ipv4.tcp_retries2", options.retries2)
+    await client.connect(await play.cues.serving())
     await client.send(b"x")
-    await play.cue("cut").wait()
+    await play.cues["cut"].wait()
     sent = await client.send(b"request")
     name, due = options.expected
     ticks = tuple(at for at in timers.tries(20) if at < due.earliest)
-    play.expect(tick="retransmission", end=name, ticks=ticks, ends=due.earliest)
+    play.notes.expect(tick="retransmission", end=name, ticks=ticks, ends=due.earliest)
     told = await client.recv(65536)
     if options.ended_by == "healing":
         told = next(call for call in play.transcript.calls if call.data == b"request")
         client.close()
     else:
         await client.send(b"request")
-        play.cue("expired").set()
-    play.measure(name, predicted=due.earliest, measured=(told.ended_ns - sent.ended_ns) / 1e9, slack=due.slack)
+        play.cues["expired"].set()
+    play.notes.measure(name, predicted=due.earliest, measured=(told.ended_ns - sent.ended_ns) / 1e9, slack=due.slack)
 
 
 def promise(options: RetransmitTimeout, play: Play) -> Promise:

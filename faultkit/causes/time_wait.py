@@ -21,11 +21,11 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
+from faultkit.acting.play import Play
 from faultkit.cause import Cause, LookAlike, Options, option
 from faultkit.errors import Misuse
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import AtLeast, Promise, Rst
-from faultkit.playing.play import Play
 from faultkit.stage.forge import Forgery
 from faultkit.witness.calls import Socket
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_listed
@@ -71,10 +71,10 @@ class TimeWait(Options):
 async def prepare(play: Play) -> None:
     options = play.options
     if options.arrives not in ("data", "reconnect"):
-        play.tap()
-        play.sysctl("ipv4.tcp_rfc1337", int(options.rfc1337))
+        play.scenery.tap()
+        play.scenery.sysctl("ipv4.tcp_rfc1337", int(options.rfc1337))
     if options.arrives in ("old-syn", "stale-data"):
-        play.sysctl("ipv4.tcp_timestamps", 0)
+        play.scenery.sysctl("ipv4.tcp_timestamps", 0)
 
 
 async def server(play: Play) -> None:
@@ -96,12 +96,12 @@ async def fault(connection: Socket, play: Play) -> None:
     if play.options.arrives in MEETING:
         # A bucket for certain: an ACK of the FIN that comes within close() leaves a socket (Play.fin_acknowledged()).
         connection.shutdown(socket.SHUT_WR)
-        await play.delivered(connection)
+        await connection.delivered()
     connection.close()
 
 
 async def script(play: Play) -> None:
-    address = await play.serving()
+    address = await play.cues.serving()
     client = play.socket("client")
     again = _held(client, play) if play.options.arrives not in MEETING else None
     await client.connect(address)
@@ -117,14 +117,14 @@ async def script(play: Play) -> None:
     client.close()
     await bucket("TIME-WAIT", address, ours)
     if play.options.arrives in ("old-syn", "stale-data"):
-        sockets.first_seq(again, play.tap().next_seq(ours, address) - NEAR)
+        sockets.first_seq(again, play.scenery.tap().next_seq(ours, address) - NEAR)
     if play.options.arrives == "old-timestamp":
         await served(play.socket("client"), address)  # from another port
     elif play.options.arrives == "stale-data":
         await assassinate(play, ours, address)
     if play.options.rfc1337:
         again.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1)
-        play.expect(tick="SYN", end="ETIMEDOUT", ticks=(RTO,), ends=3 * RTO)
+        play.notes.expect(tick="SYN", end="ETIMEDOUT", ticks=(RTO,), ends=3 * RTO)
         await again.connect(address)
         again.close()
     else:
@@ -170,17 +170,17 @@ async def meet_fin_wait(play: Play, client: Socket, server: Address) -> None:
     for refused in (True, False):  # the RST that refuses the first ends what refused it
         again = play.socket("client")
         if refused:
-            sockets.first_seq(again, play.tap().next_seq(ours, server) + NEAR)
+            sockets.first_seq(again, play.scenery.tap().next_seq(ours, server) + NEAR)
         again.bind(ours)
         await served(again, server)
 
 
 async def assassinate(play: Play, client: Address, server: Address) -> None:
     """Forge an old duplicate, and wait for the RST by which the client's kernel answers the answer."""
-    tap = play.tap()
+    tap = play.scenery.tap()
     first = await tap.hear(lambda p: p.source == client and p.payload > 0)
     passed = len(tap.listen())
-    play.forge(
+    play.scenery.forge(
         Forgery(client, server, first.flags, first.seq, first.ack, payload=b"hello"),
         "the client's first data again, as a duplicate that was delayed",
     )

@@ -10,7 +10,7 @@ from faultkit.cause import Cause, LookAlike, Options, Served
 from faultkit.evidence.verdict import Promise, Rst
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
+    from faultkit.acting.play import Play
     from faultkit.witness.calls import Socket
 
 
@@ -22,7 +22,7 @@ async def fault(connection: Socket, play: Play) -> None:
 
 async def script(play: Play) -> None:
     client = play.socket("client")
-    await client.connect(await play.serving())
+    await client.connect(await play.cues.serving())
     await client.send(b"hello")
     await client.recv(65536)
     await client.recv(65536)

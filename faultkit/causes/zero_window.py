@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
+from faultkit.acting.play import Play
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.evidence import timers
 from faultkit.evidence.verdict import AtLeast, Promise, Rst
-from faultkit.playing.play import Play
 from faultkit.witness.calls import Socket
 
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT expiry"
@@ -76,20 +76,20 @@ async def server(play: Play) -> None:
 async def fault(connection: Socket, play: Play) -> None:
     """Read one byte, then nothing for as long as it takes."""
     await connection.recv(1)
-    play.cue("idle").set()
+    play.cues["idle"].set()
     if play.options.ended_by == "reading":
-        play.step("server", f"does not read for {play.options.stall_seconds:g} s")
+        play.notes.step("server", f"does not read for {play.options.stall_seconds:g} s")
         await trio.sleep(play.options.stall_seconds)
-        play.step("server", f"reads again; {connection.unread()} bytes are waiting")
+        play.notes.step("server", f"reads again; {connection.unread()} bytes are waiting")
         left = play.options.total
         while left > 0 and (told := await connection.recv(65536)).data:
             left -= len(told.data)
         await connection.send(b"answer")
         await connection.recv(65536)
         return
-    play.step("server", "does not read")
-    await play.cue("expired").wait()
-    play.step("server", f"reads again; {connection.unread()} bytes are waiting")
+    play.notes.step("server", "does not read")
+    await play.cues["expired"].wait()
+    play.notes.step("server", f"reads again; {connection.unread()} bytes are waiting")
     while (await connection.recv(65536)).data:
         pass
 
@@ -100,12 +100,12 @@ async def script(play: Play) -> None:
     client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, options.receive_buffer)
     if options.ended_by == "user-timeout":
         sockets.user_timeout(client, seconds=options.user_timeout_seconds)
-    await client.connect(await play.serving())
+    await client.connect(await play.cues.serving())
     await client.send(b"x")
-    await play.cue("idle").wait()
+    await play.cues["idle"].wait()
     began = time.time_ns()
     name, due = options.due
-    play.expect(tick="", end=name, ticks=(), ends=due)
+    play.notes.expect(tick="", end=name, ticks=(), ends=due)
     left = options.total
     while left:
         told = await client.send(bytes(left))
@@ -113,16 +113,16 @@ async def script(play: Play) -> None:
             break
         left -= int(told.outcome)
     if options.ended_by == "user-timeout":
-        play.measure(name, predicted=due, measured=(told.ended_ns - began) / 1e9)
+        play.notes.measure(name, predicted=due, measured=(told.ended_ns - began) / 1e9)
         await client.recv(65536)
         await client.send(b"x")
-        play.cue("expired").set()
+        play.cues["expired"].set()
     else:
         await client.recv(65536)
         calls = play.transcript.calls
         stopped = next(call for call in calls if call.told == "recv 1")
         waited = max((call for call in calls if call.name == "send"), key=lambda call: call.ended_ns - call.began_ns)
-        play.measure(name, predicted=due, measured=(waited.ended_ns - stopped.ended_ns) / 1e9)
+        play.notes.measure(name, predicted=due, measured=(waited.ended_ns - stopped.ended_ns) / 1e9)
         client.close()
 
 

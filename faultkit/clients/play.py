@@ -10,12 +10,14 @@ from pathlib import Path
 
 import trio
 
-from faultkit import Http, Live, Server
 from faultkit.clients.message import general
 from faultkit.clients.program import Ask, Call, Client
 from faultkit.clients.scene import SYSCTLS, Ending, Scene
 from faultkit.evidence.transcript import Address
+from faultkit.serving.answers import Http
+from faultkit.serving.connection import Live
 from faultkit.serving.entry import serve
+from faultkit.serving.server import Server
 from faultkit.stage import Stage
 from faultkit.stage.scratch import scratch
 from faultkit.stage.sysctl import Sysctls

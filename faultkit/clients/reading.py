@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from faultkit import causes
+from faultkit.acting.play import rehearsal
 from faultkit.cause import FAMILIES, Cause, checked
 from faultkit.clients.known import Known, Match, errnos, known, match
 from faultkit.clients.sighting import Candidate
 from faultkit.errors import Misuse
-from faultkit.playing.play import rehearsal
 from faultkit.serving.faults import TESTERS
 
 MOST = 1 << 16  # characters; arbitrary: more is a log, not a message
@@ -80,7 +80,7 @@ def _candidate(name: str, variant: str) -> Candidate:
     cause = causes.load(name)
     chosen = next((options for options in cause.variants if variant in options.values()), cause.variants[0])
     options = checked(cause, dict(chosen))
-    return Candidate(cause, options, cause.promise(options, rehearsal(cause, options)), ("client",))
+    return Candidate(cause, options, cause.promise(options, rehearsal(cause.name, options)), ("client",))
 
 
 def _calls(text: str) -> list[str]:
@@ -93,7 +93,7 @@ def _calls(text: str) -> list[str]:
 def _promised(cause: Cause, wanted: set[str]) -> str:
     for variant in cause.variants:
         options = checked(cause, dict(variant))
-        for call in cause.promise(options, rehearsal(cause, options)).calls.get("client", ()):
+        for call in cause.promise(options, rehearsal(cause.name, options)).calls.get("client", ()):
             if re.sub(r" [*+]$", "", call) in wanted:
                 return call
     return ""

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from faultkit.acting.play import rehearsal
 from faultkit.cause import FAMILIES, Cause, Options, checked, typed
 from faultkit.errors import Misuse
 from faultkit.evidence.verdict import TELLING_CALLS, Promise
-from faultkit.playing.play import rehearsal
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def candidates(causes: Iterable[Cause], sighting: Sighting) -> list[Candidate]:
         own: list[tuple[tuple[int, ...], Candidate]] = []
         for number, variant in enumerate(cause.variants):
             options = checked(cause, dict(variant))
-            promise = cause.promise(options, rehearsal(cause, options))
+            promise = cause.promise(options, rehearsal(cause.name, options))
             roles = _fits(promise, sighting)
             if roles:
                 rank = (int("client" not in roles), cause.seldom, number and 1, families.index(cause.family), number)

@@ -1,129 +1,22 @@
-"""What this machine can do for faultkit, tried out, not guessed; and the command that gets what is missing."""
+"""`faultkit doctor`: what this machine can do."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import platform
-import socket
-import textwrap
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+import click
 
-from faultkit.errors import Unable
-from faultkit.stage import firewall, namespace, tracing
-from faultkit.witness.wire import Capture
-
-if TYPE_CHECKING:
-    from rich.console import Console
+from faultkit.commands.line.values import json_flag
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was tried."""
+@click.command("doctor", short_help="what this machine can do, and what gets it the rest")
+@json_flag
+def command(as_json: bool) -> None:
+    """What faultkit can do on this machine, and the command that gets what is missing."""
+    from faultkit.playing.doctor import examine
+    from faultkit.views import doctor
+    from faultkit.views.console import console, emit
 
-    name: str
-    works: bool
-    said: str  # what it gives, or what is missing and the command that gets it
-
-    def document(self) -> dict[str, Any]:
-        """For machines."""
-        return {"name": self.name, "works": self.works, "said": self.said}
-
-
-def _in_child(trial: Callable[[], str]) -> tuple[bool, str]:
-    """Try it in a child, which may enter a namespace without us."""
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        try:
-            said = "+" + trial()
-        except (Unable, OSError) as error:
-            said = "-" + str(error)
-        except BaseException as error:  # a forked child must never return into its parent's code
-            said = f"-{type(error).__name__}: {error}"
-        os.write(writer, said.encode())
-        os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader) as pipe:
-        said = pipe.read()
-    os.waitpid(child, 0)
-    return said.startswith("+"), said[1:]
-
-
-def _namespace() -> str:
-    own = namespace.enter()
-    return "a private network namespace" + (" with a user namespace, no root needed" if own.user else "")
-
-
-def _capture() -> str:
-    namespace.enter()
-    Capture("lo").close()
-    return "packets of the namespace's loopback (AF_PACKET)"
-
-
-def _reasons() -> str:
-    with contextlib.closing(tracing.start(namespace.enter())) as instance:
-        instance.open()
-    return "the kernel's reset reasons (tracefs)"
-
-
-def _ipv6() -> str:
-    namespace.enter()
-    with socket.socket(socket.AF_INET6) as probe:
-        probe.bind(("::1", 0))
-    return "loopback ::1"
-
-
-def _tool(tool: Any) -> Callable[[], str]:
-    def trial() -> str:
-        import trio
-
-        chosen = firewall.choose(tool)
-        own = namespace.enter()
-        trio.run(firewall.Firewall(own, chosen, ipv6=False).rules)
-        return f"{firewall.find(chosen)} works inside the namespace"
-
-    return trial
-
-
-def _tshark() -> str:
-    path = firewall.find("tshark")
-    if path is None:
-        raise Unable("not installed, and only --pcap's readers want it: apt-get install tshark")
-    return path
-
-
-def examine() -> list[Finding]:
-    """Try everything. Leaves nothing behind."""
-    user = f"uid {os.geteuid()}" + (" (root)" if os.geteuid() == 0 else "")
-    findings = [Finding("machine", True, f"Linux {platform.release()}, Python {platform.python_version()}, {user}")]
-    trials: dict[str, Callable[[], str]] = {
-        "namespace": _namespace,
-        "wire": _capture,
-        "reset reasons": _reasons,
-        "IPv6": _ipv6,
-        "iptables": _tool("iptables"),
-        "nft": _tool("nft"),
-        "tshark": _tshark,
-    }
-    return findings + [Finding(name, *_in_child(trial)) for name, trial in trials.items()]
-
-
-def show(console: Console, findings: list[Finding]) -> None:
-    """For a person."""
-    from rich.markup import escape
-
-    width = max(len(finding.name) for finding in findings)
-    for finding in findings:
-        indent = " " * (width + 5)
-        first, *rest = textwrap.wrap(finding.said, console.width - len(indent)) or [""]
-        mark = "[green]✔[/]" if finding.works else "[red]✘[/]"
-        console.print(f"{mark}  {finding.name:<{width}}  {escape(first)}", soft_wrap=True)
-        for line in rest:
-            console.print(indent + escape(line), soft_wrap=True)
-    if not next(finding.works for finding in findings if finding.name == "namespace"):
-        console.print()
-        console.print("Without a namespace causes play on the host's loopback, with black holes at")
-        console.print("the sockets, no firewall.")
+    findings = examine()
+    if as_json:
+        emit([finding.document() for finding in findings])
+    else:
+        doctor.show(console(), findings)

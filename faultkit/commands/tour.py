@@ -1,74 +1,35 @@
-"""Every cause once, on one stage, and one table at the end."""
+"""`faultkit tour`: the whole catalogue once."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import click
 
 from faultkit import causes
-from faultkit.cause import Cause, checked
-from faultkit.errors import Unable
-from faultkit.stage import Where, open_stage
-from faultkit.witness import watching
-
-if TYPE_CHECKING:
-    from faultkit.playing.run import Outcome
-
-Visit = tuple[Cause, "Outcome | Unable"]
+from faultkit.commands.line.status import OTHERWISE, PRODUCED
+from faultkit.commands.line.values import ipv6_flag, json_flag, on_option, quiet_flag
 
 
-def play(*, as_json: bool, ipv6: bool, on: Where | None, quiet: bool) -> int:
-    """Play the catalogue. What this machine cannot play is in the table with the reason, and no failure."""
-    from faultkit.commands.session import console
-    from faultkit.views import itinerary
+@click.command("tour", short_help="every cause that this machine allows, and one table")
+@json_flag
+@ipv6_flag
+@on_option
+@quiet_flag
+def command(as_json: bool, ipv6: bool, on: Any, quiet: bool) -> int:
+    """Play every cause once, scaled down, and show who sent the RST, what each end saw and the kernel's reason."""
+    from faultkit.stage import open_stage
+    from faultkit.views import itinerary, progress
+    from faultkit.views.console import console, emit
+    from faultkit.witness import watching
 
-    catalogue = causes.by_family()
-    visits: list[Visit] = []
     stage = open_stage(on, ipv6=ipv6)
-    with watching(stage) as seeing, progress(len(catalogue), quiet) as step:
-        from faultkit.playing.run import repeat
+    with watching(stage) as seeing, progress.steps(len(causes.names()), quiet) as step:
+        from faultkit.playing.tour import as_promised, tour  # trio takes a while, and the kernel as long for the trace
 
-        for cause in catalogue:
-            step(cause.name)
-            outcomes: list[Outcome] = []
-            try:
-                repeat(cause, checked(cause, dict(cause.variants[0])), stage, seeing, 1, outcomes.append)
-            except Unable as error:
-                visits.append((cause, error))
-            else:
-                visits.append((cause, outcomes[0]))
-        step("")
+        visits = tour(stage, seeing, step)
     if as_json:
-        import json
-
-        print(json.dumps(itinerary.document(stage, visits), indent=2, ensure_ascii=False))
+        emit(itinerary.document(stage, visits))
     else:
-        itinerary.show(console(sys.stdout), stage, visits, quiet=quiet)
-    return 0 if all(isinstance(end, Unable) or end.verdict.produced for _, end in visits) else 1
-
-
-@contextlib.contextmanager
-def progress(total: int, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A bar on a terminal's standard error: call it with what is played next."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda name: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from faultkit.commands.session import console
-
-    columns: tuple[Any, ...] = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console(sys.stderr), transient=True) as bar:
-        task = bar.add_task("", total=total, completed=-1)
-
-        def step(name: str) -> None:
-            bar.update(task, advance=1, description=name)
-
-        yield step
+        itinerary.show(console(), stage, visits, quiet=quiet)
+    return PRODUCED if as_promised(visits) else OTHERWISE

@@ -22,19 +22,19 @@ class Attribution:
 
 def attribute(transcript: Transcript) -> list[Attribution]:
     """Every RST of the transcript, in order: from the packets if they were captured, else from the kernel's events."""
-    if "wire" in transcript.absent:
-        if "reasons" in transcript.absent:
+    if transcript.packets is None:
+        if transcript.resets is None:
             return _told(transcript)
         return [_traced(reset, transcript) for reset in transcript.resets if reset.direction == "sent"]
     rsts = _captured(transcript)
     strange = [_strangeness(packet, transcript) for packet in rsts]
     events = paired(transcript)
-    if "reasons" not in transcript.absent:
+    if transcript.resets is not None:
         forged = {number for number in range(len(rsts)) if number not in events}
         proof = "its kernel has no event of sending it"
     else:
         forged = _uncounted(strange, transcript)
-        counted = transcript.counters.get("TcpOutRsts", 0)
+        counted = (transcript.counters or {}).get("TcpOutRsts", 0)
         proof = f"{len(rsts)} RST passed and the kernel counted {counted} as its own (TcpOutRsts)"
     return [
         _forged(packet, strange[number], proof, transcript)
@@ -45,11 +45,12 @@ def attribute(transcript: Transcript) -> list[Attribution]:
 
 
 def _captured(transcript: Transcript) -> list[Packet]:
-    return [packet for packet in transcript.packets if "RST" in packet.flags]
+    return [packet for packet in transcript.packets or () if "RST" in packet.flags]
 
 
 def paired(transcript: Transcript) -> dict[int, Reset]:
-    """The kernel's event for each captured RST, by its place among them; one that has none was forged.
+    """The kernel's event for each captured RST, by its place among them; one that has none was forged. None is paired where
+    the wire or the trace is not whole.
 
     An active reset is traced after it was sent (tcp_send_active_reset()), so on loopback an answer to it can be traced
     before it: the order of the events is not that of the packets. But the reason says which form the packet has, and of
@@ -58,7 +59,7 @@ def paired(transcript: Transcript) -> dict[int, Reset]:
     rsts = _captured(transcript)
     strange = [_strangeness(packet, transcript) for packet in rsts]
     found: dict[int, Reset] = {}
-    for event in transcript.resets:
+    for event in transcript.resets or ():
         if event.direction == "sent":
             fitting = [number for number, rst in enumerate(rsts) if number not in found and _fits(event, rst)]
             if fitting:
@@ -76,7 +77,7 @@ def _fits(event: Reset, packet: Packet) -> bool:
 
 def _strangeness(packet: Packet, transcript: Transcript) -> str:
     """How a RST differs from what its sender's kernel sends; "" where it does not."""
-    others = {p.ttl for p in transcript.packets if p.source == packet.source and "RST" not in p.flags}
+    others = {p.ttl for p in transcript.packets or () if p.source == packet.source and "RST" not in p.flags}
     odd = []
     if others and packet.ttl not in others:
         odd.append(f"its TTL is {packet.ttl}, that of the same sender's other packets {min(others)}")
@@ -88,9 +89,11 @@ def _strangeness(packet: Packet, transcript: Transcript) -> str:
 
 def _uncounted(strange: Sequence[str], transcript: Transcript) -> set[int]:
     """Which RSTs the kernel did not send, by its counter alone; none where that does not tell."""
+    if transcript.counters is None:
+        return set()
     missing = len(strange) - transcript.counters.get("TcpOutRsts", 0)
     odd = {number for number, sign in enumerate(strange) if sign}
-    if not transcript.alone or missing <= 0:
+    if missing <= 0:
         return set()
     if missing == len(strange):
         return set(range(len(strange)))
@@ -113,8 +116,7 @@ def _told(transcript: Transcript) -> list[Attribution]:
     found: list[Attribution] = []
     sockets: set[tuple[str, int]] = set()
     roles = list(dict.fromkeys(transcript.roles.values()))
-    # Counters that others move too tell nothing.
-    counters = transcript.counters if transcript.alone else {}
+    counters = transcript.counters or {}
     moved = [name for name, reason in REASONS.items() if reason.counter and counters.get(reason.counter)]
     clues = " or ".join(REASONS[name].meaning for name in moved)
     why = f"{REASONS[moved[0]].counter} moved: {clues}." if moved else "No counter tells why."
@@ -169,22 +171,23 @@ def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
     """The reason and the clue that gives it away; "" where several fit or none."""
     if any(name == "opt30" for name, _ in packet.options):
         return _of_mptcp(packet)
+    counters, packets = transcript.counters or {}, transcript.packets or []
     if form(packet) == "stack" and "ACK" in packet.flags:
-        if transcript.counters.get("TcpExtEmbryonicRsts"):
+        if counters.get("TcpExtEmbryonicRsts"):
             return "INVALID_SYN", "TcpExtEmbryonicRsts"
         return "NO_SOCKET", "its answering a SYN"
     fitting = [
         name
         for name, reason in REASONS.items()
-        if reason.form == form(packet) and reason.counter and transcript.counters.get(reason.counter)
+        if reason.form == form(packet) and reason.counter and counters.get(reason.counter)
     ]
     # Where it moved less often than there are RSTs of that form, some of them have another reason.
-    alike = sum("RST" in other.flags and form(other) == form(packet) for other in transcript.packets)
-    if len(fitting) == 1 and transcript.counters[REASONS[fitting[0]].counter] >= alike:
+    alike = sum("RST" in other.flags and form(other) == form(packet) for other in packets)
+    if len(fitting) == 1 and counters[REASONS[fitting[0]].counter] >= alike:
         return fitting[0], REASONS[fitting[0]].counter
     if fitting or form(packet) == "active":
         return "", ""
-    before = transcript.packets[: transcript.packets.index(packet)]
+    before = packets[: packets.index(packet)]
     own = [
         p for p in before if (p.source, p.destination) == (packet.source, packet.destination) and "RST" not in p.flags
     ]
@@ -195,7 +198,7 @@ def _inferred(packet: Packet, transcript: Transcript) -> tuple[str, str]:
         return "TCP_TIMEWAIT_SOCKET", "its own FIN before it"
     gone = "its own FIN before it, longer ago than the connection may wait" if fin else "there being no FIN before it"
     if _listens(packet, transcript):
-        if transcript.counters.get("TcpExtEmbryonicRsts"):
+        if counters.get("TcpExtEmbryonicRsts"):
             return "INVALID_SYN", "TcpExtEmbryonicRsts and its listening on that port"
         return "TCP_FLAGS", f"its listening on that port, and {gone}"
     return "NO_SOCKET", gone

@@ -159,14 +159,19 @@ _AFTERWARDS_NS = 20_000_000  # arbitrary: a program logs what it was told within
 
 @dataclass(slots=True)
 class Transcript:
-    """All witnesses' events of one run."""
+    """All witnesses' events of one run.
+
+    What follows from the wire and from the kernel is read off `packets`, `resets` and `counters`. Each is all that its
+    witness had to see, or None: where one lost a part, what it did see proves little, for what it lost may say the
+    opposite. `captured`, `traced` and `counted` are what there is of it, to be shown.
+    """
 
     began_ns: int
     ended_ns: int = 0
     calls: list[Call] = field(default_factory=list)
-    packets: list[Packet] = field(default_factory=list)
-    resets: list[Reset] = field(default_factory=list)
-    counters: dict[str, int] = field(default_factory=dict)  # nstat's names, only those that moved
+    captured: list[Packet] = field(default_factory=list)
+    traced: list[Reset] = field(default_factory=list)
+    counted: dict[str, int] = field(default_factory=dict)  # nstat's names, only those that moved
     steps: list[Step] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
@@ -177,6 +182,21 @@ class Transcript:
     absent: dict[str, str] = field(default_factory=dict)  # witness -> why it saw nothing, or not all
     alone: bool = True  # the counters are this run's alone (a private namespace)
     overdue: bool = False  # ended by the run's own time limit
+
+    @property
+    def packets(self) -> list[Packet] | None:
+        """Every packet of the run, in order; None where the wire was not seen, or not wholly."""
+        return None if "wire" in self.absent else self.captured
+
+    @property
+    def resets(self) -> list[Reset] | None:
+        """Every reset by the kernel's account, in order of time; None where it was not seen, or not wholly."""
+        return None if "reasons" in self.absent else self.traced
+
+    @property
+    def counters(self) -> dict[str, int] | None:
+        """The counters that this run moved, and by how much; None where others move them too."""
+        return self.counted if self.alone else None
 
     def role(self, address: Address) -> str:
         """Whose end that address is; an address that no end of this run ever had is "unknown"."""
@@ -193,13 +213,13 @@ class Transcript:
 
     def only(self, connection: Connection) -> Transcript:
         """What concerns one connection: its packets, its sockets' calls, and what was done and printed meanwhile."""
-        packets = [packet for packet in self.packets if {packet.source, packet.destination} == connection]
+        packets = [packet for packet in self.captured if {packet.source, packet.destination} == connection]
         began, ended = packets[0].time_ns, packets[-1].time_ns
         own = {key for key, ends in self.connections.items() if ends == connection}
         return replace(
             self,
             calls=[call for call in self.calls if (call.role, call.socket) in own],
-            packets=packets,
+            captured=packets,
             steps=[step for step in self.steps if began <= step.time_ns <= ended],
             lines=[line for line in self.lines if began <= line.time_ns <= ended + _AFTERWARDS_NS],
         )

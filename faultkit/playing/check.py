@@ -35,7 +35,7 @@ class Report:
     produced: int
     differences: tuple[str, ...]
     left: tuple[str, ...]
-    not_seen: dict[str, str]  # witness -> why it was not allowed to look
+    not_seen: dict[str, str]  # witness -> why it was not allowed to look, or, in some run, did not see all
 
 
 def check_cause(
@@ -140,7 +140,7 @@ def _play(cause: Cause, times: int, ipv6: bool, on: Where | None, options: dict[
             *(f"{name}: {after[name]} (before: {value})" for name, value in before.items() if after[name] != value),
             *([f"firewall rules: {rules}"] if rules else []),
         ),
-        dict(outcomes[0].transcript.absent),
+        {witness: why for outcome in outcomes for witness, why in outcome.transcript.absent.items()},
     )
 
 

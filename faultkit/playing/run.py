@@ -12,11 +12,11 @@ from typing import NoReturn
 
 import trio
 
+from faultkit.acting.play import Play
 from faultkit.cause import Cause, Options
 from faultkit.errors import Misuse, Unable
 from faultkit.evidence.transcript import Transcript
 from faultkit.evidence.verdict import Promise, Verdict, judge
-from faultkit.playing.play import Play
 from faultkit.stage import Stage
 from faultkit.witness import Witnesses
 
@@ -38,14 +38,13 @@ class Outcome:
 async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, watch: Watch | None = None) -> Outcome:
     """Play the cause once. Raises `Misuse` and `Unable` as its halves do; everything else that happens is in the transcript."""
     transcript = seeing.begin()
-    play = Play(cause, options, stage, transcript)
+    play = Play(cause.name, options, stage, transcript)
     try:
-        if cause.prepare:
-            await cause.prepare(play)
+        await cause.make_ready(play)
         try:
-            await _perform(play, cause.promise(options, play).seconds, watch)
+            await _perform(cause, play, cause.promise(options, play).seconds, watch)
         finally:
-            seeing.end(transcript, play.neighbours, play.taps)
+            seeing.end(transcript, play.scenery.neighbours, play.scenery.captures)
         # Asked anew, because what can be promised of a later call may depend on what the kernel made of an earlier one.
         promise = cause.promise(options, play)
     finally:
@@ -54,7 +53,7 @@ async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, 
     return Outcome(cause, options, stage, promise, transcript, judge(promise, transcript))
 
 
-async def _perform(play: Play, seconds: float, watch: Watch | None) -> None:
+async def _perform(cause: Cause, play: Play, seconds: float, watch: Watch | None) -> None:
     # Generous: what is late is judged by its own measurement; this bound only ends what would wait for ever.
     with trio.move_on_after(seconds * 1.5 + 10) as limit:
         try:
@@ -63,12 +62,24 @@ async def _perform(play: Play, seconds: float, watch: Watch | None) -> None:
                 if watch:
                     outer.start_soon(watch, play)
                 async with trio.open_nursery() as halves:
-                    halves.start_soon(play.cause.server, play)
-                    halves.start_soon(play.cause.script, play)
+                    if cause.server is not None:
+                        halves.start_soon(cause.server, play)
+                    else:
+                        halves.start_soon(_serve_one, cause, play)
+                    halves.start_soon(cause.script, play)
                 outer.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise_first(group)
     play.transcript.overdue = limit.cancelled_caught
+
+
+async def _serve_one(cause: Cause, play: Play) -> None:
+    """Listen, accept one connection, and let the fault have it."""
+    listener = play.listen()
+    connection = await listener.accept()
+    if connection is not None:
+        play.accepted.append(connection)
+        await cause.fault(connection, play)
 
 
 def raise_first(group: BaseExceptionGroup[BaseException]) -> NoReturn:

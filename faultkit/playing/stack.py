@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from faultkit import causes
+from faultkit.acting.program import Part, Programs, need
 from faultkit.cause import Cause, Options, option
 from faultkit.errors import Misuse
-from faultkit.playing.program import Part, Programs, need
 from faultkit.stage.addresses import ip
 
 if TYPE_CHECKING:
+    from faultkit.acting.play import Play
     from faultkit.evidence.verdict import Promise
-    from faultkit.playing.play import Play
     from faultkit.witness.calls import Socket
 
 _FOLDERS = Path(__file__).parents[1] / "recipes/stacks"  # in a checkout a symlink to recipes/ at the root
@@ -53,6 +53,24 @@ class Stack(Cause):
     page: Page
     shows: Callable[[Any], tuple[str, ...]]  # what to type to see each cause of it alone: "keepalive-race --fin unsent"
     parts: Callable[[Any], tuple[Part, ...]]
+
+    async def make_ready(self, play: Play) -> None:
+        """Everything is there before anything starts: the programs, a namespace for them, their files.
+
+        Nothing that arrives is acknowledged late (ip-route(8): quickack). On a busy machine the delayed ACK of a FIN can come
+        after the FIN that its own end has sent meanwhile: then TIME-WAIT answers it, and that answer meets a connection that is
+        gone. That RST resets nothing, and is nobody's failure.
+        """
+        need(self.name, self.parts(play.options))
+        play.programs = Programs(play.name, play.stage, play.notes, lambda: play.beside)
+        play.leaving.callback(play.programs.close)
+        assert play.stage.namespace
+        for addresses in ("127.0.0.0/8", "127.0.0.1"):
+            await ip(
+                play.stage.namespace, f"route change local {addresses} dev lo src 127.0.0.1 table local quickack 1"
+            )
+        for name, text in self.files(fixed=play.options.fixed).items():
+            (play.programs.directory / name).write_text(text, encoding="utf-8")
 
     def files(self, *, fixed: bool) -> dict[str, str]:
         """The programs' files by their names: those of the folder, and over them those of the fix."""
@@ -114,7 +132,6 @@ def stack(
         script=script,
         fault=_no_fault,
         server=_no_server,
-        prepare=_prepare,
         options=options,
         variants=variants,
         remedy=page.sections["The fix"],
@@ -123,24 +140,6 @@ def stack(
         shows=shows,
         parts=parts,
     )
-
-
-async def _prepare(play: Play) -> None:
-    """Everything is there before anything starts: the programs, a namespace for them, their files.
-
-    Nothing that arrives is acknowledged late (ip-route(8): quickack). On a busy machine the delayed ACK of a FIN can come
-    after the FIN that its own end has sent meanwhile: then TIME-WAIT answers it, and that answer meets a connection that is
-    gone. That RST resets nothing, and is nobody's failure.
-    """
-    assert isinstance(play.cause, Stack)
-    need(play.cause.name, play.cause.parts(play.options))
-    play.programs = Programs(play)
-    play.leaving.callback(play.programs.close)
-    assert play.stage.namespace
-    for addresses in ("127.0.0.0/8", "127.0.0.1"):
-        await ip(play.stage.namespace, f"route change local {addresses} dev lo src 127.0.0.1 table local quickack 1")
-    for name, text in play.cause.files(fixed=play.options.fixed).items():
-        (play.programs.directory / name).write_text(text, encoding="utf-8")
 
 
 def read(folder: Path) -> Page:

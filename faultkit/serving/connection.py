@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import select
 import socket
 import ssl
@@ -35,16 +36,37 @@ class Live(End):
     The verbs are those of `faultkit.sockets`. What ends the connection ends the handler too, at its next wait.
     """
 
-    __slots__ = ("_begun", "_early", "_fault", "_heard_fin", "_stopped", "_stream", "has_task", "parked", "spared")
+    __slots__ = (
+        "_begun",
+        "_early",
+        "_failed",
+        "_fault",
+        "_heard_fin",
+        "_holding",
+        "_met",
+        "_stopped",
+        "_stream",
+        "has_task",
+        "spared",
+    )
 
     def __init__(
-        self, sock: socket.socket, record: Connection, fault: Fault | None, engine: Engine, tls: ssl.SSLContext | None
+        self,
+        sock: socket.socket,
+        record: Connection,
+        fault: Fault | None,
+        engine: Engine,
+        tls: ssl.SSLContext | None,
+        failed: Callable[[Live, BaseException], None],
     ) -> None:
+        """Failed: told of an error that comes while no task of its own waits."""
         super().__init__(sock, record, engine, tls)
-        self.parked = False  # it has been watched by the engine's epoll
+        self._failed = failed
+        self._holding = 0  # waits for `heal`
         self.has_task = False
         self.spared = False  # the server was healed before the fault set in
         self._fault = fault
+        self._met = False  # the fault has set in, and nobody healed it since
         self._stream: trio.SSLStream[Below] | None = None
         self._stopped = False
         self._heard_fin = False
@@ -68,12 +90,7 @@ class Live(End):
                 await self._fire()
                 continue
             else:
-                idle = fault.when.amount if fault.when.kind == "idle" else float("inf")
-                with trio.move_on_after(idle) as patience:
-                    data = await self._receive(max(1, fault.may_read(self.record, limit)))
-                if patience.cancelled_caught:
-                    await self._fire()
-                    continue
+                data = await self._receive(max(1, fault.may_read(self.record, limit)))
             self.record.received += len(data)
             self._begun = self._begun or bool(data)
             self._heard_fin = not data
@@ -83,6 +100,7 @@ class Live(End):
 
     async def request(self) -> None:
         """Say that a request is there, whole: what `after_requests` counts."""
+        await self.still_there()
         self.record.requests += 1
         self._begun = False
         fault = self.armed
@@ -103,15 +121,19 @@ class Live(End):
             await self._flushed()
             await self._fire()
             head, body = b"", body[middle:]
-        elif fault and fault.served.holds_fin and self.record.answers + 1 == fault.when.amount:
-            head, body = b"", await self._send_paced(head + body)
+        elif fault and fault.when.kind == "answers" and self.record.answers + 1 == fault.when.amount:
+            if fault.served.holds_fin:
+                head, body = b"", await self._send_paced(head + body)
+            elif fault.served.ends_answer and (head or body):
+                head, body = b"", await self._send_corked(head + body)
         if head or body:
             await self._say(head + body, whole=True)
         else:
             self.record.answers += 1
         fault = self.armed
         if fault and fault.when.kind == "answers" and self.record.answers >= fault.when.amount:
-            await self._flushed()
+            if not fault.served.ends_answer:
+                await self._flushed()
             await self._fire()
 
     async def send(self, data: bytes) -> None:
@@ -125,7 +147,7 @@ class Live(End):
             await trio.lowlevel.checkpoint()
             if not await self.may_speak():
                 return
-            if self.record.ended or self.draining:
+            if self.draining:
                 await trio.sleep_forever()  # cancelled already
             fault, size = self.armed, len(data)
             rate, healed = self._rate, self._healed  # as they are now: slow() may come while this is sent
@@ -150,7 +172,17 @@ class Live(End):
     def armed(self) -> Fault | None:
         """The fault that is still to set in."""
         record = self.record
-        return None if self.spared or record.ended or record.fired_after_seconds is not None else self._fault
+        return None if self.spared or record.ended or self._met else self._fault
+
+    def spare(self) -> None:
+        """The server was healed: no fault sets in any more, and this one may again at `arm`."""
+        self.spared, self._met = True, False
+
+    def arm(self) -> None:
+        """The server is not healed any more."""
+        self.spared = False
+        if self._fault:
+            self.record.fault = self._fault.name
 
     def met(self, fault: Fault) -> bool:
         """Are the bytes that set it off there? What was read of them and is not enough, `receive` gives first.
@@ -171,13 +203,19 @@ class Live(End):
             return
         assert fault.served.act
         # Written down before, because a client may look as soon as it is told.
-        self.record.fired_after_seconds = self.record.age_seconds
+        before, self.record.fired_after_seconds = self.record.fired_after_seconds, self.record.age_seconds
+        self._met = True
         try:
             fault.served.act(self)
         except BaseException:
-            self.record.fired_after_seconds = None
+            self.record.fired_after_seconds, self._met = before, False
             raise
         self.record.done()
+
+    @property
+    def quiet_seconds(self) -> float:
+        """How long no byte has come or gone. The kernel's count may have begun before the accept."""
+        return min(sockets.quiet_seconds(self.sock), self.record.age_seconds)
 
     @property
     def how(self) -> str:
@@ -198,7 +236,7 @@ class Live(End):
             if self._tls and not await self._begin_tls(self._tls):
                 return
             await handler(self)
-            if self._audible is not None:
+            while self._audible is not None and not self.record.ended:
                 await self._held(self._audible)  # a FIN would say something
             if not self.record.ended and self._stream and not self._said_fin:
                 with trio.move_on_after(1):  # close_notify; arbitrary: nobody has to read it
@@ -209,28 +247,28 @@ class Live(End):
             with trio.CancelScope() as self._task:
                 await self._finish()
 
+    def start_beside(self, task: Callable[[Live], Awaitable[None]]) -> None:
+        """Start a task that is not its own, and ends with `clock`."""
+        self._engine.start_soon(task, self)
+
     def start_soon(self, task: Callable[[Live], Awaitable[None]]) -> None:
         """Give it a task."""
-        if self.parked:
-            self._engine.forget(self.descriptor)
+        self._forget()
         self.has_task = True
         self._engine.start_soon(task, self)
 
     def park(self, look: Callable[[], None]) -> None:
         """Look when there is something to read: it has no task."""
-        if not self.parked:
-            self.parked = True
-            self._engine.watch(self.descriptor, look)
+        if self._watch is None:
+            self._watch = self._engine.watch(self.sock.fileno(), look, functools.partial(self._failed, self))
 
     def shut(self, how: str) -> None:
         """Close the socket. It has ended so, unless it is written down already."""
-        # Closed, it is forgotten already, and another thread's server may have its number by now.
-        if self.parked and not self.has_task and self.sock.fileno() != -1:
-            self._engine.forget(self.descriptor)
         if self.record.ended is None:
             if self.sock.fileno() != -1:  # a handler may have closed it by itself
                 sockets.heal(self.sock)  # or its FIN would never be acknowledged, and be sent again for minutes
             self.record.end(how)
+        self._let_go()
         self.sock.close()
 
     async def _finish(self) -> None:
@@ -282,11 +320,21 @@ class Live(End):
         for at in range(-PACED - TAIL, -TAIL):
             await self.send(data[at : at + 1])
         # A program has no event for it. The last segment must not wait for an acknowledgement that is not heard.
-        while sockets.clock(self.sock).unacknowledged:  # noqa: ASYNC110
+        while sockets.clock(self.sock).unacknowledged:
             await trio.sleep(0.001)
+            await self.still_there()
         sockets.black_hole(self.sock)
         sockets.hold_back(self.sock)
         return data[-TAIL:]
+
+    async def _send_corked(self, data: bytes) -> bytes:
+        """Send all but the last byte, and give that. The kernel keeps it until the FIN, and sends both in one segment
+        (TCP_CORK, tcp(7); tcp_send_fin()): a peer that has read the whole answer has the FIN, however quick it is."""
+        await self.send(data[:-1])
+        await self._flushed()  # what is not sent yet would fill the last byte's segment, and a full one leaves at once
+        if self.armed:  # heal() may have come meanwhile
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        return data[-1:]
 
     async def _fire(self) -> None:
         self.fire()
@@ -303,23 +351,30 @@ class Live(End):
         """Wait until it may."""
         while self._reading is not None:
             await self._held(self._reading)
+        await self.still_there()
 
     async def may_speak(self) -> bool:
         """Wait until it may. False where FIN was said, after which nothing is."""
         while self._audible is not None:
             await self._held(self._audible)
+        await self.still_there()
         if self._said_fin:
             await trio.lowlevel.checkpoint()
         return not self._said_fin
 
     async def _held(self, gate: trio.Event) -> None:
         """Wait for `heal`. A peer that closes meanwhile, or resets, ends the connection: nobody reads, so nobody is told."""
-        watched = self._engine.watch(self.descriptor, self._left_alone, select.EPOLLRDHUP)
+        await self.still_there()
+        if self._watch is None:
+            failed = functools.partial(self._failed, self)
+            self._watch = self._engine.watch(self.sock.fileno(), self._left_alone, failed, select.EPOLLRDHUP)
+        self._holding += 1
         try:
             await gate.wait()
         finally:
-            if watched and not self.record.ended:
-                self._engine.forget(self.descriptor)
+            self._holding -= 1
+            if not self._holding:
+                self._forget()
 
     def _left_alone(self) -> None:
         error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -392,6 +447,7 @@ class Live(End):
 
     async def _flushed(self) -> None:
         """Wait until the kernel has sent what it was given: an abort throws away what is queued."""
+        await self.still_there()
         if sockets.clock(self.sock).unsent:
             # With the least TCP_NOTSENT_LOWAT (tcp(7)) a socket is writable when nothing is unsent.
             self.sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, 1)

@@ -12,6 +12,7 @@ import select
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import trio
@@ -25,13 +26,23 @@ EVENTS = 1024  # of one look; arbitrary
 PATIENCE = 5.0  # seconds that a task may take to end when it is cancelled, and a call to be done; arbitrary
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Watch:
+    """One socket in the engine's epoll, from `Engine.watch` to `Engine.forget`. Its number may be another's after that, so
+    it is never known by its number alone."""
+
+    descriptor: int
+    call: Callable[[], None]
+    failed: Callable[[BaseException], None]
+
+
 class Engine:
     """Runs in Trio: in the loop that asks for it, or in a thread of its own (`thread`)."""
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._process = os.getpid()
-        self._calls: dict[int, Callable[[], None]] = {}
+        self._watches: dict[int, Watch] = {}  # by descriptor
         self._turning = threading.Lock()  # held while events are handled
         self._nursery: trio.Nursery | None = None
         self._token: trio.lowlevel.TrioToken | None = None
@@ -49,20 +60,29 @@ class Engine:
         finally:
             self._epoll.close()
 
-    def watch(self, descriptor: int, call: Callable[[], None], events: int = select.EPOLLIN) -> bool:
-        """Call it whenever there is something to read, or for these events. From any thread. False: it is watched already."""
-        if descriptor in self._calls:
-            return False
-        self._calls[descriptor] = call
-        self._epoll.register(descriptor, events)
-        return True
+    def watch(
+        self,
+        descriptor: int,
+        call: Callable[[], None],
+        failed: Callable[[BaseException], None],
+        events: int = select.EPOLLIN,
+    ) -> Watch:
+        """Call it whenever there is something to read, or for these events, until it is forgotten. From any thread.
 
-    def forget(self, descriptor: int) -> None:
+        What it raises goes to `failed`, and nothing more is called then. Raises `FileExistsError` where the socket is watched.
+        """
+        self._must_be_here()
+        self._epoll.register(descriptor, events)
+        watch = self._watches[descriptor] = Watch(descriptor, call, failed)
+        return watch
+
+    def forget(self, watch: Watch | None) -> None:
         """Watch it no more."""
-        if self._calls.pop(descriptor, None):
+        if watch and self._watches.get(watch.descriptor) is watch:
+            del self._watches[watch.descriptor]
             # It is closed, and the kernel has forgotten it; or the engine was cancelled first, and its epoll is closed.
             with contextlib.suppress(OSError, ValueError):
-                self._epoll.unregister(descriptor)
+                self._epoll.unregister(watch.descriptor)
 
     def start_soon(self, task: Callable[..., Awaitable[object]], *arguments: Any) -> None:
         """Start a task beside the others. In the engine's thread only."""
@@ -151,15 +171,22 @@ class Engine:
 
     def _turn(self) -> None:
         for _ in range(TURNS):
-            events = self._epoll.poll(0, EVENTS)
-            if not events:
-                return
-            with self._turning:
-                for descriptor, _event in events:
-                    # An earlier one of these events may have closed it.
-                    call = self._calls.get(descriptor)
-                    if call:
-                        call()
+            with self._turning:  # the look too: what another thread closes in between may have given its number on
+                ready = [self._watches.get(descriptor) for descriptor, _event in self._epoll.poll(0, EVENTS)]
+                if not ready:
+                    return
+                for watch in ready:
+                    # An earlier one of these may have closed it, and opened another.
+                    if watch and self._watches.get(watch.descriptor) is watch:
+                        self._have_called(watch)
+
+    def _have_called(self, watch: Watch) -> None:
+        """What goes wrong with one socket is no matter of the others'."""
+        try:
+            watch.call()
+        except Exception as error:
+            self.forget(watch)
+            watch.failed(error)
 
 
 class Thread:

@@ -20,8 +20,8 @@ from faultkit.serving.door import Door
 from faultkit.serving.engine import SHARED, Engine
 from faultkit.serving.record import Connection
 from faultkit.serving.server import Server
-from faultkit.serving.trigger import At
-from faultkit.serving.trigger import chosen as trigger
+from faultkit.trigger import At
+from faultkit.trigger import chosen as trigger
 
 
 class Serving:
@@ -113,7 +113,7 @@ def serve(
     fault             the fault of every connection, by name: `faultkit serve` lists them; None or "ok": a healthy server
     plan              instead: the fault of each connection in turn, "ok" for none; those after the last are healthy
     random, seed      each connection has the fault, or one of all, with that probability; the seed repeats it exactly
-    at, after_...     when it sets in (`faultkit.serving.trigger.Trigger`); each fault has one of its own where none is named
+    at, after_...     when it sets in (`faultkit.trigger.Trigger`); each fault has one of its own where none is named
     answer            what a healthy connection says: "echo", "http", `faultkit.Http(...)`, bytes (whenever something
                       comes), or the test's own `async def handler(conn)`, which runs in Trio (`Live`)
     tls               TLS with a test authority: `server.client_context`, `server.ca_file`

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 from faultkit import causes
 from faultkit.cause import FAMILIES, Served
 from faultkit.errors import Misuse, Unable
-from faultkit.serving.trigger import Trigger
+from faultkit.trigger import Trigger
 
 if TYPE_CHECKING:
-    from faultkit.serving.connection import Live
+    from faultkit.served import End
     from faultkit.serving.record import Connection
 
 OK = "ok"  # in a plan: no fault
@@ -54,7 +54,7 @@ class Tester:
     served: Served
     unit: str = ""  # of the number behind the colon
     default: int = 0
-    act: Callable[[Live, int], None] | None = None  # takes that number
+    act: Callable[[End, int], None] | None = None  # takes that number
 
 
 AT_LISTEN, AT_ACCEPT, AT_MID_BODY = Trigger("listen"), Trigger("accept"), Trigger("mid-body")
@@ -70,7 +70,7 @@ TESTERS: Mapping[str, Tester] = {
     ),
     "accept-then-close": Tester(
         "FIN at once, never a reset: EOF before any answer",
-        Served(lambda conn: conn.finish(), when=AT_ACCEPT),
+        Served(lambda conn: conn.finish(), when=AT_ACCEPT, ends_answer=True),
     ),
     "accept-then-reset": Tester(
         "RST at once: told by connect(), send() or recv(), by chance",
@@ -86,7 +86,7 @@ TESTERS: Mapping[str, Tester] = {
     ),
     "half-close": Tester(
         "FIN, and goes on reading without an answer",
-        Served(lambda conn: conn.half_close()),
+        Served(lambda conn: conn.half_close(), ends_answer=True),
     ),
     "slow": Tester(
         "answers so many bytes per second",

@@ -16,7 +16,6 @@ from typing import Literal
 
 import trio
 
-from faultkit.causes.reject import STEPS as ANSWERS
 from faultkit.errors import Misuse, Unable
 from faultkit.stage import firewall, sandbox
 from faultkit.stage.namespace import Namespace
@@ -39,10 +38,12 @@ class Firewall:
         self._apply([("idle-firewall", step) for step in (1, 2)], port, address)
 
     def reject(self, port: int, *, answer: str = "tcp-reset", address: str | None = None) -> None:
-        """Refuse whatever goes to that port, with a RST or an ICMP error: one of `ANSWERS`."""
-        if answer not in ANSWERS:
-            raise Misuse(f"a firewall has no answer {answer!r} to reject with: take one of {', '.join(ANSWERS)}")
-        self._apply([("reject", ANSWERS.index(answer) + 1)], port, address)
+        """Refuse whatever goes to that port, with a RST or an ICMP error: one of `REFUSALS`."""
+        if answer not in firewall.REFUSALS:
+            raise Misuse(
+                f"a firewall has no answer {answer!r} to reject with: take one of {', '.join(firewall.REFUSALS)}"
+            )
+        self._apply([("reject", firewall.REFUSALS.index(answer) + 1)], port, address)
 
     def apply(self, name: str, *, port: int, step: int = 1, address: str | None = None) -> None:
         """Apply a step of a recipe (`faultkit recipe` names them all)."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from faultkit.errors import Misuse
 from faultkit.serving import faults
 from faultkit.serving.faults import OK, Fault
-from faultkit.serving.trigger import Trigger
+from faultkit.trigger import Trigger
 
 
 @dataclass(frozen=True, slots=True)

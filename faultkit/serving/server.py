@@ -16,7 +16,7 @@ from faultkit.serving import plan as plans
 from faultkit.serving import tls, unmet, waiting
 from faultkit.serving.answers import Handler
 from faultkit.serving.door import BACKLOG, Door
-from faultkit.serving.engine import PATIENCE, Engine
+from faultkit.serving.engine import PATIENCE, Engine, Watch
 from faultkit.serving.faults import OK, Fault
 from faultkit.serving.record import Connection
 from faultkit.serving.sessions import Sessions
@@ -53,6 +53,7 @@ class Server:
         self._each = each  # told of each connection that has ended; then they are not kept
         self._keep = each is None
         self._engine: Engine | None = None
+        self._watch: Watch | None = None  # of the listening socket
         context = authority.server if authority else None
         self._sessions = Sessions(handler, context, self._over, self._failed)
         self._waiting = waiting.Waiting()
@@ -195,13 +196,16 @@ class Server:
         try:
             if self._plan.waiting:
                 self._door.defer()
-            if self._plan.door and self._plan.door.when.kind == "listen":
-                self._shut(self._plan.door)
-            else:
-                self._admit()
+            engine.between_turns(self._begin)
         except BaseException:
             self._door.close()
             raise
+
+    def _begin(self) -> None:
+        if self._plan.door and self._plan.door.when.kind == "listen":
+            self._shut(self._plan.door)
+        else:
+            self._admit()
 
     @property
     def elsewhere(self) -> bool:
@@ -230,7 +234,7 @@ class Server:
         """Stop listening and end every connection. Gives whether there are tasks to wait for."""
         assert self._engine
         self._closed = True
-        self._engine.forget(self._door.sock.fileno())
+        self._forget_door()
         self._door.close()  # what it turned away is known from now on
         self._sessions.end()
         if self._ca_file:
@@ -265,7 +269,7 @@ class Server:
         """Accept nobody until a connection has ended, or the time has come to try: it would be readable all the time."""
         engine = self._engine
         assert engine
-        engine.forget(self._door.sock.fileno())
+        self._forget_door()
         self._choked = True
 
         async def try_again() -> None:
@@ -279,9 +283,7 @@ class Server:
 
     def _breathe(self) -> None:
         if self._choked and not self._closed:
-            assert self._engine
-            self._choked = False
-            self._engine.watch(self._door.sock.fileno(), self._arrive)
+            self._watch_door()
 
     def _turn_away(self, fault: Fault) -> None:
         """Connections wait to be accepted, and are not."""
@@ -300,8 +302,11 @@ class Server:
 
     def _accept(self, sock: socket.socket, peer: Address) -> None:
         assert self._engine
-        fault = None if self._healed else self._plan.of(self._count + 1)
-        self._sessions.begin(self._engine, sock, self._record(peer, fault), fault)
+        fault = self._plan.of(self._count + 1)
+        if fault and fault.served.door:  # it is healed
+            fault = None
+        record = self._record(peer, None if self._healed else fault)
+        self._sessions.begin(self._engine, sock, record, fault, spared=self._healed)
 
     # The rest.
 
@@ -343,15 +348,28 @@ class Server:
             raise Misuse(CLOSED) from None
 
     def _admit(self) -> None:
-        assert self._engine
         self._door.open()
+        self._watch_door()
+
+    def _watch_door(self) -> None:
+        assert self._engine
         self._choked = False
-        self._engine.forget(self._door.sock.fileno())
-        self._engine.watch(self._door.sock.fileno(), self._arrive)
+        if self._watch is None:
+            self._watch = self._engine.watch(self._door.sock.fileno(), self._arrive, self._broke)
+
+    def _forget_door(self) -> None:
+        assert self._engine
+        self._engine.forget(self._watch)
+        self._watch = None
+
+    def _broke(self, error: BaseException) -> None:
+        """Nobody is accepted any more."""
+        self._watch = None
+        self._failed(self._count + 1, error)
 
     def _shut(self, fault: Fault) -> None:
-        assert self._engine and fault.served.door
-        self._engine.forget(self._door.sock.fileno())
+        assert fault.served.door
+        self._forget_door()
         fault.served.door(self._door)
         self._door_shut = True
         self._choked = False

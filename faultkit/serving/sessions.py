@@ -43,15 +43,28 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._live)
 
-    def begin(self, engine: Engine, sock: socket.socket, record: Connection, fault: Fault | None) -> None:
-        """A connection is accepted."""
-        live = Live(sock, record, fault, engine, self._tls)
+    def begin(
+        self, engine: Engine, sock: socket.socket, record: Connection, fault: Fault | None, *, spared: bool = False
+    ) -> None:
+        """A connection is accepted. Spared: its fault sets in at fire() alone."""
+        live = Live(sock, record, fault, engine, self._tls, self._broke)
+        live.spared = spared
         self._live[record.number] = live
+        try:
+            self._begin(live)
+        except Exception as error:  # it is this connection's, and others wait at the door
+            self._broke(live, error)
+
+    def _begin(self, live: Live) -> None:
+        fault = live.armed
         if fault and fault.when.kind == "accept":
             self._fire(live)
-            if record.ended:
+            if live.record.ended or live.has_task:
                 return
-        if not self.lean or live.draining or (fault and fault.when.kind == "idle"):
+        if fault and fault.when.kind == "idle":
+            self.tasks += 1
+            live.start_beside(functools.partial(self._expire, fault))
+        if not self.lean:
             self._start(live)
         else:
             self._look(live)
@@ -60,12 +73,10 @@ class Sessions:
         """Let the faults set in that have not, triggers or not. Gives why one cannot, the first."""
         refused: Misuse | None = None
         for live in list(self._live.values()):
-            live.spared = False
+            live.arm()
             cannot = self._cannot_fire(live)
             if cannot is None:
                 self._fire(live)
-                if live.draining and not live.has_task:
-                    self._start(live)
             refused = refused or cannot
         return refused
 
@@ -73,7 +84,7 @@ class Sessions:
         """What hangs goes on, and what has not set in does not."""
         for live in self._live.values():
             live.heal()
-            live.spared = True
+            live.spare()
 
     def end(self) -> None:
         """End those without a task, and begin to end the others."""
@@ -90,7 +101,9 @@ class Sessions:
                 self._idle = trio.Event()
                 await self._idle.wait()
         if patience.cancelled_caught:
-            self._failed(min(self._live), TimeoutError(f"it did not end within {PATIENCE:g} s of being cancelled"))
+            self._failed(
+                min(self._live, default=0), TimeoutError(f"it did not end within {PATIENCE:g} s of being cancelled")
+            )
 
     def _look(self, live: Live, *, readable: bool = False) -> None:
         """See what a connection without a task is to do: its fault, a task, or wait for its first bytes."""
@@ -100,7 +113,7 @@ class Sessions:
             try:
                 if live.met(fault):
                     self._fire(live)
-                    if live.record.ended:
+                    if live.record.ended or live.has_task:
                         return
                 readable = True
             except BlockingIOError:
@@ -128,12 +141,23 @@ class Sessions:
         try:
             live.fire()
         except (OSError, Misuse) as error:
-            live.record.end(self._how(live, error))
-        if live.record.ended:
-            if live.has_task:
-                live.stop()
-            else:
-                self._end(live)
+            self._broke(live, error)
+        else:
+            if live.record.ended:
+                self._over_with(live)
+            elif live.draining and not live.has_task:
+                self._start(live)
+
+    def _broke(self, live: Live, error: BaseException) -> None:
+        """Something went wrong with it that no task of its own is told of."""
+        live.record.end(self._how(live, error))
+        self._over_with(live)
+
+    def _over_with(self, live: Live) -> None:
+        if live.has_task:
+            live.stop()
+        else:
+            self._end(live)
 
     def _start(self, live: Live) -> None:
         """Give it a task."""
@@ -151,21 +175,34 @@ class Sessions:
             how = self._how(live, error)
         finally:
             self._end(live, how)
-            self.tasks -= 1
-            if self._idle is not None:  # an Event has no truth
-                self._idle.set()
+            self._task_ended()
+
+    async def _expire(self, fault: Fault, live: Live) -> None:
+        """Let it set in when no byte has come or gone for so long, whatever its handler waits for: by the kernel's clock."""
+        try:
+            with live.clock:
+                while (left := fault.when.amount - live.quiet_seconds) > 0:  # noqa: ASYNC110  # no event tells of it
+                    await trio.sleep(left)
+                self._fire(live)
+        finally:
+            self._task_ended()
+
+    def _task_ended(self) -> None:
+        self.tasks -= 1
+        if self._idle is not None:  # an Event has no truth
+            self._idle.set()
 
     def _end(self, live: Live, how: str = "") -> None:
         """It has ended: so, unless it is written down already. Its socket is closed."""
-        live.shut(how)
-        del self._live[live.record.number]
-        self._over(live.record)
+        if self._live.pop(live.record.number, None):
+            live.shut(how)
+            self._over(live.record)
 
     def _how(self, live: Live, error: BaseException) -> str:
         """How a connection ended that an exception ended: by its peer or the network, or else by a mistake in the handler."""
         if lost := _lost(error):
             return f"lost: {lost}"
-        if live.record.ended and isinstance(error, trio.ClosedResourceError):
+        if live.record.ended and _closed(error):
             return live.record.ended  # by a fault or a verb, while a task of it waited
         self._failed(live.record.number, error)
         return "failed"
@@ -181,6 +218,13 @@ _LOST = {
     errno.EHOSTUNREACH,
     errno.ENETUNREACH,
 }
+
+
+def _closed(error: BaseException) -> bool:
+    """Is it only what is told to whoever waits for a connection that has ended?"""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_closed, error.exceptions))
+    return isinstance(error, trio.ClosedResourceError | trio.Cancelled)
 
 
 def _lost(error: BaseException | None) -> str | None:

@@ -4,22 +4,41 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import socket
 import ssl
 import subprocess
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, TypeVar
 
 import trio
 
 from faultkit import sockets
 from faultkit.errors import Misuse
-from faultkit.serving.engine import Engine
+from faultkit.serving.engine import Engine, Watch
 from faultkit.serving.record import Connection
 
 CHUNK = 65536  # bytes; arbitrary
 
+P = ParamSpec("P")
+E = TypeVar("E", bound="End")
+
+
+def _verb(act: Callable[Concatenate[E, P], None]) -> Callable[Concatenate[E, P], None]:
+    """What can be done to a connection that goes on. One that has ended is left as it is: its descriptor is closed, and the
+    number may be another's."""
+
+    @functools.wraps(act)
+    def does(end: E, /, *arguments: P.args, **keywords: P.kwargs) -> None:
+        if end.record.ended is None:
+            act(end, *arguments, **keywords)
+
+    return does
+
 
 class End:
-    """The server's end of one connection, and what can be done to it. Nothing here waits."""
+    """The server's end of one connection, and what can be done to it. Nothing here waits. Nothing is done to a connection that
+    has ended."""
 
     __slots__ = (
         "_audible",
@@ -32,7 +51,8 @@ class End:
         "_slice",
         "_task",
         "_tls",
-        "descriptor",
+        "_watch",
+        "clock",
         "draining",
         "record",
         "sock",
@@ -40,10 +60,11 @@ class End:
 
     def __init__(self, sock: socket.socket, record: Connection, engine: Engine, tls: ssl.SSLContext | None) -> None:
         self.sock = sock
-        self.descriptor = sock.fileno()
         self.record = record
+        self.clock = trio.CancelScope()  # of what waits for it to be idle
         self.draining = False  # nothing more is said; what comes is read and thrown away until the peer closes
         self._engine = engine
+        self._watch: Watch | None = None  # in the engine's epoll
         self._tls = tls
         self._task: trio.CancelScope | None = None
         self._audible: trio.Event | None = None  # set again by heal(): until then nothing is sent
@@ -54,6 +75,7 @@ class End:
         self._rate = 0.0  # bytes per second; 0: as fast as it goes
         self._healed: trio.Event | None = None  # set by heal(): what was slow need not wait any more
 
+    @_verb
     def abort(self) -> None:
         """RST: close with SO_LINGER {on, 0}, everything read first, or the kernel would call it unread."""
         sockets.black_hole(self.sock)  # what came after the last look would be unread
@@ -61,6 +83,7 @@ class End:
         self._leave("abort")
         sockets.abort(self.sock)
 
+    @_verb
     def close_unread(self) -> None:
         """RST: close with received bytes unread. Raises `Misuse` where nothing is unread."""
         waiting = sockets.unread(self.sock)
@@ -68,12 +91,14 @@ class End:
             self._leave(f"close with {waiting} bytes unread")
         sockets.close_unread(self.sock)
 
+    @_verb
     def close(self) -> None:
         """FIN, both directions at once, everything read first: what the peer sends after it is answered with RST."""
         self._read_all()
         self._leave("close")
         self.sock.close()
 
+    @_verb
     def close_held(self) -> None:
         """Close, with a FIN that the kernel holds back: what the peer sends meets FIN-WAIT-1, and is answered with RST."""
         self._leave("close")
@@ -82,6 +107,7 @@ class End:
         sockets.heal(self.sock)
         self.sock.close()
 
+    @_verb
     def finish(self) -> None:
         """FIN, then read and throw away until the peer closes: the lingering close of web servers. Never RST."""
         self._say_fin()
@@ -92,10 +118,12 @@ class End:
         if self._task:
             self._task.cancel()
 
+    @_verb
     def half_close(self) -> None:
         """FIN, and go on reading; what is said from now on is not sent."""
         self._say_fin()
 
+    @_verb
     def vanish(self) -> None:
         """Be gone without FIN or RST. PermissionError without CAP_NET_ADMIN in the network namespace."""
         # Refused, where it is, before anything is written down.
@@ -103,6 +131,7 @@ class End:
         self._leave("vanish")
         sockets.vanish(self.sock)
 
+    @_verb
     def disconnect(self) -> None:
         """RST: connect(2) to AF_UNSPEC, everything read first."""
         self._read_all()
@@ -110,6 +139,7 @@ class End:
         sockets.disconnect(self.sock)
         self.sock.close()
 
+    @_verb
     def crash(self, *, read: bool) -> None:
         """Give the connection to a process of its own, and kill that: its kernel closes what it had, with everything read
         or as it is."""
@@ -122,11 +152,13 @@ class End:
             self.sock.close()
             owner.kill()
 
+    @_verb
     def black_hole(self) -> None:
         """Hear nothing and say nothing: the peer's kernel gets no answer until `heal`, and times out in the end."""
         sockets.black_hole(self.sock)
         self.stall()
 
+    @_verb
     def stop_reading(self) -> None:
         """Read nothing more, with the smallest receive buffer: the peer's send() waits, its kernel sees a zero window."""
         sockets.stop_reading(self.sock)
@@ -134,24 +166,23 @@ class End:
             self._reading = trio.Event()
         self.stall()
 
+    @_verb
     def stall(self) -> None:
         """Say nothing more until `heal`; what comes is still acknowledged. A peer that closes ends the connection."""
         if self._audible is None:
             self._audible = trio.Event()
 
+    @_verb
     def heal(self) -> None:
         """Undo `black_hole`, `stop_reading`, `stall`, `slow` and `slices`, and go on."""
-        if self.record.ended:
-            return
         sockets.heal(self.sock)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
         if self._reading is not None:
             sockets.resume_reading(self.sock)
         self._slice, self._rate = 0, 0.0
-        for gate in (self._audible, self._reading, self._healed):
-            if gate is not None:
-                gate.set()
-        self._audible = self._reading = self._healed = None
+        self._open_gates()
 
+    @_verb
     def slow(self, *, bytes_per_second: float) -> None:
         """Send no faster than that from now on."""
         if not bytes_per_second > 0:
@@ -160,6 +191,7 @@ class End:
         if self._healed is None:
             self._healed = trio.Event()
 
+    @_verb
     def slices(self, *, size: int) -> None:
         """Send in segments of so many bytes from now on (TCP_NODELAY, MSG_EOR)."""
         if size < 1:
@@ -167,6 +199,7 @@ class End:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._slice = size
 
+    @_verb
     def garbage(self, data: bytes, *, size: int) -> None:
         """Send bytes that are no answer, below TLS where there is TLS, again and again until it is that size; then `finish`."""
         if not data or size < 1:
@@ -174,11 +207,13 @@ class End:
         self._last_words = (data * max(1, CHUNK // len(data)), size)
         self._drain()
 
+    @_verb
     def early_response(self, data: bytes) -> None:
         """Answer before the request is read, and close with it unread."""
         self.record.sent += self.sock.send(data)
         self.close_unread()
 
+    @_verb
     def shorten_fin_wait(self, *, seconds: int) -> None:
         """Let the kernel forget the connection that long after its FIN is acknowledged (TCP_LINGER2, tcp(7))."""
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, seconds)
@@ -194,10 +229,29 @@ class End:
     def _leave(self, how: str) -> None:
         """The socket is about to be closed; it is written down before, because a client may look as soon as it is told."""
         self.record.end(how)
-        self._engine.forget(self.descriptor)  # whose number another connection may soon have
         if self._task:
-            self._task.cancel()  # before the next line: who is cancelled waits no more
+            self._task.cancel()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Whatever waits for the socket, which is about to be closed, finds that the connection has ended. Its number may soon
+        be another's."""
+        self._forget()
+        self._open_gates()
+        self.clock.cancel()
+        if self._task and self.sock.fileno() != -1:
             trio.lowlevel.notify_closing(self.sock)
+
+    def _open_gates(self) -> None:
+        for gate in (self._audible, self._reading, self._healed):
+            if gate is not None:
+                gate.set()
+        self._audible = self._reading = self._healed = None
+
+    def _forget(self) -> None:
+        """Be watched no more."""
+        self._engine.forget(self._watch)
+        self._watch = None
 
     def _read_all(self) -> None:
         with contextlib.suppress(OSError):  # the peer has reset it: nothing is unread

@@ -17,8 +17,12 @@ from typing import Any, Literal
 import trio
 
 from faultkit.errors import Misuse, Unable
+from faultkit.evidence import icmp
 from faultkit.stage import recipe
 from faultkit.stage.namespace import Namespace
+
+# What a rule can refuse with (REJECT), in the order of the steps of recipes/reject.md.
+REFUSALS = ("tcp-reset", *icmp.ANSWERS)
 
 # An ordinary user's PATH lacks these on Debian.
 _SYSTEM_DIRECTORIES = ("/usr/local/sbin", "/usr/sbin", "/sbin")

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from faultkit import __version__
 from faultkit.cause import flag, written
 from faultkit.evidence.attribution import attribute
 from faultkit.evidence.segments import read
 from faultkit.playing.stack import Stack
+from faultkit.version import VERSION
 
 if TYPE_CHECKING:
     from faultkit.cause import Cause, Options
@@ -36,7 +36,7 @@ def head(cause: Cause, chosen: Options, stage: Stage) -> dict[str, Any]:
             "fix": cause.fix(),
         }
     return {
-        "faultkit": __version__,
+        "faultkit": VERSION,
         **named,
         "family": cause.family,
         "doing": cause.doing(chosen),
@@ -82,7 +82,7 @@ def transcript(seen: Transcript) -> dict[str, Any]:
                 "ttl": segment.packet.ttl,
                 "mark": segment.mark,
             }
-            for segment in read(seen.packets)
+            for segment in read(seen.captured)
         ],
         "resets": [
             {
@@ -94,7 +94,7 @@ def transcript(seen: Transcript) -> dict[str, Any]:
                 "state": reset.state,
                 "reason": reset.reason,
             }
-            for reset in seen.resets
+            for reset in seen.traced
         ],
         "lines": [
             {"time": seen.seconds(line.time_ns), "program": line.program, "text": line.text} for line in seen.lines
@@ -132,7 +132,7 @@ def outcome(run: Outcome) -> dict[str, Any]:
         "transcript": transcript(seen),
         "verdict": {"produced": run.verdict.produced, "checks": [_check(check) for check in run.verdict.checks]},
         "evidence": {
-            "counters": dict(sorted(seen.counters.items())),
+            "counters": dict(sorted(seen.counted.items())),
             "counters_are_ours_alone": seen.alone,
             "measurements": [
                 {

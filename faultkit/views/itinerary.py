@@ -12,8 +12,8 @@ from faultkit.views import ladder, report
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from faultkit.commands.tour import Visit
     from faultkit.playing.run import Outcome
+    from faultkit.playing.tour import Visit
     from faultkit.stage import Stage
 
 

@@ -65,9 +65,9 @@ def sides(transcript: Transcript) -> tuple[list[str], list[str]]:
     accepting = {call.role for call in transcript.calls if call.name in ("listen", "accept")}
     connecting = {call.role for call in transcript.calls if call.name == "connect"} - accepting
     # The calls of a real program are not recorded, but its segments are.
-    ends = [(transcript.role(p.source), transcript.role(p.destination)) for p in transcript.packets]
+    ends = [(transcript.role(p.source), transcript.role(p.destination)) for p in transcript.captured]
     roles = list(dict.fromkeys((*roles, *(role for pair in ends for role in pair if role != "unknown"))))
-    dialling = [transcript.role(p.source) for p in transcript.packets if p.flags == ("SYN",)]
+    dialling = [transcript.role(p.source) for p in transcript.captured if p.flags == ("SYN",)]
     connecting = connecting or set(dialling) - accepting
     left = [role for role in roles if role in connecting] or ["client"]
     return left, [role for role in roles if role not in left] or ["server"]
@@ -87,7 +87,7 @@ def rungs(transcript: Transcript, wire: int = WIRE) -> list[Rung]:
         text = call_text(call)
         cells = {"left": text} if side is left else {"right": text}
         found.append(Rung(call.shown_ns, **cells, style=style))
-    for segment in read(transcript.packets):
+    for segment in read(transcript.captured):
         packet = segment.packet
         arrow = _arrow(packet_text(segment), transcript.role(packet.source) in left, wire)
         found.append(Rung(packet.time_ns, wire=arrow, style="bold red" if "RST" in packet.flags else "cyan"))

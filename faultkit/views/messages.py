@@ -64,6 +64,10 @@ def _said(one: Seen) -> Any:
 
 def explain(console: Console, reading: Reading) -> None:
     """What was pasted, and the causes behind it."""
+    if not reading.known:
+        nearest = reading.match.nearest and f"; the nearest is: {reading.match.nearest}"
+        console.print(f"No message that is known is in it{nearest}", highlight=False, markup=False, soft_wrap=True)
+        return
     if reading.match.words:
         sentence = f'No message that is known is in it, but what many programs say: "{reading.match.words}"'
         console.print(sentence, highlight=False, markup=False, soft_wrap=True)

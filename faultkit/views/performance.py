@@ -60,7 +60,8 @@ def whole(console: Console, outcome: Outcome, *, packets: bool) -> None:
     report.verdict(console, outcome)
     report.evidence(console, transcript)
     report.resets(console, transcript)
-    came = failure is not None or not all(map(ok, transcript.exchanges))
+    # Where not all was seen, what was not seen may have been there.
+    came = failure is not None or transcript.packets is None or not all(map(ok, transcript.exchanges))
     for number, (name, commands) in enumerate(shown(outcome.cause.shows(outcome.options)).items()):
         title = f"{'Another' if number else 'The'} cause{'' if came else ', which did not set in'}"
         report.section(console, title, [f"{name}: {causes.load(name).summary}. Alone:"])
@@ -100,8 +101,8 @@ def seen(console: Console, transcript: Transcript) -> None:
     counted = ", ".join(
         f"{outcome} ×{n}" for outcome, n in Counter(one.outcome for one in transcript.exchanges).items()
     )
-    rsts = sum("RST" in packet.flags for packet in transcript.packets)
-    resets = f"resets: {rsts}" if "wire" not in transcript.absent else "resets not seen"
+    packets = transcript.packets
+    resets = "resets not seen" if packets is None else f"resets: {sum('RST' in packet.flags for packet in packets)}"
     number = len(transcript.exchanges)
     requests = f"{number} request{'s' if number > 1 else ''}: {counted}; " if number else ""
     console.print(f"\n{requests}{resets}", highlight=False, markup=False)
@@ -122,9 +123,9 @@ def failed(transcript: Transcript) -> Connection | None:
     """The connection whose packets tell the most: one that was reset, or else closed, while a request failed; or else any
     that was reset."""
     failures = [one for one in transcript.exchanges if not ok(one)]
-    during = [p for p in transcript.packets if any(one.began_ns <= p.time_ns <= one.ended_ns for one in failures)]
+    during = [p for p in transcript.captured if any(one.began_ns <= p.time_ns <= one.ended_ns for one in failures)]
     resets, fins = ([p for p in during if flag in p.flags] for flag in ("RST", "FIN"))
-    others = [packet for packet in transcript.packets if "RST" in packet.flags]
+    others = [packet for packet in transcript.captured if "RST" in packet.flags]
     return next((frozenset({p.source, p.destination}) for p in (*resets, *fins, *others)), None)
 
 

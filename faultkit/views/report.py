@@ -136,19 +136,24 @@ def _seen(transcript: Transcript) -> Iterator[tuple[str, str]]:
             yield "calls", f"{role}: a real program's, not recorded"
             continue
         yield "calls", f"{role}: {_folded(told(transcript, role)) or 'none that tells'}"
-    if transcript.packets or "wire" not in transcript.absent:
-        rsts = [p for p in transcript.packets if "RST" in p.flags]
+    if (packets := transcript.packets) is not None:
+        rsts = [p for p in packets if "RST" in p.flags]
         named = [f"{transcript.role(p.source)} {','.join(p.flags)} ({_FORMS[form(p)]})" for p in rsts]
-        yield "wire", f"{len(transcript.packets)} packets; RST: {_folded(named) or 'none'}"
-    if "wire" in transcript.absent:
+        yield "wire", f"{len(packets)} packets; RST: {_folded(named) or 'none'}"
+    elif transcript.captured:
+        yield (
+            "wire",
+            f"{len(transcript.captured)} packets, from which nothing is concluded: {transcript.absent['wire']}",
+        )
+    else:
         yield "wire", f"not seen: {transcript.absent['wire']}"
-    moved = ", ".join(f"{name} +{n}" for name, n in sorted(transcript.counters.items()) if _tells(name))
+    moved = ", ".join(f"{name} +{n}" for name, n in sorted(transcript.counted.items()) if _tells(name))
     shared = "" if transcript.alone else " (the host's counters, which others move too)"
     yield "kernel", (moved or "no telling counter moved") + shared
-    if "reasons" in transcript.absent:
+    if (resets := transcript.resets) is None:
         yield "kernel", f"reset reasons not seen: {transcript.absent['reasons']}"
     else:
-        sent = [f"{transcript.role(r.source)} {r.reason}" for r in transcript.resets if r.direction == "sent"]
+        sent = [f"{transcript.role(r.source)} {r.reason}" for r in resets if r.direction == "sent"]
         yield "kernel", f"reset reasons: {_folded(sent) or 'none'}"
     for one in transcript.measurements:
         yield "clock", f"{one.name}: predicted {one.predicted:.3f} s, measured {one.measured:.3f} s"
@@ -232,13 +237,16 @@ def packets(console: Console, outcome: Outcome) -> None:
     from faultkit.views import packets as listing
 
     console.print()
-    if outcome.transcript.packets:
+    transcript = outcome.transcript
+    if transcript.captured:
         with console.capture() as drawn:
-            console.print(listing.table(outcome.transcript.packets), crop=False)
+            console.print(listing.table(transcript.captured), crop=False)
         for line in drawn.get().splitlines():
             print(line.rstrip(), file=console.file)
+        if transcript.packets is None:
+            console.print(f"\nNot all: {transcript.absent['wire']}.")
     else:
-        console.print(f"No packets: {outcome.transcript.absent.get('wire', 'none were seen')}.")
+        console.print(f"No packets: {transcript.absent.get('wire', 'none were seen')}.")
 
 
 def series(console: Console, outcomes: list[Outcome], *, quiet: bool) -> None:

@@ -71,19 +71,11 @@ class Witnesses:
         for neighbour in neighbours:
             with neighbour.entered():
                 after.update(kernel.counters())
-        transcript.counters = kernel.moved(self._before, after)
+        transcript.counted = kernel.moved(self._before, after)
         if self._capture:
-            cuts = [capture.cut() for capture in (self._capture, *taps)]
-            frames, dropped = sorted(frame for cut in cuts for frame in cut[0]), sum(cut[1] for cut in cuts)
-            packets = (decode(time_ns, frame) for time_ns, frame in frames)
-            transcript.packets = [packet for packet in packets if packet and _ours(packet, transcript)]
-            if dropped:
-                transcript.absent["wire"] = f"the capture lost {dropped} packets, so what it saw is not whole"
+            take_wire(transcript, *(capture.cut() for capture in (self._capture, *taps)))
         if self._reasons:
-            resets, lost = self._reasons.cut()
-            transcript.resets = own(resets, transcript)
-            if lost:
-                transcript.absent["reasons"] = f"the trace lost {lost} events, so what it saw is not whole"
+            take_reasons(transcript, *self._reasons.cut())
 
     def stop(self) -> None:
         """See no more. What takes time to be taken down is taken down meanwhile."""
@@ -101,6 +93,24 @@ class Witnesses:
             self._instance = None
 
 
+def take_wire(transcript: Transcript, *cuts: tuple[list[tuple[int, bytes]], int]) -> None:
+    """Put in what each capture gave (see `Capture.cut`) of this run."""
+    frames, dropped = sorted(frame for cut in cuts for frame in cut[0]), sum(cut[1] for cut in cuts)
+    packets = (decode(time_ns, frame) for time_ns, frame in frames)
+    transcript.captured = [packet for packet in packets if packet and _ours(packet, transcript)]
+    if dropped:
+        transcript.absent["wire"] = f"the capture lost {dropped} packets, so what it saw is not whole"
+
+
+def take_reasons(transcript: Transcript, resets: Sequence[Reset], lost: int) -> None:
+    """Put in what the trace gave (see `Reasons.cut`) of this run. It is told by what wire and counters have put in before."""
+    transcript.traced = own(resets, transcript)
+    if lost:
+        transcript.absent["reasons"] = f"the trace lost {lost} events, so what it saw is not whole"
+    elif whose := doubtful(transcript):
+        transcript.absent["reasons"] = whose
+
+
 _MOMENT_NS = 20_000_000  # arbitrary: the trace event comes microseconds before its packet
 
 
@@ -108,21 +118,23 @@ def _ours(event: Packet | Reset, transcript: Transcript) -> bool:
     """Between two ends of this run.
 
     A reset for a listening socket names no peer (its destination is port 0), and the trace is the whole machine's, where
-    another namespace may listen on the same port: such a one is ours only if its RST was captured at the same moment.
+    another namespace may listen on the same port: such a one is ours only if its RST was captured at the same moment. Where
+    the wire was not seen wholly, it may be: see `doubtful`.
     """
     if event.source not in transcript.roles or event.destination in transcript.roles:
         return event.source in transcript.roles
-    return event.destination.port == 0 and ("wire" in transcript.absent or _captured(event, transcript))
+    packets = transcript.packets
+    return event.destination.port == 0 and (packets is None or _captured(event, packets))
 
 
-def _captured(event: Packet | Reset, transcript: Transcript) -> bool:
+def _captured(event: Packet | Reset, packets: Sequence[Packet]) -> bool:
     """Was a RST from there captured at that moment?"""
     return any(
         "RST" in packet.flags
         and packet.source == event.source
         and abs(packet.time_ns - event.time_ns) < _MOMENT_NS
         and event.destination in (packet.destination, Address(event.destination.host, 0))
-        for packet in transcript.packets
+        for packet in packets
     )
 
 
@@ -133,10 +145,28 @@ def own(resets: Sequence[Reset], transcript: Transcript) -> list[Reset]:
     (TcpOutRsts), and where the trace has more, only those count whose RST was captured.
     """
     found = [reset for reset in resets if _ours(reset, transcript)]
-    sent = sum(reset.direction == "sent" for reset in found)
-    if not transcript.alone or "wire" in transcript.absent or sent <= transcript.counters.get("TcpOutRsts", 0):
+    packets, counters = transcript.packets, transcript.counters
+    if counters is None or packets is None or _sent(found) <= counters.get("TcpOutRsts", 0):
         return found
-    return [reset for reset in found if reset.direction != "sent" or _captured(reset, transcript)]
+    return [reset for reset in found if reset.direction != "sent" or _captured(reset, packets)]
+
+
+def doubtful(transcript: Transcript) -> str:
+    """Why it cannot be told which of the traced resets are this run's, or "" where it can.
+
+    The kernel's count of all that its namespace has sent is an upper limit on the host, too, where others are counted.
+    """
+    traced, counted = _sent(transcript.traced), transcript.counted.get("TcpOutRsts", 0)
+    if transcript.packets is not None or traced <= counted:
+        return ""
+    return (
+        f"the trace has {traced} resets from these ports, of which this network namespace sent {counted} at most, and there is "
+        "no whole capture to tell them by"
+    )
+
+
+def _sent(resets: Sequence[Reset]) -> int:
+    return sum(reset.direction == "sent" for reset in resets)
 
 
 @contextlib.contextmanager

@@ -278,6 +278,12 @@ class Socket:
             hung_up.register(self.raw, 0)
             await trio.lowlevel.wait_readable(hung_up.fileno())
 
+    async def delivered(self) -> None:
+        """Wait until the other end's kernel has acknowledged everything that was sent. Nothing is recorded."""
+        # A program has no event for an acknowledgement.
+        while sockets.clock(self.raw).unacknowledged:  # noqa: ASYNC110
+            await trio.sleep(0.002)
+
     def shutdown(self, how: int) -> Call:
         names = {socket.SHUT_RD: "SHUT_RD", socket.SHUT_WR: "SHUT_WR", socket.SHUT_RDWR: "SHUT_RDWR"}
         began = time.time_ns()

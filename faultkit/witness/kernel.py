@@ -164,5 +164,5 @@ class Reasons:
         """Every reset on this machine since the last cut, in order, and how many events were lost meanwhile."""
         offset = time.time_ns() - time.monotonic_ns()
         resets = [reset for line in self._lines() if (reset := _reset(line, offset))]
-        lost, self._lost = self._instance.lost() - self._lost, self._instance.lost()
-        return sorted(resets, key=lambda reset: reset.time_ns), lost
+        before, self._lost = self._lost, self._instance.lost()
+        return sorted(resets, key=lambda reset: reset.time_ns), self._lost - before

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from faultkit.clients import command, known, scene
-from faultkit.clients.program import clients
+from faultkit.clients import kept, known, scene
+from faultkit.clients.rows import clients
 from faultkit.serving import faults
 from tests.shell import ENVIRONMENT, USERS, faultkit, start
 from tests.watch import inside, moved, until
@@ -155,8 +155,8 @@ def test_what_was_told_by_chance_stays_until_there_is_another_version(tmp_path: 
             "answered": False,
         }
         row |= {"connections": [connections], "met": True, "method": "GET"}
-        with command._writable(str(file)) as kept:
-            command._save(kept, {"kernel": "6.18", "versions": {"curl": version}, "seen": [row]})
+        with kept.opened(str(file)) as store:
+            kept.keep(store, {"kernel": "6.18", "versions": {"curl": version}, "seen": [row]})
         return [(one["message"], one["connections"]) for one in json.loads(file.read_text())["seen"]]
 
     assert save("8.0", "reset", 1) == [("reset", [1])]

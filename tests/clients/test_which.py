@@ -7,10 +7,10 @@ import re
 import pytest
 
 from faultkit import causes
+from faultkit.acting.play import rehearsal
 from faultkit.cause import checked
 from faultkit.clients import sighting as which
 from faultkit.errors import Misuse
-from faultkit.playing.play import rehearsal
 from tests.shell import faultkit
 
 
@@ -22,7 +22,7 @@ def named(*told: str, after_idle: bool = False, first_request: bool = False, rst
 def test_every_cause_is_found_by_what_its_own_promise_says() -> None:
     for cause in causes.by_family():
         options = checked(cause, dict(cause.variants[0]))
-        for role, calls in cause.promise(options, rehearsal(cause, options)).calls.items():
+        for role, calls in cause.promise(options, rehearsal(cause.name, options)).calls.items():
             plain = [re.sub(r" [*+]$", "", call) for call in calls]
             ends = [call for call in plain if re.fullmatch(r"\w+ (E[A-Z]+)", call)]
             if ends:

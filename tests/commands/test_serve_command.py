@@ -15,10 +15,11 @@ from collections.abc import Iterator
 import pytest
 
 from faultkit.evidence.transcript import Address
+from faultkit.playing.signals import endings
 from faultkit.serving import faults
-from faultkit.serving.command import document, endings, line
 from faultkit.serving.record import Connection
 from faultkit.serving.waiting import Waiting
+from faultkit.views.served import document, line
 from tests.ordinary import CHECKOUT, command
 from tests.serving.client import PATIENCE
 from tests.shell import faultkit
@@ -246,7 +247,7 @@ def test_a_reader_that_goes_away_ends_it() -> None:
 def test_out_of_descriptors_is_said() -> None:
     limited = (
         "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)); "
-        "from faultkit.commands.cli import main; main(['serve', 'stall'])"
+        "from faultkit.commands.line.main import main; main(['serve', 'stall'])"
     )
     with subprocess.Popen(
         [sys.executable, "-c", limited], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT

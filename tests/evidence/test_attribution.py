@@ -21,7 +21,7 @@ def test_the_kernels_own_word() -> None:
 
 def test_without_it_the_counter_tells() -> None:
     seen = linger()
-    seen.resets, seen.absent = [], {"reasons": "not allowed"}
+    seen.traced, seen.absent = [], {"reasons": "not allowed"}
     (found,) = attribute(seen)
     assert (found.by, found.reason, found.inferred) == ("server", "TCP_STATE", True)
     assert "Inferred from TcpExtTCPAbortOnData" in found.sentences
@@ -29,7 +29,7 @@ def test_without_it_the_counter_tells() -> None:
 
 def test_without_packets_the_kernels_events_tell() -> None:
     seen = linger()
-    seen.packets, seen.absent = [], {"wire": "not allowed"}
+    seen.captured, seen.absent = [], {"wire": "not allowed"}
     (found,) = attribute(seen)
     assert (found.by, found.reason, found.inferred) == ("server", "TCP_STATE", False)
     assert "window" not in found.sentences
@@ -37,7 +37,7 @@ def test_without_packets_the_kernels_events_tell() -> None:
 
 def test_without_either_only_what_the_programs_were_told() -> None:
     seen = linger()
-    seen.packets, seen.resets, seen.absent = [], [], {"wire": "not allowed", "reasons": "not allowed"}
+    seen.captured, seen.traced, seen.absent = [], [], {"wire": "not allowed", "reasons": "not allowed"}
     (found,) = attribute(seen)
     assert (found.by, found.inferred) == ("server", True)
     assert found.sentences.startswith("No packet was seen, but the client's recv gave ECONNRESET")
@@ -48,9 +48,9 @@ def test_without_either_only_what_the_programs_were_told() -> None:
 def answered(*packets: Packet, **counters: int) -> Transcript:
     """A stack's answer without the kernel's word."""
     seen = linger()
-    seen.resets, seen.absent = [], {"reasons": "not allowed"}
-    seen.packets[5:] = packets
-    seen.counters = {"TcpOutRsts": 1, **counters}
+    seen.traced, seen.absent = [], {"reasons": "not allowed"}
+    seen.captured[5:] = packets
+    seen.counted = {"TcpOutRsts": 1, **counters}
     return seen
 
 
@@ -85,7 +85,7 @@ def test_an_answer_of_the_stack(seen: Transcript, reason: str, clue: str) -> Non
 
 def test_a_reset_that_no_kernel_counted_is_a_firewalls() -> None:
     seen = answered(BARE)
-    seen.counters = {}
+    seen.counted = {}
     (found,) = attribute(seen)
     assert (found.reason, found.inferred) == ("", True)
     assert "A middlebox or a firewall made it" in found.sentences
@@ -103,15 +103,15 @@ def test_what_several_reasons_fit_is_left_open() -> None:
 def test_a_counter_that_moved_less_often_than_there_are_resets_explains_none_of_them() -> None:
     seen = answered(BARE, TcpExtTCPAbortOnData=1)
     assert attribute(seen)[0].reason == "TCP_ABORT_ON_DATA"
-    seen.packets.append(replace(BARE, time_ns=BARE.time_ns + 1_000))
+    seen.captured.append(replace(BARE, time_ns=BARE.time_ns + 1_000))
     assert [(one.reason, one.inferred) for one in attribute(seen)] == [("", True), ("", True)]
 
 
 def test_each_of_several_resets_gets_its_own_event() -> None:
     seen = linger()
-    seen.packets.append(packet(12, CLIENT, "RST", 1002, 0, window=0))
-    seen.packets.append(packet(13, SERVER, "RST,ACK", 5001, 1002))
-    seen.resets += [
+    seen.captured.append(packet(12, CLIENT, "RST", 1002, 0, window=0))
+    seen.captured.append(packet(13, SERVER, "RST,ACK", 5001, 1002))
+    seen.traced += [
         Reset(seen.began_ns + 12_000, "sent", CLIENT, SERVER, "", "NO_SOCKET"),
         Reset(seen.began_ns + 13_000, "sent", SERVER, CLIENT, "ESTABLISHED", "TCP_KEEPALIVE_TIMEOUT"),
     ]
@@ -124,5 +124,5 @@ def test_each_of_several_resets_gets_its_own_event() -> None:
 
 def test_a_reason_that_is_not_known_yet() -> None:
     seen = linger()
-    seen.resets[0] = replace(seen.resets[0], reason="TCP_OF_2030")
+    seen.traced[0] = replace(seen.traced[0], reason="TCP_OF_2030")
     assert "TCP_OF_2030 in state CLOSE: a reason that this version does not know" in attribute(seen)[0].sentences

@@ -22,9 +22,9 @@ def transcript(*calls: Call, counters: dict[str, int] | None = None, resets: lis
     return Transcript(
         began_ns=0,
         calls=list(calls),
-        packets=[packet(10, CLIENT, SERVER, "PSH", "ACK"), packet(11, SERVER, CLIENT, "RST")],
-        resets=resets or [],
-        counters={"TcpOutRsts": 1, **(counters or {})},
+        captured=[packet(10, CLIENT, SERVER, "PSH", "ACK"), packet(11, SERVER, CLIENT, "RST")],
+        traced=resets or [],
+        counted={"TcpOutRsts": 1, **(counters or {})},
         absent={} if resets else {"reasons": "not root"},
         roles={CLIENT: "client", SERVER: "server"},
     )
@@ -57,7 +57,7 @@ def test_a_listening_sockets_event_names_no_peer() -> None:
 
 def test_a_reset_of_ones_own_challenged_syn() -> None:
     seen = transcript(counters={"TcpExtTCPSYNChallenge": 1})
-    seen.packets = [
+    seen.captured = [
         packet(1, CLIENT, SERVER, "SYN"),
         packet(2, SERVER, CLIENT, "SYN", "ACK"),
         packet(3, CLIENT, SERVER, "SYN"),

@@ -20,12 +20,12 @@ def event(at: int, source: Address, reason: str, destination: Address | None = N
 def seen(*packets: Packet, resets: tuple[Reset, ...] | None = (), out: int = 0, alone: bool = True) -> Transcript:
     transcript = Transcript(0, roles={CLIENT: "client", SERVER: "server"}, alone=alone)
     opening = [packet(0, CLIENT, "SYN", window=9), packet(1, SERVER, "SYN", "ACK", window=9)]
-    transcript.packets = [*opening, packet(2, CLIENT, "ACK", window=9), *packets]
-    transcript.counters = {"TcpOutRsts": out} if out else {}
+    transcript.captured = [*opening, packet(2, CLIENT, "ACK", window=9), *packets]
+    transcript.counted = {"TcpOutRsts": out} if out else {}
     if resets is None:
         transcript.absent["reasons"] = "not root"
     else:
-        transcript.resets = list(resets)
+        transcript.traced = list(resets)
     return transcript
 
 
@@ -74,7 +74,7 @@ def handshake(own: tuple[str, ...], seq: int) -> Transcript:
     """An end that has sent only these flags at number 100, and then a bare RST."""
     transcript = seen(resets=None, out=1)
     reset = Packet(20, CLIENT, SERVER, ("RST",), seq, 0, 0, 0, (), 64, 0, b"")
-    transcript.packets = [Packet(0, CLIENT, SERVER, own, 100, 0, 100, 0, (), 64, 0, b""), reset]
+    transcript.captured = [Packet(0, CLIENT, SERVER, own, 100, 0, 100, 0, (), 64, 0, b""), reset]
     return transcript
 
 
@@ -98,5 +98,5 @@ def test_mptcp_says_why_in_the_reset_itself() -> None:
         bytes(14) + b"\x45" + bytes(19) + bytes(12) + b"\x70" + bytes(7) + b"\1\1" + bytes((30, 4, 0x80, 3)) + b"\0\0"
     )
     told = seen(resets=None, out=1)
-    told.packets.append(Packet(20, SERVER, CLIENT, ("RST", "ACK"), 0, 2, 0, 0, (("opt30", None),), 64, 0, frame))
+    told.captured.append(Packet(20, SERVER, CLIENT, ("RST", "ACK"), 0, 2, 0, 0, (("opt30", None),), 64, 0, frame))
     assert who(told) == [("server", "MPTCP_RST_EPROHIBIT", True)]

@@ -22,7 +22,7 @@ def _event(source: Address, destination: Address, reason: str) -> Reset:
 
 
 def _paired(packets: list[Packet], events: list[Reset]) -> list[Reset | None]:
-    found = paired(Transcript(0, packets=packets, resets=events, roles={SERVER: "server", CLIENT: "client"}))
+    found = paired(Transcript(0, captured=packets, traced=events, roles={SERVER: "server", CLIENT: "client"}))
     return [found.get(number) for number in range(len(packets))]
 
 
@@ -72,8 +72,8 @@ def _untraced(*, fin: bool, at: float, listening: bool = True, linger2: int = 0,
             0,
             calls=calls,
             steps=steps,
-            packets=[goodbye, rst] if fin else [rst],
-            counters={"TcpOutRsts": 1},
+            captured=[goodbye, rst] if fin else [rst],
+            counted={"TcpOutRsts": 1},
             roles={SERVER: "server", CLIENT: "client"},
             absent={"reasons": "not root"},
         )

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from faultkit.evidence.transcript import Address, Call, Measurement, Transcript
+from tests.made import linger
 
 
 def test_an_address_is_written_as_a_person_would() -> None:
@@ -34,6 +35,18 @@ def test_one_clock() -> None:
     seen = Transcript(began_ns=10**18, ended_ns=10**18 + 1_500_000_000)
     assert seen.duration == 1.5
     assert seen.seconds(10**18 + 1_000_000) == 0.001
+
+
+def test_a_witness_that_lost_something_has_nothing_to_conclude_from() -> None:
+    seen = linger()
+    assert (seen.packets, seen.resets, seen.counters) == (seen.captured, seen.traced, seen.counted)
+    assert seen.captured and seen.traced and seen.counted
+    seen.absent["wire"] = "lost 1"
+    assert (seen.packets, seen.resets) == (None, seen.traced)
+    seen.absent["reasons"] = "lost 1"
+    assert (seen.packets, seen.resets) == (None, None)
+    seen.alone = False
+    assert seen.counters is None
 
 
 def test_an_address_that_no_end_had_is_nobodys() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from faultkit.evidence.transcript import Measurement, Reset, Transcript
 from faultkit.evidence.verdict import AtLeast, Promise, Rst, Verdict, judge
-from tests.made import CLIENT, PROMISE, SERVER, call, linger, packet
+from tests.made import BEGAN, CLIENT, PROMISE, SERVER, call, linger, packet
 
 
 def names(verdict: Verdict) -> list[tuple[str, str]]:
@@ -49,51 +49,51 @@ def _other_order(seen: Transcript) -> None:
 
 
 def _a_packet_more(seen: Transcript) -> None:
-    seen.packets.insert(5, packet(9, SERVER, "FIN,ACK", 5001, 1002))
+    seen.captured.insert(5, packet(9, SERVER, "FIN,ACK", 5001, 1002))
 
 
 def _a_packet_less(seen: Transcript) -> None:
-    del seen.packets[3]
+    del seen.captured[3]
 
 
 def _other_size(seen: Transcript) -> None:
-    seen.packets[3] = packet(5, CLIENT, "PSH,ACK", 1001, 5001, 2)
+    seen.captured[3] = packet(5, CLIENT, "PSH,ACK", 1001, 5001, 2)
 
 
 def _reset_by_the_other(seen: Transcript) -> None:
-    seen.packets[5] = packet(10, CLIENT, "RST,ACK", 1002, 5001)
+    seen.captured[5] = packet(10, CLIENT, "RST,ACK", 1002, 5001)
 
 
 def _reset_of_the_other_form(seen: Transcript) -> None:
-    seen.packets[5] = packet(10, SERVER, "RST,ACK", 5001, 1002, window=0)
+    seen.captured[5] = packet(10, SERVER, "RST,ACK", 5001, 1002, window=0)
 
 
 def _two_resets(seen: Transcript) -> None:
-    seen.packets.append(packet(11, SERVER, "RST,ACK", 5001, 1002))
+    seen.captured.append(packet(11, SERVER, "RST,ACK", 5001, 1002))
 
 
 def _counter_too_high(seen: Transcript) -> None:
-    seen.counters["TcpOutRsts"] = 2
+    seen.counted["TcpOutRsts"] = 2
 
 
 def _counter_that_stood(seen: Transcript) -> None:
-    del seen.counters["TcpEstabResets"]
+    del seen.counted["TcpEstabResets"]
 
 
 def _counter_not_promised(seen: Transcript) -> None:
-    seen.counters["TcpExtTCPAbortOnClose"] = 1
+    seen.counted["TcpExtTCPAbortOnClose"] = 1
 
 
 def _other_reason(seen: Transcript) -> None:
-    seen.resets[0] = replace(seen.resets[0], reason="TCP_ABORT_ON_CLOSE")
+    seen.traced[0] = replace(seen.traced[0], reason="TCP_ABORT_ON_CLOSE")
 
 
 def _no_reason(seen: Transcript) -> None:
-    seen.resets.clear()
+    seen.traced.clear()
 
 
 def _a_reason_more(seen: Transcript) -> None:
-    seen.resets.append(Reset(seen.began_ns + 12_000, "sent", CLIENT, SERVER, "", "NO_SOCKET"))
+    seen.traced.append(Reset(seen.began_ns + 12_000, "sent", CLIENT, SERVER, "", "NO_SOCKET"))
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_a_run_that_is_overdue_is_not_produced_whatever_was_seen() -> None:
 
 def test_a_witness_that_was_not_there_is_not_asked() -> None:
     seen = linger()
-    seen.packets, seen.resets = [], []
+    seen.captured, seen.traced = [], []
     seen.absent = {"wire": "not allowed", "reasons": "not allowed"}
     verdict = judge(PROMISE, seen)
     assert verdict.produced
@@ -186,18 +186,59 @@ def test_one_that_saw_only_part_is_not_believed_either_way(absent: str) -> None:
     assert asked == {"calls", "wire", "kernel"} - ({"wire"} if absent == "wire" else {"kernel"})
 
 
+ABORT, ANSWER = (Reset(BEGAN, "sent", SERVER, CLIENT, "", reason) for reason in ("TCP_ABORT_ON_CLOSE", "TCP_FLAGS"))
+BOTH = (Rst("server", "TCP_ABORT_ON_CLOSE"), Rst("server", "TCP_FLAGS"))
+MANY = (Rst("server", "TCP_ABORT_ON_CLOSE", " *"), Rst("server", "TCP_FLAGS", " +"))
+
+
+@pytest.mark.parametrize(
+    ("promised", "traced", "produced"),
+    [
+        (BOTH, [ABORT, ANSWER], True),
+        (BOTH, [ANSWER, ABORT], True),  # the trace's own order
+        (BOTH, [ANSWER], False),
+        (BOTH, [ANSWER, ANSWER], False),
+        (BOTH, [ANSWER, ABORT, ABORT], False),
+        (BOTH, [], False),
+        ((*BOTH, BOTH[0]), [ABORT, ABORT, ANSWER], True),
+        (MANY, [ANSWER, ANSWER], True),
+        (MANY, [ANSWER, ABORT, ABORT], True),
+        (MANY, [ABORT], False),
+        ((), [], True),
+        ((), [ABORT], False),
+    ],
+)
+@pytest.mark.parametrize("captured", [0, 5, 6])
+def test_without_a_whole_capture_the_reasons_have_no_order(
+    promised: tuple[Rst, ...], traced: list[Reset], produced: bool, captured: int
+) -> None:
+    seen = linger()
+    seen.captured, seen.traced, seen.absent = seen.captured[:captured], traced, {"wire": "lost 3"}
+    verdict = judge(replace(PROMISE, resets=promised), seen)
+    assert names(verdict) == ([] if produced else [("kernel", "reset reasons")])
+
+
+def test_with_one_they_have_that_of_the_packets() -> None:
+    seen = linger()
+    seen.captured.append(packet(11, SERVER, "RST", 5001, 0, window=0))
+    seen.traced = [ANSWER, ABORT]
+    swapped = replace(PROMISE, packets=None, resets=BOTH[::-1])
+    assert ("kernel", "reset reasons") not in names(judge(replace(PROMISE, resets=BOTH), seen))
+    assert ("kernel", "reset reasons") in names(judge(swapped, seen))
+
+
 def test_one_that_was_there_and_saw_nothing_disagrees() -> None:
     seen = linger()
-    seen.packets = []
+    seen.captured = []
     assert names(judge(PROMISE, seen)) == [("wire", "packets"), ("wire", "resets")]
 
 
 def test_on_the_host_counters_may_be_higher_and_not_lower() -> None:
     seen = linger()
     seen.alone = False
-    seen.counters |= {"TcpOutRsts": 7, "TcpExtTCPAbortOnClose": 3}
+    seen.counted |= {"TcpOutRsts": 7, "TcpExtTCPAbortOnClose": 3}
     assert judge(PROMISE, seen).produced
-    seen.counters["TcpOutRsts"] = 0
+    seen.counted["TcpOutRsts"] = 0
     assert names(judge(PROMISE, seen)) == [("kernel", "TcpOutRsts")]
 
 
@@ -208,7 +249,7 @@ def test_at_least() -> None:
     open_ended = replace(PROMISE, counters={**(PROMISE.counters or {}), "TcpRetransSegs": AtLeast(2)})
     for n, produced in ((0, False), (1, False), (2, True), (9, True)):
         seen = linger()
-        seen.counters["TcpRetransSegs"] = n
+        seen.counted["TcpRetransSegs"] = n
         verdict = judge(open_ended, seen)
         assert verdict.produced is produced
         if not produced:
@@ -243,10 +284,10 @@ def test_nothing_promised_is_nothing_checked() -> None:
 def test_resets_that_may_be_many() -> None:
     many = replace(PROMISE, packets=None, resets=(Rst("server", "TCP_STATE", " +"),))
     seen = linger()
-    seen.packets.append(packet(11, SERVER, "RST,ACK", 5001, 1002))
-    seen.resets.append(seen.resets[0])
+    seen.captured.append(packet(11, SERVER, "RST,ACK", 5001, 1002))
+    seen.traced.append(seen.traced[0])
     assert judge(many, seen).produced
-    seen.packets = seen.packets[:5]
+    seen.captured = seen.captured[:5]
     assert names(judge(many, seen)) == [("wire", "resets")]
 
 

@@ -17,9 +17,9 @@ import trio
 
 import faultkit
 from faultkit import Misuse, NotProduced, Unable, causes, check_cause, sockets
+from faultkit.acting.play import Play
 from faultkit.cause import Cause, Options
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.playing.play import Play
 from faultkit.stage.tracing import Instance
 from faultkit.witness.calls import Socket
 from tests.shell import ROOT
@@ -59,7 +59,7 @@ async def _half(connection: Socket, play: Play) -> None:
 
 async def _hang_up(play: Play) -> None:
     client = play.socket("client")
-    await client.connect(await play.serving())
+    await client.connect(await play.cues.serving())
     await client.recv(10)
     client.close()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import faultkit
-from faultkit.serving.trigger import MOMENTS
+from faultkit.trigger import MOMENTS
 from tests import ordinary, readme
 from tests.examples import conftest
 from tests.plugin.project import Project

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -29,6 +30,10 @@ def thread() -> Iterator[Thread]:
     assert made._thread is None
 
 
+def unexpected(error: BaseException) -> None:
+    raise error
+
+
 @contextlib.asynccontextmanager
 async def running() -> AsyncIterator[Engine]:
     made = Engine()
@@ -49,14 +54,15 @@ async def test_what_can_be_read_is_called_until_it_is_forgotten() -> None:
                 called += 1
                 ours.recv(1)
 
-            assert made.watch(ours.fileno(), call)
-            assert not made.watch(ours.fileno(), call), "it is watched already"
+            watch = made.watch(ours.fileno(), call, unexpected)
+            with pytest.raises(FileExistsError):
+                made.watch(ours.fileno(), call, unexpected)
             for _ in range(3):
                 theirs.send(b"x")
                 await trio.testing.wait_all_tasks_blocked()
             assert called == 3
-            made.forget(ours.fileno())
-            made.forget(ours.fileno())
+            made.forget(watch)
+            made.forget(watch)
             theirs.send(b"x")
             await trio.testing.wait_all_tasks_blocked()
             assert called == 3
@@ -67,13 +73,53 @@ async def test_a_descriptor_that_was_closed_before_it_was_forgotten() -> None:
     with theirs:
         async with running() as made:
             number = ours.fileno()
-            made.watch(number, lambda: None)
+            watch = made.watch(number, lambda: None, unexpected)
             ours.close()
-            made.forget(number)
             again, other = socket.socketpair()
             with again, other:
                 assert again.fileno() == number
-                assert made.watch(number, lambda: None)
+                called = trio.Event()
+                made.watch(number, called.set, unexpected)
+                made.forget(watch)
+                other.send(b"x")
+                with trio.fail_after(20):
+                    await called.wait()
+
+
+async def test_a_descriptor_that_was_closed_before_it_was_watched_is_watched_as_another() -> None:
+    ours, theirs = socket.socketpair()
+    async with running() as made:
+        number = ours.fileno()
+        ours.close()
+        with pytest.raises(OSError) as refused:
+            made.watch(number, lambda: None, unexpected)
+        assert refused.value.errno == errno.EBADF
+        again, other = socket.socketpair()
+        with theirs, again, other:
+            assert again.fileno() == number
+            called = trio.Event()
+            made.watch(number, called.set, unexpected)
+            other.send(b"x")
+            with trio.fail_after(20):
+                await called.wait()
+
+
+async def test_what_one_call_raises_is_told_to_its_owner_and_ends_nobody_elses() -> None:
+    pairs = [socket.socketpair() for _ in range(2)]
+    told: list[BaseException] = []
+    async with running() as made:
+        called = trio.Event()
+        made.watch(pairs[0][0].fileno(), lambda: [][1], told.append)
+        for _, theirs in pairs:
+            theirs.send(b"x")
+        await trio.testing.wait_all_tasks_blocked()
+        made.watch(pairs[1][0].fileno(), called.set, unexpected)
+        with trio.fail_after(20):
+            await called.wait()
+    assert [type(error) for error in told] == [IndexError]
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
 
 
 async def test_one_event_may_close_what_another_of_the_same_turn_is_about() -> None:
@@ -85,13 +131,15 @@ async def test_one_event_may_close_what_another_of_the_same_turn_is_about() -> N
             def call() -> None:
                 called.append(one)
                 for which in (one, other):
-                    made.forget(pairs[which][0].fileno())
+                    made.forget(watches[which])
                     pairs[which][0].close()
 
             return call
 
-        made.watch(pairs[0][0].fileno(), ends(0, 1))
-        made.watch(pairs[1][0].fileno(), ends(1, 0))
+        watches = [
+            made.watch(pairs[0][0].fileno(), ends(0, 1), unexpected),
+            made.watch(pairs[1][0].fileno(), ends(1, 0), unexpected),
+        ]
         for _, theirs in pairs:
             theirs.send(b"x")
         await trio.testing.wait_all_tasks_blocked()
@@ -107,10 +155,10 @@ async def test_other_events_may_be_watched() -> None:
             gone = trio.Event()
 
             def call() -> None:
-                made.forget(ours.fileno())
+                made.forget(watch)
                 gone.set()
 
-            made.watch(ours.fileno(), call, select.EPOLLRDHUP)
+            watch = made.watch(ours.fileno(), call, unexpected, select.EPOLLRDHUP)
             theirs.send(b"not this")
             await trio.testing.wait_all_tasks_blocked()
             assert not gone.is_set()
@@ -124,7 +172,7 @@ async def test_trios_own_tasks_have_their_turn_beside_a_flood() -> None:
     with ours, theirs:
         theirs.send(b"x")
         async with running() as made:
-            made.watch(ours.fileno(), lambda: None)  # readable all the time
+            made.watch(ours.fileno(), lambda: None, unexpected)  # readable all the time
             with trio.fail_after(20):
                 for _ in range(10):
                     await trio.lowlevel.checkpoint()
@@ -260,22 +308,19 @@ def test_a_thread_that_died_is_replaced_and_says_what_it_died_of(
     told: list[BaseException | None] = []
     monkeypatch.setattr(threading, "excepthook", lambda died: told.append(died.exc_value))
 
-    def breaks() -> None:
+    async def breaks() -> None:
         raise ZeroDivisionError
 
     held = thread.hold()
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        held.watch(ours.fileno(), breaks)
-        died = thread._thread
-        assert died
-        theirs.send(b"x")
-        died.join(20)
-        with pytest.raises(trio.RunFinishedError):
-            held.call(lambda: None)
-        assert thread.hold().call(lambda: "another") == "another"
-        thread.release()
-        thread.release()
+    died = thread._thread
+    assert died
+    held.call(lambda: held.start_soon(breaks))
+    died.join(20)
+    with pytest.raises(trio.RunFinishedError):
+        held.call(lambda: None)
+    assert thread.hold().call(lambda: "another") == "another"
+    thread.release()
+    thread.release()
     [error] = told
     assert isinstance(error, ExceptionGroup)
     assert error.subgroup(ZeroDivisionError)
@@ -287,14 +332,16 @@ async def test_the_end_of_a_connection_forgets_nobody_who_has_its_number_by_now(
     with listener, socket.create_connection(listener.getsockname()):
         accepted, _ = listener.accept()
         async with running() as made:
-            live = Live(accepted, Connection(1, None, "linger", Waiting()), None, made, None)
+            record = Connection(1, None, "linger", Waiting())
+            live = Live(accepted, record, None, made, None, lambda live, error: unexpected(error))
             live.park(lambda: None)
-            number = live.descriptor
+            number = accepted.fileno()
             live.abort()
             os.dup2(listener.fileno(), number)
-            assert made.watch(number, lambda: None)
+            made.watch(number, lambda: None, unexpected)
             live.shut("")
-            assert not made.watch(number, lambda: None), "it is watched no more"
+            with pytest.raises(FileExistsError):
+                made.watch(number, lambda: None, unexpected)
             os.close(number)
 
 
@@ -330,14 +377,14 @@ def test_what_is_done_between_turns_is_done_while_no_event_is_handled(thread: Th
         seen: list[str] = []
 
         def call() -> None:
-            held.forget(ours.fileno())
+            held.forget(watch)
             handling.set()
             seen.append("begun")
             for _ in range(1000):
                 pass
             seen.append("ended")
 
-        held.watch(ours.fileno(), call)
+        watch = held.watch(ours.fileno(), call, unexpected)
         theirs.send(b"x")
         handling.wait()
         held.between_turns(lambda: seen.append(threading.current_thread().name))

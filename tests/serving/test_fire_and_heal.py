@@ -204,6 +204,7 @@ def test_healed_connections_are_spared_until_fire() -> None:
         with client(server) as later:
             later.send(b"more than five bytes")
             assert later.recv() == "more than five bytes"
+        server.connections[2].wait_for_end()
         server.fire()
         assert [plain.recv(), busy.recv()] == ["ECONNRESET", "ECONNRESET"]
         with client(server) as again:
@@ -241,3 +242,43 @@ def test_who_connected_before_heal_was_there_before() -> None:
             with client(server) as later:
                 later.send(b"x")
                 assert later.recv() == "x"
+
+
+# One outage after the other.
+
+
+@pytest.mark.parametrize("name", ["linger", "black-hole", "stall", "zero-window", "load-balancer-idle"])
+def test_each_fire_is_an_outage_and_heal_ends_it(name: str) -> None:
+    """Of who came before, of who came while all was well, and of who lives on."""
+    with armed(name) as server, client(server) as early:
+        for _ in range(3):
+            with client(server) as plain:
+                plain.send(b"a")
+                assert plain.recv() == "a"
+                server.fire()
+                if name in ("linger", "load-balancer-idle"):
+                    assert plain.recv() == "ECONNRESET"
+                else:
+                    plain.send(b"b")
+                    early.send(b"c")
+                    assert plain.waits()
+                    assert early.waits()
+                record = server.connections[-1]
+                assert record.fired
+                assert record.fault == name
+                server.heal()
+                if record.ended is None:
+                    assert [plain.recv(), early.recv()] == ["b", "c"]
+
+
+def test_what_a_handler_heals_by_itself_sets_in_once() -> None:
+    async def handler(conn: Live) -> None:
+        while data := await conn.receive():
+            conn.heal()
+            await conn.answer(data)
+
+    with faultkit.serve("stall", answer=handler) as server, client(server) as plain:
+        for _ in range(3):
+            plain.send(b"a")
+            assert plain.recv() == "a"
+        assert server.connections[0].fired

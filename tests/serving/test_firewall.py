@@ -37,9 +37,7 @@ every_tool = pytest.mark.parametrize("tool", recipe.TOOLS)
 
 def inside(scene: Callable[..., Any], *arguments: Any, user: str, env: dict[str, str] = ENVIRONMENT) -> Any:
     """What that function of this module gives in a sandbox."""
-    program = (
-        f"import json; from tests import test_firewall as t; print(json.dumps(t.{scene.__name__}(*{arguments!r})))"
-    )
+    program = f"import json; from tests.serving import test_firewall as t; print(json.dumps(t.{scene.__name__}(*{arguments!r})))"
     ended = faultkit("sandbox", "--", *PYTHON, program, user=user, env=env)
     assert (ended.returncode, ended.stderr) == (0, "")
     return json.loads(ended.stdout)
@@ -231,7 +229,7 @@ def rounds(tool: Any) -> None:
 
 
 def side_by_side(tool: str) -> str:
-    program = f"from tests import test_firewall as t; t.rounds({tool!r})"
+    program = f"from tests.serving import test_firewall as t; t.rounds({tool!r})"
     running = [subprocess.Popen([*PYTHON, program], stderr=subprocess.PIPE, text=True) for _ in range(4)]
     for process in running:
         assert process.communicate(timeout=60)[1] == ""

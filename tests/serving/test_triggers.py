@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import socket
+import time
 from typing import Any
 
 import pytest
+import trio
 
 import faultkit
-from faultkit import Http, Misuse
-from faultkit.serving.trigger import Trigger, chosen
+from faultkit import Http, Live, Misuse
+from faultkit.trigger import Trigger, chosen
 from tests.serving.client import Client, client
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -133,6 +135,69 @@ def test_after_idling_each_byte_begins_anew() -> None:
         record = server.connections[0]
         assert record.fired_after_seconds is not None
         assert 0.85 < record.fired_after_seconds < 3
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_no_connection_is_idle_over_which_the_server_sends(tls: bool) -> None:
+    """Every 0.1 s a byte, for thrice the idle time, while nothing is received."""
+
+    async def handler(conn: Live) -> None:
+        async def pushes() -> None:
+            for _ in range(12):
+                await conn.send(b"x")
+                await trio.sleep(0.1)
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(pushes)
+            while await conn.receive():
+                pass
+
+    with faultkit.serve(
+        "load-balancer-idle", after_idle_seconds=0.4, answer=handler, tls=tls, must_be_met=False
+    ) as server:
+        with client(server) as plain:
+            if tls:
+                plain.sock = server.client_context.wrap_socket(plain.sock, server_hostname="localhost")
+            assert plain.recv_whole(13) == "x" * 12
+            plain.sock.close()
+        assert not server.connections[0].fired
+
+
+def test_no_connection_is_idle_over_which_bytes_come_that_nobody_reads() -> None:
+    async def handler(conn: Live) -> None:
+        await trio.sleep(1)
+
+    with faultkit.serve("linger", after_idle_seconds=0.4, answer=handler, must_be_met=False) as server:
+        with client(server) as plain:
+            for _ in range(8):
+                plain.send(b"x")
+                assert plain.waits(0.1)
+            assert plain.recv() == "EOF"
+        assert not server.connections[0].fired
+
+
+@pytest.mark.parametrize("answer", ["late", "never reads"])
+def test_a_connection_is_idle_while_its_handler_takes_its_time(answer: str) -> None:
+    async def handler(conn: Live) -> None:
+        if answer == "late":
+            await conn.receive()
+        await trio.sleep_forever()
+
+    with faultkit.serve("linger", after_idle_seconds=0.3, answer=handler) as server, client(server) as plain:
+        plain.send(b"x")
+        sent = time.monotonic()
+        assert plain.recv() == "ECONNRESET"
+        assert 0.25 < time.monotonic() - sent < 2  # the kernel counts in ticks of up to 10 ms
+        assert server.connections[0].fired
+
+
+def test_who_is_healed_is_idle_in_peace() -> None:
+    with faultkit.serve("linger", after_idle_seconds=0.1, must_be_met=False) as server, client(server) as plain:
+        server.heal()
+        assert plain.waits(0.3)
+        server.fire()
+        assert plain.recv() == "ECONNRESET"
 
 
 def test_only_when_the_test_says_so() -> None:

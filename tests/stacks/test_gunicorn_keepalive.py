@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from faultkit import check_cause
+from faultkit.acting.play import rehearsal
 from faultkit.cause import checked
 from faultkit.playing import stack
-from faultkit.playing.play import rehearsal
 from tests.shell import USERS, faultkit
 
 STACK = stack.load("gunicorn-keepalive")
@@ -86,8 +86,8 @@ def test_a_shorter_timeout_at_nginx_is_a_fix_too(tmp_path: Path) -> None:
 
 def test_where_close_kept_its_socket_the_reason_is_another() -> None:
     """Once in some 10,000 times (`Play.fin_acknowledged`), so the promise is asked, not the kernel."""
-    play = rehearsal(STACK, checked(STACK, {"fin": "unprocessed"}))
-    play.cue("POST meets a socket").set()
+    play = rehearsal(STACK.name, checked(STACK, {"fin": "unprocessed"}))
+    play.cues["POST meets a socket"].set()
     promised = STACK.promise(play.options, play)
     assert promised.resets is not None
     assert [rst.reason for rst in promised.resets] == ["TCP_TIMEWAIT_SOCKET", "TCP_ABORT_ON_DATA"]

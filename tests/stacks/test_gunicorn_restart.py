@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 
 from faultkit import check_cause
+from faultkit.acting.exchange import Client
+from faultkit.acting.play import Play
+from faultkit.acting.program import Part
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise, Rst
 from faultkit.playing import stack
-from faultkit.playing.exchange import Client
-from faultkit.playing.play import Play
-from faultkit.playing.program import Part
 from tests.shell import USERS, faultkit
 
 STACK = stack.load("gunicorn-restart")
@@ -120,7 +120,7 @@ async def _queue_behind_a_request(play: Play) -> None:
     first, second = Client(play, NGINX), Client(play, NGINX)
     await first.ask("GET", "/first")
     await app.said("GET /first")
-    tap = play.tap()
+    tap = play.scenery.tap()
     await second.ask("GET", "/second")
     await tap.hear(lambda packet: packet.destination == APP and packet.payload > 0)
     at = len(app.lines)

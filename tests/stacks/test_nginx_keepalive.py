@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from faultkit import check_cause
+from faultkit.acting.play import rehearsal
 from faultkit.cause import checked
 from faultkit.evidence.verdict import Promise
 from faultkit.playing import stack
-from faultkit.playing.play import rehearsal
 from faultkit.playing.stack import Stack
 from tests.shell import ENVIRONMENT, USERS, faultkit
 
@@ -179,8 +179,8 @@ def test_non_idempotent_hides_the_502_and_leaves_the_resets(tmp_path: Path) -> N
 def test_where_close_kept_its_socket_the_reason_is_another() -> None:
     """Once in some 10,000 times (`Play.fin_acknowledged`), so the promise is asked, not the kernel."""
     options = checked(STACK, {})
-    play = rehearsal(STACK, options)
-    play.cue("POST meets a socket").set()
+    play = rehearsal(STACK.name, options)
+    play.cues["POST meets a socket"].set()
     promised = STACK.promise(options, play)
     assert promised.resets is not None
     assert [rst.reason for rst in promised.resets][-2:] == ["TCP_TIMEWAIT_SOCKET", "TCP_ABORT_ON_DATA"]

@@ -6,9 +6,9 @@ from itertools import pairwise
 
 import pytest
 
+from faultkit.acting.play import rehearsal
 from faultkit.cause import checked
 from faultkit.playing import stack
-from faultkit.playing.play import rehearsal
 from faultkit.stage import sysctl
 from tests.shell import USERS
 from tests.stacks.played import document, lines, resets
@@ -46,7 +46,7 @@ def test_the_12_minutes_are_the_kernels_numbers() -> None:
     """Played in full it takes as long, so the promise is asked: `faultkit stack node-keepalive --full`."""
     interval, count = int(sysctl.read("ipv4.tcp_keepalive_intvl")), int(sysctl.read("ipv4.tcp_keepalive_probes"))
     full = checked(STACK, {"full": True})
-    promised = STACK.promise(full, rehearsal(STACK, full))
+    promised = STACK.promise(full, rehearsal(STACK.name, full))
     assert promised.counters is not None
     assert promised.counters["TcpExtTCPKeepAlive"] == count
     assert f"ETIMEDOUT after {2 + interval * count} s" in STACK.doing(full)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from faultkit import NotProduced, check_cause
+from faultkit.acting.play import rehearsal
 from faultkit.cause import checked
 from faultkit.playing import stack
-from faultkit.playing.play import rehearsal
 from tests.shell import USERS
 from tests.stacks.played import document, edited, lines, requests, resets
 
@@ -82,8 +82,8 @@ def test_where_close_kept_its_socket_the_reason_is_another() -> None:
     """Once in some 10,000 times (`Play.fin_acknowledged`), so the promise is asked, not the kernel."""
     found = stack.load(NAME)
     options = checked(found, {})
-    play = rehearsal(found, options)
-    play.cue("/kept meets a socket").set()
+    play = rehearsal(found.name, options)
+    play.cues["/kept meets a socket"].set()
     promised = found.promise(options, play)
     assert promised.resets is not None
     assert [rst.reason for rst in promised.resets] == [

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from faultkit import NotProduced, Unable, check_cause
+from faultkit.acting.exchange import Client
+from faultkit.acting.play import Play
+from faultkit.acting.program import Part
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise
-from faultkit.playing.exchange import Client
-from faultkit.playing.play import Play
-from faultkit.playing.program import Part
 from faultkit.playing.stack import Stack, stack
 
 PYTHON = Part("python3", "python3")

@@ -17,11 +17,11 @@ import click
 import pytest
 
 from faultkit import causes
+from faultkit.acting.program import Library
 from faultkit.cause import checked
-from faultkit.commands import cli
+from faultkit.commands.line.group import faultkit as group
 from faultkit.errors import Misuse
 from faultkit.playing import stack
-from faultkit.playing.program import Library
 from tests.ordinary import CHECKOUT, command
 from tests.shell import USERS, faultkit, start
 from tests.watch import inside, moved, until
@@ -106,7 +106,7 @@ def test_what_a_stack_says_about_itself(name: str) -> None:
             # What it tells people to type is a command that is understood.
             cause, *flags = shown.split()
             assert causes.load(cause)
-            told = cli.faultkit.get_command(click.Context(cli.faultkit), cause)
+            told = group.get_command(click.Context(group), cause)
             assert told is not None
             told.make_context(cause, flags)
     # Each file of the fix differs from the one it replaces, and the diff says how.

@@ -78,10 +78,10 @@ def test_a_call_in_words(name: str, argument: str, outcome: str, text: str) -> N
 
 
 def test_a_packet_in_words() -> None:
-    texts = [ladder.packet_text(segment) for segment in read(linger().packets)]
+    texts = [ladder.packet_text(segment) for segment in read(linger().captured)]
     assert texts[0] == "SYN seq=0"
     assert texts[3] == "PSH,ACK seq=1 ack=1 len=1"
-    again = linger().packets[:5]
+    again = linger().captured[:5]
     again.append(replace(again[3], time_ns=again[3].time_ns + 300_000_000))
     assert ladder.packet_text(read(again)[-1]) == "keep-alive seq=1 ack=1 len=1"  # one byte again: so says Wireshark
 

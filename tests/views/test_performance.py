@@ -16,8 +16,8 @@ ENDS, OTHERS = frozenset({CLIENT, SERVER}), frozenset({CHECK, SERVER})
 
 def seen(*exchanges: Exchange, ended_with: str) -> Transcript:
     transcript = linger()
-    transcript.packets[-1] = packet(10, SERVER, ended_with, 5001, 1002)
-    transcript.packets.append(LATER)
+    transcript.captured[-1] = packet(10, SERVER, ended_with, 5001, 1002)
+    transcript.captured.append(LATER)
     transcript.exchanges = list(exchanges)
     return transcript
 

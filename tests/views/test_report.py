@@ -72,7 +72,7 @@ def test_the_evidence_of_each_witness(width: int) -> None:
 
 def test_a_witness_that_was_not_there_is_named_and_claims_nothing() -> None:
     seen = linger()
-    seen.packets, seen.resets, seen.alone = [], [], False
+    seen.captured, seen.traced, seen.alone = [], [], False
     seen.absent = {"wire": "no capability", "reasons": "no root"}
     told = " ".join(drawn(report.show, outcome(seen, HOST)).split())
     assert "Played on the host's loopback, 127.0.0.1. Not in a private namespace: it is forbidden here." in told
@@ -83,6 +83,15 @@ def test_a_witness_that_was_not_there_is_named_and_claims_nothing() -> None:
     assert "0 packets" not in told
     assert "reset reasons: " not in told
     assert "kernel's own reason" not in told
+
+
+def test_from_a_part_of_the_wire_nothing_is_concluded() -> None:
+    seen = linger()
+    seen.captured, seen.absent = seen.captured[:3], {"wire": "the capture lost 3 packets"}
+    told = " ".join(drawn(report.show, outcome(seen)).split())
+    assert "wire 3 packets, from which nothing is concluded: the capture lost 3 packets" in told
+    assert "RST: none" not in told
+    assert "Not all: the capture lost 3 packets." in drawn(report.packets, outcome(seen))
 
 
 def test_what_differs_stands_side_by_side() -> None:
@@ -143,5 +152,5 @@ def test_the_table_of_packets_is_never_folded() -> None:
     assert "[RST, ACK] Seq=1 Ack=2" in told
     assert all(line == line.rstrip() for line in told.splitlines())
     seen = linger()
-    seen.packets, seen.absent = [], {"wire": "no capability"}
+    seen.captured, seen.absent = [], {"wire": "no capability"}
     assert drawn(report.packets, outcome(seen)).strip() == "No packets: no capability."

@@ -11,16 +11,16 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from faultkit.acting.exchange import Client
+from faultkit.acting.program import Part
 from faultkit.cause import option
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.playing.exchange import Client
-from faultkit.playing.program import Part
 from faultkit.playing.stack import StackOptions, stack
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
-    from faultkit.playing.program import Program
+    from faultkit.acting.play import Play
+    from faultkit.acting.program import Program
 
 # As in nginx.conf.
 NGINX = Address("127.0.0.1", 8080)
@@ -94,7 +94,7 @@ async def _stop(play: Play, nginx: Program, app: Program, slow: Client, go: int)
     else:
         await _next_is(play, app.name)
     _signal(app, signal.SIGTERM)
-    tap = play.tap()
+    tap = play.scenery.tap()
     heard = len(tap.listen())
     late = Client(play, NGINX)
     await late.ask("POST", "/late", body=b"once")
@@ -118,7 +118,7 @@ def _signal(app: Program, number: signal.Signals) -> None:
 async def _tell(play: Play, nginx: Program, file: str, name: str) -> None:
     """Run one of the fix's files, and wait until nginx has done what it says."""
     said = len(nginx.lines)
-    play.step(name, f"sh {file} {INSTANCES[name].port}")
+    play.notes.step(name, f"sh {file} {INSTANCES[name].port}")
     await play.programs.start(file, SHELL, file, str(INSTANCES[name].port))
     await nginx.said(DRAINED, since=said)
 

@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit import sockets
+from faultkit.acting.exchange import Client
+from faultkit.acting.program import Part
 from faultkit.cause import option
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.playing.exchange import Client
-from faultkit.playing.program import Part
 from faultkit.playing.stack import StackOptions, stack
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
 if TYPE_CHECKING:
+    from faultkit.acting.play import Play
+    from faultkit.acting.program import Program
     from faultkit.evidence.transcript import Exchange
-    from faultkit.playing.play import Play
-    from faultkit.playing.program import Program
 
 # As in nginx.conf and gunicorn.conf.py.
 NGINX, APP = Address("127.0.0.1", 8080), Address("127.0.0.1", 8081)
@@ -74,7 +74,7 @@ async def script(play: Play) -> None:
     await app.listens(APP)
     client = Client(play, NGINX)
     longest = play.options.keep_alive + LOOKS
-    play.expect(tick="", end="end of the last idle time", ticks=(), ends=longest * len(play.options.races))
+    play.notes.expect(tick="", end="end of the last idle time", ticks=(), ends=longest * len(play.options.races))
     for fin, method in play.options.races:
         primed = await client.request("GET", "/prime")
         if play.options.fixed:
@@ -98,7 +98,7 @@ async def _race(
             sockets.whisper(kept)
         with nginx.borrowed(end, APP) as kept:
             sockets.hear_only_stack(kept)
-        play.step("network", "gunicorn's FIN will not arrive, and a RST that answers nginx will")
+        play.notes.step("network", "gunicorn's FIN will not arrive, and a RST that answers nginx will")
         # No end has an event for what the other's kernel does.
         while tcp_state(APP, end) != "FIN-WAIT-1":  # noqa: ASYNC110
             await trio.sleep(LOOK_AGAIN)
@@ -107,20 +107,20 @@ async def _race(
     else:
         with nginx.stopped():
             await client.ask(method, f"/{fin}", body=_body(method))
-            await play.delivered(client.socket)
+            await client.socket.delivered()
             await play.fin_acknowledged(APP, end)
             _closed(play, primed, method, fin)
             if "nginx" in play.kept:
                 play.kept.remove("nginx")
-                play.cue(f"{method} meets a socket").set()
+                play.cues[f"{method} meets a socket"].set()
     await client.answer("retried on a new connection" if method == "GET" else "not retried: it may have been done")
 
 
 def _closed(play: Play, primed: Exchange, method: str, fin: str) -> None:
-    play.step("app", f"was idle for {play.options.keep_alive} s: its timer has run out, and it has closed")
+    play.notes.step("app", f"was idle for {play.options.keep_alive} s: its timer has run out, and it has closed")
     # From the request on: gunicorn winds its clock up before we have the answer.
     measured = (time.time_ns() - primed.began_ns) / 1e9
-    play.measure(CLOSES.format(method, fin), predicted=play.options.keep_alive, measured=measured, slack=LOOKS)
+    play.notes.measure(CLOSES.format(method, fin), predicted=play.options.keep_alive, measured=measured, slack=LOOKS)
 
 
 def promise(options: GunicornKeepalive, play: Play) -> Promise:
@@ -129,7 +129,7 @@ def promise(options: GunicornKeepalive, play: Play) -> Promise:
     lines, reasons = [], []
     for fin, method in () if options.fixed else races:
         line, reason = SEEN[fin]
-        at_socket = fin == "unprocessed" and play.cue(f"{method} meets a socket").is_set()
+        at_socket = fin == "unprocessed" and play.cues[f"{method} meets a socket"].is_set()
         lines.append(line)
         reasons.append("TCP_ABORT_ON_DATA" if at_socket else reason)
     n = len(reasons)

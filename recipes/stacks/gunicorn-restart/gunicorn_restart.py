@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from faultkit.acting.exchange import Client
+from faultkit.acting.program import Part
 from faultkit.cause import option
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.playing.exchange import Client
-from faultkit.playing.program import Part
 from faultkit.playing.stack import StackOptions, stack
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
-    from faultkit.playing.program import Program
+    from faultkit.acting.play import Play
+    from faultkit.acting.program import Program
 
 # As in nginx.conf and gunicorn.conf.py.
 NGINX, APP = Address("127.0.0.1", 8080), Address("127.0.0.1", 8081)
@@ -79,7 +79,7 @@ async def script(play: Play) -> None:
             if play.options.fixed:
                 await trio.sleep(1.5 * GRACEFUL_TIMEOUT)  # the request takes longer than it was given
         if play.options.fixed or way == "hup":
-            play.step("app", f"has what it needs to answer {REQUESTS[way]}")
+            play.notes.step("app", f"has what it needs to answer {REQUESTS[way]}")
             os.write(go, b".")
         await client.answer(_note(way, fixed=play.options.fixed))
         await _over(play, app, way, said)

@@ -17,16 +17,16 @@ from typing import TYPE_CHECKING
 import h11
 import trio
 
+from faultkit.acting.exchange import Client, asked
+from faultkit.acting.program import Part
 from faultkit.cause import option
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.playing.exchange import Client, asked
-from faultkit.playing.program import Part
 from faultkit.playing.stack import StackOptions, stack
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
-    from faultkit.playing.program import Program
+    from faultkit.acting.play import Play
+    from faultkit.acting.program import Program
     from faultkit.witness.calls import Socket
 
 HAPROXY = Part("haproxy", "haproxy", ("-v",))
@@ -85,11 +85,11 @@ class App:
                 break
             http.start_next_cycle()
             if target == b"/prime" and await self._silent(connection, self._expiry):
-                self._play.step("app", f"idle for {self._expiry * 1000:g} ms: its timer has run out")
+                self._play.notes.step("app", f"idle for {self._expiry * 1000:g} ms: its timer has run out")
                 await self._idle.send(connection)
                 return
         connection.close()
-        self._play.cue(f"{target.decode()} is over").set()
+        self._play.cues[f"{target.decode()} is over"].set()
 
     async def _silent(self, connection: Socket, seconds: float) -> bool:
         """Has nothing come from HAProxy, no request and no end, for so long?"""
@@ -115,11 +115,11 @@ async def script(play: Play) -> None:
     play.programs.callers({**dict.fromkeys((IDLE, LONG, SLOW), "client"), APP: "haproxy"})
     app = App(play)
     play.beside.start_soon(app.serve)
-    await play.serving()
+    await play.cues.serving()
     haproxy = await play.programs.start("haproxy", HAPROXY, "-f", "haproxy.cfg")
     for address in (IDLE, LONG, SLOW):
         await haproxy.listens(address)
-    await play.cue("/health is over").wait()
+    await play.cues["/health is over"].wait()
     if "idle" in play.options.cases:
         await _idle(play, app)
     if "nolinger" in play.options.cases:
@@ -129,7 +129,7 @@ async def script(play: Play) -> None:
         for target, note in ("/wait", "no answer in time"), ("/half", "half an answer, and silence"):
             await client.request("GET", target, note="" if play.options.fixed else note)
             if not play.options.fixed:
-                await play.cue(f"{target} is over").wait()
+                await play.cues[f"{target} is over"].wait()
 
 
 async def _idle(play: Play, app: App) -> None:
@@ -162,7 +162,7 @@ async def _nolinger(play: Play, haproxy: Program) -> None:
     if not play.options.fixed:
         await client.socket.over()
     one = await client.answer()
-    play.step("client", f"{len(one.body)} of {len(LARGE)} bytes have arrived")
+    play.notes.step("client", f"{len(one.body)} of {len(LARGE)} bytes have arrived")
 
 
 def promise(options: HAProxy, play: Play) -> Promise:

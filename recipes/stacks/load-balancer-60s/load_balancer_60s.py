@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
+from faultkit.acting.exchange import Client
+from faultkit.acting.program import Library, Part
 from faultkit.cause import option
 from faultkit.causes.load_balancer_idle import IDLE, carry
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.playing.exchange import Client
-from faultkit.playing.program import Library, Part
 from faultkit.playing.stack import StackOptions, stack
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
+    from faultkit.acting.play import Play
 
 # As in the programs' files.
 WEBSOCKET, HTTP = Address("127.0.0.1", 8080), Address("127.0.0.1", 8081)
@@ -48,12 +48,12 @@ async def script(play: Play) -> None:
     await events.listens(EVENTS)
     for port, behind in (WEBSOCKET.port, SERVER), (HTTP.port, EVENTS):
         play.beside.start_soon(_balance, play, port, behind)
-    await play.serving()
+    await play.cues.serving()
     silence = play.options.timeout_seconds * SILENCE / TIMEOUT
     if play.options.fixed:
-        play.expect(tick="", end="the news", ticks=(), ends=silence)
+        play.notes.expect(tick="", end="the news", ticks=(), ends=silence)
     else:
-        play.expect(tick="", end=IDLE, ticks=(), ends=play.options.timeout_seconds)
+        play.notes.expect(tick="", end=IDLE, ticks=(), ends=play.options.timeout_seconds)
     subscriber = await play.programs.start("subscriber", WEBSOCKETS, "subscriber.py", environment=second)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Client(play, HTTP).request, "GET", "/events")

@@ -17,17 +17,17 @@ import h11
 import trio
 
 from faultkit import sockets
+from faultkit.acting.exchange import Client, asked
+from faultkit.acting.program import Part
 from faultkit.cause import option
 from faultkit.causes.keepalive_race import intervals
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.playing.exchange import Client, asked
-from faultkit.playing.program import Part
 from faultkit.playing.stack import StackOptions, stack
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
-    from faultkit.playing.program import Program
+    from faultkit.acting.play import Play
+    from faultkit.acting.program import Program
     from faultkit.witness.calls import Socket
 
 # As in nginx.conf and app.js.
@@ -90,7 +90,7 @@ class Upstream:
             with trio.move_on_after(IDLE) as idle:
                 await connection.readable()
             if idle.cancelled_caught:
-                self._play.step("app", f"idle for {IDLE * 1000:g} ms: its timer has run out")
+                self._play.notes.step("app", f"idle for {IDLE * 1000:g} ms: its timer has run out")
                 await self._over.send((connection, True))
                 return
         connection.close()
@@ -121,7 +121,7 @@ async def script(play: Play) -> None:
         return
     upstream = Upstream(play)
     play.beside.start_soon(upstream.serve)
-    await play.serving()
+    await play.cues.serving()
     for fin in play.options.fins:
         for method in METHODS:
             await _race(play, nginx, client, upstream, fin, method)
@@ -147,13 +147,13 @@ async def _race(play: Play, nginx: Program, client: Client, upstream: Upstream, 
     else:
         with nginx.stopped():
             await client.ask(method, f"/{fin}", body=body)
-            await play.delivered(client.socket)
+            await client.socket.delivered()
             [end] = play.transcript.connections[kept.role, kept.number] - {APP}
             kept.close()
             await play.fin_acknowledged(APP, end)
             if "nginx" in play.kept:
                 play.kept.remove("nginx")
-                play.cue(f"{method} meets a socket").set()
+                play.cues[f"{method} meets a socket"].set()
     await client.answer("retried on a new connection" if method == "GET" else "not retried: it may have been done")
 
 
@@ -165,10 +165,10 @@ async def _sweep(play: Play, client: Client) -> None:
     await direct.socket.readable()
     measured = time.monotonic() - began
     buffer = " (about a second later: keepAliveTimeoutBuffer)" if measured > IDLE + 1 else ""
-    play.measure(f"Node closes what is idle{buffer}", predicted=IDLE, measured=measured)
+    play.notes.measure(f"Node closes what is idle{buffer}", predicted=IDLE, measured=measured)
     direct.close()
     tried = intervals(play.options.sweep)
-    play.expect(tick="request", end="end of the sweep", ticks=(), ends=sum(tried) / 1000)
+    play.notes.expect(tick="request", end="end of the sweep", ticks=(), ends=sum(tried) / 1000)
     last = await client.request("GET", "/prime")
     for milliseconds in tried:
         await trio.sleep(milliseconds / 1000)
@@ -179,7 +179,7 @@ async def _sweep(play: Play, client: Client) -> None:
             outcome = "answered"
         else:
             outcome = "answered on a new connection, the old one was closed already"
-        play.tally(f"{milliseconds} ms", outcome)
+        play.notes.tally(f"{milliseconds} ms", outcome)
         last = one
 
 
@@ -196,7 +196,7 @@ def promise(options: NginxKeepalive, play: Play) -> Promise:
     told = [line for fin, method in races for line in ("GET /prime 200", f"{method} /{fin} {status[method]}")]
     seen = []
     for fin, method in () if options.fixed else races:
-        at_socket = fin == "unprocessed" and play.cue(f"{method} meets a socket").is_set()
+        at_socket = fin == "unprocessed" and play.cues[f"{method} meets a socket"].is_set()
         seen.append(SEEN_BY_A_SOCKET if at_socket else SEEN[fin])
     counters = {name: sum(moved.get(name, 0) for *_, moved in seen) for _, _, one in seen for name in one}
     return Promise(

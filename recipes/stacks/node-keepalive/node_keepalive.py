@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from faultkit.acting.program import Part
 from faultkit.cause import option
 from faultkit.causes.firewall_reset import STEPS
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.playing.program import Part
 from faultkit.playing.stack import StackOptions, stack
 from faultkit.stage import conntrack, sysctl
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
+    from faultkit.acting.play import Play
     from faultkit.witness.calls import Socket
 
 NODE = Part("node", "nodejs")
@@ -56,7 +56,7 @@ async def script(play: Play) -> None:
     options: NodeKeepalive = play.options
     await _raise_firewall(play)
     if options.full:
-        play.sysctl("ipv4.tcp_keepalive_time", IDLE)
+        play.scenery.sysctl("ipv4.tcp_keepalive_time", IDLE)
         client = play.programs.directory / "client.js"
         client.write_text(client.read_text().replace(KEEPALIVE, KERNELS_OWN))
     play.programs.callers({SERVER: "client"})
@@ -66,30 +66,30 @@ async def script(play: Play) -> None:
     assert connection is not None
     heard_ns = await _say(connection, b"hello\n")
     if options.fixed:
-        play.expect(tick="", end="the silence", ticks=(), ends=SILENCE)
+        play.notes.expect(tick="", end="the silence", ticks=(), ends=SILENCE)
         await trio.sleep(SILENCE)
         await _say(connection, b"still there?\n")
         connection.close()
     else:
         interval, count = options.probing()
         probes = tuple(float(IDLE + interval * n) for n in range(count))
-        play.expect(tick="keepalive probe", end="ETIMEDOUT", ticks=probes, ends=options.expiry)
+        play.notes.expect(tick="keepalive probe", end="ETIMEDOUT", ticks=probes, ends=options.expiry)
         line = await node.said("ETIMEDOUT")
-        play.measure(EXPIRY, predicted=options.expiry, measured=(line.time_ns - heard_ns) / 1e9)
+        play.notes.measure(EXPIRY, predicted=options.expiry, measured=(line.time_ns - heard_ns) / 1e9)
         await connection.recv(65536)
     await node.ended()
 
 
 async def _raise_firewall(play: Play) -> None:
     assert play.stage.namespace is not None
-    await play.need_tool("auto")
-    await play.apply("stateful-firewall", STEPS.index("drop") + 1, port=SERVER.port)
+    await play.scenery.need_tool("auto")
+    await play.scenery.apply("stateful-firewall", STEPS.index("drop") + 1, port=SERVER.port)
     conntrack.flush(play.stage.namespace)  # of what an earlier play left
-    play.sysctl("netfilter.nf_conntrack_tcp_loose", 0)
+    play.scenery.sysctl("netfilter.nf_conntrack_tcp_loose", 0)
     for line in (play.programs.directory / "firewall.sysctl").read_text().splitlines():
         name, is_one, value = line.partition(" = ")
         if is_one and not line.startswith("#"):
-            play.sysctl(name.removeprefix("net."), int(value))
+            play.scenery.sysctl(name.removeprefix("net."), int(value))
 
 
 async def _say(connection: Socket, words: bytes) -> int:

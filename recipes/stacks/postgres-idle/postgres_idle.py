@@ -11,19 +11,19 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from faultkit.acting.exchange import Client
+from faultkit.acting.program import Library, Part
 from faultkit.cause import option
 from faultkit.causes.firewall_reset import STEPS
 from faultkit.errors import Unable
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.playing.exchange import Client
-from faultkit.playing.program import Library, Part
 from faultkit.playing.stack import StackOptions, stack
 from faultkit.stage import conntrack
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
-    from faultkit.playing.program import Program
+    from faultkit.acting.play import Play
+    from faultkit.acting.program import Program
 
 # As in postgresql.conf and app.py.
 APP, POSTGRES = Address("127.0.0.1", 8080), Address("127.0.0.1", 5432)
@@ -73,24 +73,24 @@ async def script(play: Play) -> None:
             await client.request("GET", "/kept")
             await client.request("GET", "/kept", note="psycopg does not open another")
     if options.fixed and cases != ("terminate",):
-        play.expect(tick="", end="the silence", ticks=(), ends=SILENCE)
+        play.notes.expect(tick="", end="the silence", ticks=(), ends=SILENCE)
         await trio.sleep(SILENCE)
         for case, path in ("idle", "/kept"), ("keepalive", "/hold"):
             if case in cases:
                 await client.request("GET", path)
     elif "keepalive" in cases:
         line = await postgres.said("Connection timed out")
-        play.measure(EXPIRY, predicted=EXPIRES, measured=(line.time_ns - held_ns) / 1e9)
+        play.notes.measure(EXPIRY, predicted=EXPIRES, measured=(line.time_ns - held_ns) / 1e9)
         await client.request("GET", "/hold")
 
 
 async def _raise_firewall(play: Play) -> None:
     assert play.stage.namespace is not None
-    await play.need_tool("auto")
-    await play.apply("stateful-firewall", STEPS.index("drop") + 1, port=POSTGRES.port)
+    await play.scenery.need_tool("auto")
+    await play.scenery.apply("stateful-firewall", STEPS.index("drop") + 1, port=POSTGRES.port)
     conntrack.flush(play.stage.namespace)  # of what an earlier play left
-    play.sysctl("netfilter.nf_conntrack_tcp_loose", 0)
-    play.sysctl("netfilter.nf_conntrack_tcp_timeout_established", FORGETS)
+    play.scenery.sysctl("netfilter.nf_conntrack_tcp_loose", 0)
+    play.scenery.sysctl("netfilter.nf_conntrack_tcp_timeout_established", FORGETS)
 
 
 async def _postgres(play: Play) -> Program:
@@ -99,7 +99,7 @@ async def _postgres(play: Play) -> Program:
     initdb = await play.programs.start("initdb", UNSHARE, *SOMEBODY, *quiet, *INITDB.line(made[1:]))
     if await initdb.ended():
         last = initdb.lines[-1].text if initdb.lines else (play.programs.directory / "initdb.log").read_text()[-200:]
-        raise Unable(f"{play.cause.name}: initdb failed: {last.strip()}")
+        raise Unable(f"{play.name}: initdb failed: {last.strip()}")
     server = SERVER.line(("-D", "data", "-c", "config_file=postgresql.conf"))
     postgres = await play.programs.start("postgres", UNSHARE, *SOMEBODY, *server)
     await postgres.listens(POSTGRES)
@@ -123,7 +123,7 @@ async def _ended(play: Play, postgres: Program, words: str, path: str) -> None:
     play.kept.discard("app")
     await play.fin_acknowledged(POSTGRES, ends[number])
     if "app" in play.kept:
-        play.cue(f"{path} meets a socket").set()
+        play.cues[f"{path} meets a socket"].set()
 
 
 def promise(options: PostgresIdle, play: Play) -> Promise:
@@ -150,7 +150,7 @@ def promise(options: PostgresIdle, play: Play) -> Promise:
         if not options.fixed:
             kind = "AdminShutdown" if case == "terminate" else "IdleSessionTimeout"
             told.append(f"{path}: psycopg.errors.{kind}: terminating connection due to {words}")
-            at_socket = play.cue(f"{path} meets a socket").is_set()
+            at_socket = play.cues[f"{path} meets a socket"].is_set()
             resets.append(Rst("postgres", "TCP_ABORT_ON_DATA" if at_socket else "TCP_TIMEWAIT_SOCKET"))
         if case == "idle" and not options.fixed:
             told.append(f"{path}: psycopg.OperationalError: the connection is closed")

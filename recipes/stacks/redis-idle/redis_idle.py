@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from faultkit.acting.exchange import Client
+from faultkit.acting.program import Library, Part
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.playing.exchange import Client
-from faultkit.playing.program import Library, Part
 from faultkit.playing.stack import StackOptions, stack
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
+    from faultkit.acting.play import Play
 
 # As in redis.conf and app.py.
 APP, REDIS = Address("127.0.0.1", 8080), Address("127.0.0.1", 6379)
@@ -60,12 +60,12 @@ async def _closed_by_redis(play: Play) -> None:
     while len(ends) < len(BEFORE):  # who connects is read off the wire
         ends = [end for end, role in play.transcript.roles.items() if role == "app" and end != APP]
         await trio.sleep(0.002)
-    play.expect(tick="", end="redis closes what is idle", ticks=(), ends=SILENCE)
+    play.notes.expect(tick="", end="redis closes what is idle", ticks=(), ends=SILENCE)
     for path, end in zip(BEFORE, ends, strict=True):
         play.kept.discard("app")
         await play.fin_acknowledged(REDIS, end)
         if "app" in play.kept:
-            play.cue(f"{path} meets a socket").set()
+            play.cues[f"{path} meets a socket"].set()
 
 
 def promise(options: StackOptions, play: Play) -> Promise:
@@ -82,7 +82,7 @@ def promise(options: StackOptions, play: Play) -> Promise:
     resets = []
     for path, (_, writes, _) in AFTER.items():
         if writes:
-            at_socket = play.cue(f"{HELD.get(path, path)} meets a socket").is_set()
+            at_socket = play.cues[f"{HELD.get(path, path)} meets a socket"].is_set()
             resets.append(Rst("redis", "TCP_ABORT_ON_DATA" if at_socket else "TCP_TIMEWAIT_SOCKET"))
     anew = [path for path in AFTER if path != "/once"]  # the transaction too, before redis-py gives it up
     return Promise(

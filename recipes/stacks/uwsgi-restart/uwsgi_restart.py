@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from faultkit.acting.exchange import Client
+from faultkit.acting.program import Part
 from faultkit.cause import option
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.playing.exchange import Client
-from faultkit.playing.program import Part
 from faultkit.playing.stack import StackOptions, stack
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
+    from faultkit.acting.play import Play
 
 # As in nginx.conf and uwsgi.ini.
 NGINX, APP = Address("127.0.0.1", 8080), Address("127.0.0.1", 8081)
@@ -81,7 +81,7 @@ async def script(play: Play) -> None:
             if fixed:
                 await trio.sleep(1.5 * MERCY)  # the request takes longer than it was given
         if fixed:
-            play.step("app", f"has what it needs to answer {REQUESTS[way]}")
+            play.notes.step("app", f"has what it needs to answer {REQUESTS[way]}")
             os.write(go, b".")
         await client.answer(_note(way, fixed=fixed))
         if way == "term" and fixed:

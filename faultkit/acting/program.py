@@ -17,24 +17,23 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import trio
 
+from faultkit.acting.notes import Notes
 from faultkit.errors import Unable
-from faultkit.evidence.transcript import Address, Line
+from faultkit.evidence.transcript import Address, Line, Transcript
+from faultkit.stage import Stage
 from faultkit.stage.borrowed import borrowed
 from faultkit.stage.firewall import find
 from faultkit.stage.namespace import ALLOW
 from faultkit.stage.processes import Processes
 from faultkit.witness.kernel import LOOK_AGAIN, listening
 from faultkit.witness.tap import Tap
-
-if TYPE_CHECKING:
-    from faultkit.playing.play import Play
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +101,16 @@ def need(name: str, parts: tuple[Part, ...]) -> None:
 class Programs:
     """The programs of one play: the namespace that they run in, and the directory with their files."""
 
-    def __init__(self, play: Play) -> None:
-        if play.stage.namespace is None:
-            way = ALLOW if play.stage.refused else "leave --on host out"
-            raise Unable(f"{play.cause.name}: real programs are started in a private namespace only: {way}")
-        self._processes = Processes(play.stage.namespace)
+    def __init__(self, name: str, stage: Stage, notes: Notes, beside: Callable[[], trio.Nursery]) -> None:
+        """For the play of that name; `beside` gives its nursery once it goes on."""
+        if stage.namespace is None:
+            way = ALLOW if stage.refused else "leave --on host out"
+            raise Unable(f"{name}: real programs are started in a private namespace only: {way}")
+        self._processes = Processes(stage.namespace)
         self.directory = self._processes.directory
-        self._play = play
+        self._name = name
+        self._notes = notes
+        self._beside = beside
 
     async def start(
         self, name: str, part: Part, *arguments: str, environment: Mapping[str, str] | None = None
@@ -122,9 +124,9 @@ class Programs:
                 line, directory=self.directory, environment={**modules, **(environment or {})}
             )
         except OSError as error:
-            raise Unable(f"{self._play.cause.name}: {line[0]} could not be started: {error.strerror}") from error
-        program = Program(self._play, name, process)
-        self._play.beside.start_soon(program.hear)
+            raise Unable(f"{self._name}: {line[0]} could not be started: {error.strerror}") from error
+        program = Program(self._name, self._notes, name, process)
+        self._beside().start_soon(program.hear)
         return program
 
     def callers(self, names: Mapping[Address, str]) -> None:
@@ -133,7 +135,7 @@ class Programs:
         A program's own end has a port that only its SYN tells. Where two programs connect, each needs an address of its
         own to connect from, because the kernel may give both the same port towards different destinations.
         """
-        self._play.beside.start_soon(_note_callers, self._play, Tap(), names)
+        self._beside().start_soon(_note_callers, self._notes.transcript, Tap(), names)
 
     def close(self) -> None:
         """End them all."""
@@ -143,11 +145,12 @@ class Programs:
 class Program:
     """One that runs."""
 
-    def __init__(self, play: Play, name: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, play: str, notes: Notes, name: str, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         self.name = name
         self.pid = process.pid
         self._play = play
+        self._notes = notes
         self._process = process
         self._output = process.stdout.fileno()
         os.set_blocking(self._output, False)
@@ -174,14 +177,14 @@ class Program:
             *lines, self._rest = (self._rest + part).split(b"\n")
             now = time.time_ns()
             texts = (line.decode(errors="replace").rstrip("\r") for line in lines)
-            self._play.transcript.lines += [Line(now, self.name, text) for text in texts if text]
+            self._notes.transcript.lines += [Line(now, self.name, text) for text in texts if text]
         self._news.set()
         self._news = trio.Event()
 
     @property
     def lines(self) -> list[Line]:
         """What it has printed so far."""
-        return [line for line in self._play.transcript.lines if line.program == self.name]
+        return [line for line in self._notes.transcript.lines if line.program == self.name]
 
     async def said(self, text: str, *, since: int = 0) -> Line:
         """Wait for a line with that text in it, after the first `since` of its lines. Raises `Unable` where it ends instead."""
@@ -200,15 +203,15 @@ class Program:
             if self._over:
                 raise self._ended(f"without listening on {address}")
             await trio.sleep(LOOK_AGAIN)
-        self._play.transcript.roles[address] = self.name
+        self._notes.transcript.roles[address] = self.name
 
     def _ended(self, how: str) -> Unable:
         said = f"its last words: {self.lines[-1].text}" if self.lines else "it said nothing"
-        return Unable(f"{self._play.cause.name}: {self.name} ended {how}; {said}")
+        return Unable(f"{self._play}: {self.name} ended {how}; {said}")
 
     def signal(self, number: signal.Signals, pid: int | None = None) -> None:
         """Send it a signal, or one of the processes that it has started."""
-        self._play.step(self.name, f"process {pid or self.pid} is sent {number.name}")
+        self._notes.step(self.name, f"process {pid or self.pid} is sent {number.name}")
         os.kill(pid or self.pid, number)
 
     def children(self, pid: int | None = None) -> list[int]:
@@ -223,13 +226,13 @@ class Program:
     @contextlib.contextmanager
     def stopped(self) -> Iterator[None]:
         """Stop it, as if it were busy: its kernel goes on taking what arrives, and the program does not look."""
-        self._play.step(self.name, "is busy (SIGSTOP): it looks at nothing")
+        self._notes.step(self.name, "is busy (SIGSTOP): it looks at nothing")
         os.kill(self.pid, signal.SIGSTOP)
         os.waitid(os.P_PID, self.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         try:
             yield
         finally:
-            self._play.step(self.name, "looks again (SIGCONT)")
+            self._notes.step(self.name, "looks again (SIGCONT)")
             os.kill(self.pid, signal.SIGCONT)
 
     async def ended(self) -> int:
@@ -243,7 +246,7 @@ class Program:
         return self._process.wait()
 
 
-async def _note_callers(play: Play, tap: Tap, names: Mapping[Address, str]) -> None:
+async def _note_callers(transcript: Transcript, tap: Tap, names: Mapping[Address, str]) -> None:
     looked = 0
 
     def note() -> None:
@@ -251,7 +254,7 @@ async def _note_callers(play: Play, tap: Tap, names: Mapping[Address, str]) -> N
         heard = tap.listen()
         for packet in heard[looked:]:
             if packet.flags == ("SYN",) and packet.destination in names:
-                play.transcript.roles.setdefault(packet.source, names[packet.destination])
+                transcript.roles.setdefault(packet.source, names[packet.destination])
         looked = len(heard)
 
     with contextlib.closing(tap):

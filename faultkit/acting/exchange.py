@@ -10,7 +10,7 @@ import h11
 from faultkit.evidence.transcript import Address, Exchange
 
 if TYPE_CHECKING:
-    from faultkit.playing.play import Play
+    from faultkit.acting.play import Play
     from faultkit.witness.calls import Socket
 
 # Loopback is all of 127.0.0.0/8 (RFC 6890): an end of our own is told from the programs', which connect from 127.0.0.1.

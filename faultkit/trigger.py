@@ -37,7 +37,7 @@ class Trigger:
     mid-body       half of the body of an answer was sent
     requests n     the n-th request is there; it gets the fault instead of an answer
     answers n      n requests were answered
-    idle s         nothing was received for s seconds
+    idle s         no byte came or went for s seconds, read or unread, whatever a handler does
     fire           nothing but `Server.fire()`, which works with every other trigger too
     """
 

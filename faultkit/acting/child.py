@@ -18,20 +18,19 @@ import subprocess
 import sys
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
+from faultkit.acting.cues import Cues
+from faultkit.acting.play import Play
 from faultkit.errors import Misuse, Unable
 from faultkit.evidence.transcript import Address, Transcript
-from faultkit.playing.play import Play
-
-if TYPE_CHECKING:
-    from faultkit.cause import Cause
+from faultkit.stage import Stage
 
 _MESSAGE = 1 << 18  # bytes; arbitrary: more than a call with all that its recv gave
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-_MAIN = "import sys; from faultkit.playing.child import main; main(int(sys.argv[1]))"
+_MAIN = "import sys; from faultkit.acting.child import main; main(int(sys.argv[1]))"
 
 
 class ChildFailed(Exception):
@@ -60,10 +59,22 @@ class _Roles(dict[Address, str]):
         self._send("role", address, role)
 
 
+class _Told(Cues):
+    """The cues of a child; where its server is, the play is told."""
+
+    def __init__(self, send: Callable[..., None]) -> None:
+        super().__init__()
+        self._send = send
+
+    def announce(self, address: Address) -> None:
+        super().announce(address)
+        self._send("serving", address)
+
+
 class Inside(Play):
     """The play as the function in the child has it: its sockets and its own cues. What is to be undone is not for a child."""
 
-    def __init__(self, cause: Cause, options: Any, stage: Any, began_ns: int, channel: socket.socket) -> None:
+    def __init__(self, name: str, options: Any, stage: Stage, began_ns: int, channel: socket.socket) -> None:
         self._channel = channel
         transcript = Transcript(
             began_ns,
@@ -73,7 +84,8 @@ class Inside(Play):
             tallies=_Kept("tallies", self._send),
             roles=_Roles(self._send),
         )
-        super().__init__(cause, options, stage, transcript)
+        super().__init__(name, options, stage, transcript)
+        self.cues = _Told(self._send)
 
     def _send(self, *message: Any) -> None:
         # Blocking: no call may go on before the one before it is told.
@@ -86,10 +98,6 @@ class Inside(Play):
             else:
                 return
 
-    def announce(self, address: Address) -> None:
-        super().announce(address)
-        self._send("serving", address)
-
     def tell(self, name: str) -> None:
         """Set the play's cue of that name."""
         self._send("cue", name)
@@ -101,7 +109,7 @@ class Inside(Play):
             message = self._channel.recv(_MESSAGE)
             if not message:
                 os._exit(0)
-            self.cue(pickle.loads(message)).set()
+            self.cues[pickle.loads(message)].set()
 
     async def run(self, function: Callable[..., Awaitable[None]], arguments: dict[str, Any]) -> None:
         try:
@@ -140,7 +148,7 @@ class Child:
 
     async def kill(self) -> None:
         """SIGKILL, and wait: its kernel has then closed everything it had (do_exit()), and all it told is in the transcript."""
-        self._play.step("process", f"{self.pid} is killed with SIGKILL")
+        self._play.notes.step("process", f"{self.pid} is killed with SIGKILL")
         self._process.kill()
         await self._ended.wait()
 
@@ -166,9 +174,9 @@ class Child:
             case "role", (address, role):
                 self._play.transcript.roles[address] = role
             case "serving", (address,):
-                self._play.announce(address)
+                self._play.cues.announce(address)
             case "cue", (name,):
-                self._play.cue(name).set()
+                self._play.cues[name].set()
             case "failed", (BaseException() as refusal,):
                 raise refusal
             case "failed", (text,):
@@ -207,15 +215,13 @@ def _execute(channel: socket.socket) -> subprocess.Popen[bytes]:
 async def child(play: Play, function: Callable[..., Awaitable[None]], **arguments: Any) -> AsyncIterator[Child]:
     """Run `function(inside, **arguments)` in a process of its own. Leaving the block waits for its end.
 
-    The function and the play's cause are found by name, so both must be globals of a module that can be imported;
-    options and arguments are pickled.
+    The function is found by name, so it must be a global of a module that can be imported; options and arguments are
+    pickled.
     """
-    module = sys.modules[function.__module__]
-    cause = next((name for name, value in vars(module).items() if value is play.cause), None)
-    if cause is None:
+    module, name = function.__module__, function.__qualname__
+    if getattr(sys.modules[module], name, None) is not function:
         raise Misuse(
-            f"{play.cause.name}: {function.__qualname__} runs in a process of its own and finds its cause by name: "
-            f"make the cause a global of {module.__name__}"
+            f"{play.name}: {name} runs in a process of its own and is found there by name: make it a global of {module}"
         )
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours:
@@ -227,8 +233,8 @@ async def child(play: Play, function: Callable[..., Awaitable[None]], **argument
             ours.send(
                 pickle.dumps(
                     (
-                        (module.__name__, cause, function.__qualname__),
-                        (play.options, play.stage, play.transcript.began_ns),
+                        (module, name),
+                        (play.name, play.options, play.stage, play.transcript.began_ns),
                         play.calls.numbers,
                         arguments,
                     )
@@ -247,9 +253,8 @@ def main(descriptor: int) -> None:
     # Die with the play, even where it is killed before we can read the end of the channel.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with socket.socket(fileno=descriptor) as channel:
-        names, (options, stage, began_ns), numbers, arguments = pickle.loads(channel.recv(_MESSAGE))
+        (module, function), (name, options, stage, began_ns), numbers, arguments = pickle.loads(channel.recv(_MESSAGE))
         channel.setblocking(False)
-        module = importlib.import_module(names[0])
-        inside = Inside(getattr(module, names[1]), options, stage, began_ns, channel)
+        inside = Inside(name, options, stage, began_ns, channel)
         inside.calls.numbers.update(numbers)
-        trio.run(inside.run, getattr(module, names[2]), arguments)
+        trio.run(inside.run, getattr(importlib.import_module(module), function), arguments)

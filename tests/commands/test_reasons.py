@@ -9,8 +9,8 @@ import sys
 from typing import Any
 
 from faultkit import causes
-from faultkit.commands.producers import producers
 from faultkit.evidence.reasons import REASONS, listed
+from faultkit.playing.producers import producers
 from tests.ordinary import CHECKOUT, command
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import select
 import signal
@@ -15,32 +14,31 @@ from pathlib import Path
 import pytest
 import trio
 
-from faultkit.cause import Cause, Options
+from faultkit.acting.child import ChildFailed, Inside, child
+from faultkit.acting.play import Play
+from faultkit.cause import Options
 from faultkit.errors import Misuse, Unable
 from faultkit.evidence.transcript import Transcript
-from faultkit.evidence.verdict import Promise
-from faultkit.playing.child import ChildFailed, Inside, child
-from faultkit.playing.play import Play
 from faultkit.stage import Stage
 
 
 async def listens(play: Inside, backlog: int, ready: str = "up") -> None:
     play.listen(backlog=backlog)
-    play.step("server", "listens")
+    play.notes.step("server", "listens")
     play.tell(ready)
     await trio.sleep_forever()
 
 
 async def fills_the_channel(play: Inside) -> None:
     for number in range(2000):
-        play.step("server", f"{number} " + "x" * 1000)
+        play.notes.step("server", f"{number} " + "x" * 1000)
     play.tell("full")
     await trio.sleep_forever()
 
 
 async def waits(play: Inside) -> None:
     play.tell("up")
-    await play.cue("go").wait()
+    await play.cues["go"].wait()
     play.tell("went")
 
 
@@ -52,23 +50,8 @@ async def refuses(play: Inside) -> None:
     raise Unable("test: this machine has no such thing: get one")
 
 
-async def _nothing(*_: object) -> None: ...
-
-
-CAUSE = Cause(
-    name="test",
-    family="application",
-    summary="a cause to have",
-    doing=lambda options: "",
-    story="",
-    promise=lambda options, play: Promise(calls={}),
-    script=_nothing,
-    fault=_nothing,
-)
-
-
-def _play(cause: Cause = CAUSE) -> Play:
-    return Play(cause, Options(), Stage(None, socket.AF_INET), Transcript(time.time_ns()))
+def _play() -> Play:
+    return Play("test", Options(), Stage(None, socket.AF_INET), Transcript(time.time_ns()))
 
 
 def _descriptors() -> int:
@@ -82,8 +65,8 @@ def _is_gone(pid: int) -> bool:
 def test_what_a_killed_child_told_is_in_the_transcript_and_its_port_is_free() -> None:
     async def main() -> int:
         async with child(play, listens, backlog=7) as running:
-            address = await play.serving()
-            await play.cue("up").wait()
+            address = await play.cues.serving()
+            await play.cues["up"].wait()
             await running.kill()
             with socket.socket() as probe:
                 assert probe.connect_ex(address) != 0
@@ -106,7 +89,7 @@ def test_a_second_child_goes_on_counting_the_sockets_of_its_role() -> None:
     async def main() -> None:
         for ready in ("first", "second"):
             async with child(play, listens, backlog=1, ready=ready) as running:
-                await play.cue(ready).wait()
+                await play.cues[ready].wait()
                 await running.kill()
                 running.tell("anything")  # to nobody
 
@@ -118,7 +101,7 @@ def test_a_second_child_goes_on_counting_the_sockets_of_its_role() -> None:
 def test_nothing_is_lost_where_the_child_tells_more_than_the_channel_holds() -> None:
     async def main() -> None:
         async with child(play, fills_the_channel) as running:
-            await play.cue("full").wait()
+            await play.cues["full"].wait()
             running.tell("unread")  # so that its end resets the channel
             await running.kill()
 
@@ -130,9 +113,9 @@ def test_nothing_is_lost_where_the_child_tells_more_than_the_channel_holds() -> 
 def test_a_child_is_told_and_its_end_is_waited_for() -> None:
     async def main() -> None:
         async with child(play, waits) as running:
-            await play.cue("up").wait()
+            await play.cues["up"].wait()
             running.tell("go")
-        assert play.cue("went").is_set()
+        assert play.cues["went"].is_set()
         assert _is_gone(running.pid)
 
     play = _play()
@@ -161,7 +144,7 @@ def test_a_cancelled_play_leaves_no_child() -> None:
     async def main() -> int:
         with trio.CancelScope() as scope:
             async with child(play, listens, backlog=1) as running:
-                await play.cue("up").wait()
+                await play.cues["up"].wait()
                 scope.cancel()
         return running.pid
 
@@ -171,7 +154,7 @@ def test_a_cancelled_play_leaves_no_child() -> None:
 
 def test_a_killed_play_leaves_no_child() -> None:
     program = (
-        "import trio; from tests.playing.test_child import _play, child, waits\n"
+        "import trio; from tests.acting.test_child import _play, child, waits\n"
         "async def main():\n"
         "    async with child(_play(), waits) as running:\n"
         "        print(running.pid, flush=True)\n"
@@ -190,10 +173,14 @@ def test_a_killed_play_leaves_no_child() -> None:
         os.close(ended)
 
 
-def test_a_cause_that_cannot_be_found_by_name_is_refused() -> None:
+def test_a_function_that_cannot_be_found_by_name_is_refused() -> None:
+    async def inner(play: Inside) -> None: ...
+
     async def main() -> None:
-        async with child(_play(dataclasses.replace(CAUSE)), waits):
+        async with child(_play(), inner):
             pass
 
-    with pytest.raises(Misuse, match=r"^test: waits runs in a process of its own and finds its cause by name: "):
+    with pytest.raises(
+        Misuse, match=r"inner runs in a process of its own and is found there by name: make it a global of "
+    ):
         trio.run(main)

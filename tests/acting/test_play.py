@@ -7,14 +7,13 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from importlib import import_module
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
 from faultkit import NotProduced, causes, check_cause
-from faultkit.playing.play import Play, rehearsal, withheld
+from faultkit.acting.notes import withheld
+from faultkit.acting.play import Play, rehearsal
 from tests.ordinary import as_nobody
 from tests.stage.child import in_child
 
@@ -27,15 +26,13 @@ CLOSING: dict[str, dict[str, Any]] = {
 
 async def keep_every_socket(play: Play) -> None:
     """As one in some 10,000 is kept by chance: above TCP_TIMEWAIT_LEN, 60 s, the kernel makes no bucket at first."""
-    play.sysctl("ipv4.tcp_fin_timeout", 100)
+    play.scenery.sysctl("ipv4.tcp_fin_timeout", 100)
 
 
 def produced(name: str, times: int, *, ipv6: bool = False, **parts: Any) -> int:
     """How often the cause is produced as promised where every closed socket is kept in FIN-WAIT-2."""
     cause = replace(causes.load(name), prepare=keep_every_socket, **parts)
-    # A half in a process of its own finds its cause in its module.
-    with patch.object(import_module(cause.script.__module__), "CAUSE", cause):
-        return check_cause(cause, times, ipv6=ipv6, on="namespace", **CLOSING[name]).produced
+    return check_cause(cause, times, ipv6=ipv6, on="namespace", **CLOSING[name]).produced
 
 
 @pytest.mark.parametrize("name", CLOSING)
@@ -48,7 +45,7 @@ def test_data_for_a_socket_that_was_kept(name: str, ipv6: bool) -> None:
 def test_that_is_not_what_is_promised_of_a_bucket(name: str) -> None:
     promise = causes.load(name).promise
     with pytest.raises(NotProduced) as found:
-        produced(name, 1, promise=lambda options, play: promise(options, rehearsal(play.cause, options)))
+        produced(name, 1, promise=lambda options, play: promise(options, rehearsal(play.name, options)))
     clients = 3 if name == "late-write" else 1
     assert f"run 1, kernel, TcpExtTCPAbortOnData: expected 0; seen {clients}" in str(found.value)
 
@@ -71,5 +68,5 @@ def test_a_processor_that_somebody_else_has_is_withheld() -> None:
 
 @pytest.mark.parametrize("name", CLOSING)
 def test_an_ordinary_user_is_promised_the_same(name: str) -> None:
-    told = as_nobody(sys.executable, "-c", f"from tests.playing.test_play import produced; print(produced({name!r}, 2))")
+    told = as_nobody(sys.executable, "-c", f"from tests.acting.test_play import produced; print(produced({name!r}, 2))")
     assert (told.stdout, told.stderr) == ("2\n", "")

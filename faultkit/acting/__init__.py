@@ -1,0 +1,1 @@
+"""What the two halves of a cause act with: a play, its cues, its notes, its scenery, and ends that are processes of their own."""

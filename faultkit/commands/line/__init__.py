@@ -1,0 +1,1 @@
+"""What the commands share: the group that finds them, their values, streams and exit statuses."""

@@ -1,0 +1,58 @@
+"""The `faultkit` command itself, which finds all others."""
+
+from __future__ import annotations
+
+import click
+
+from faultkit import causes, commands
+from faultkit.version import VERSION
+
+ABOUT = "faultkit makes TCP connections fail on real sockets, on purpose, and proves what happened."
+
+
+class Catalogue(click.Group):
+    """The group whose commands are the causes and the commands beside them. Only the one that runs is imported."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*causes.names(), *commands.names()]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in commands.names():
+            return commands.load(cmd_name)
+        if cmd_name not in causes.names():
+            return None
+        from faultkit.commands.line.played import of_cause
+
+        return of_cause(causes.load(cmd_name))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
+            causes.load(args[0], beside=commands.names())  # raises, with the nearest name
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=Catalogue, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(VERSION, message="faultkit %(version)s")
+@click.pass_context
+def faultkit(context: click.Context) -> None:
+    if context.invoked_subcommand is None:
+        from faultkit.views import catalogue
+        from faultkit.views.console import console
+
+        out = console()
+        out.print(ABOUT, highlight=False)
+        out.print()
+        catalogue.show(out, causes.by_family())
+        out.print()
+        for example, does in (
+            ("faultkit linger", "play a cause and see it explained"),
+            ("faultkit linger --help", "its options"),
+            ("faultkit doctor", "what this machine can do"),
+            ("faultkit recipe idle-firewall", "firewall rules to apply by hand"),
+        ):
+            out.print(f"  {example:<32}{does}", highlight=False)
+
+
+faultkit.help = ABOUT

@@ -1,0 +1,4 @@
+"""The exit statuses."""
+
+PRODUCED, OTHERWISE, MISUSED, UNABLE = 0, 1, 2, 3
+INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + the signal's number, as a shell says it

@@ -1,0 +1,89 @@
+"""`faultkit serve`: a fault on a port."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from faultkit.commands.line.status import OTHERWISE, PRODUCED
+from faultkit.commands.line.values import ipv6_flag, milliseconds, whole
+from faultkit.errors import Misuse
+from faultkit.trigger import MOMENTS
+
+if TYPE_CHECKING:
+    from faultkit.serving.answers import Answer
+
+
+@click.command("serve", short_help="a fault on a port, for a client in any language")
+@click.argument("fault", required=False)
+@click.option("--port", type=whole, default=0, metavar="N", help="[default: a free one]")
+@click.option("--host", metavar="ADDRESS", help="[default: loopback]")
+@ipv6_flag
+@click.option("--beyond-loopback", is_flag=True, help="allow a --host that others can reach")
+@click.option("--at", type=click.Choice(MOMENTS[:-1]), help="when the fault sets in")
+@click.option("--after-bytes", type=whole, metavar="N", help="or: after N bytes received")
+@click.option("--after-sent", type=whole, metavar="N", help="or: after N bytes sent")
+@click.option("--after-requests", type=whole, metavar="N", help="or: instead of the N-th answer")
+@click.option("--after-answers", type=whole, metavar="N", help="or: after N answers")
+@click.option("--after-idle", type=milliseconds, metavar="MS", help="or: after MS without a byte")
+@click.option("--plan", metavar="FAULT,...", help="the fault of each connection in turn, ok for none")
+@click.option("--random", type=float, metavar="P", help="the fault, or one of all, with that probability")
+@click.option("--seed", type=whole, metavar="N", help="repeats --random exactly")
+@click.option("--http", is_flag=True, help="healthy connections speak HTTP/1.1  [default: a byte echo]")
+@click.option("--chunked", is_flag=True, help="the same, the body in chunks")
+@click.option("--body", metavar="TEXT", help="what they answer, with --http the body")
+@click.option("--tls", is_flag=True, help="TLS with a test authority, whose certificate it writes to a file")
+@click.option("--connections", type=whole, metavar="N", help="end after N connections  [default: at Ctrl-C]")
+@click.option("--json", "as_json", is_flag=True, help="for machines: one document per line")
+def command(
+    fault: str | None,
+    plan: str | None,
+    after_idle: int | None,
+    http: bool,
+    chunked: bool,
+    body: str | None,
+    tls: bool,
+    connections: int | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Serve FAULT on a port, one line per connection, until Ctrl-C or SIGTERM. Without FAULT and --plan: list them all.
+
+    Exit status 1 where no client came.
+    """
+    from faultkit.serving import foreground
+    from faultkit.views import served
+
+    if fault is None and plan is None and options["random"] is None:
+        context = click.get_current_context()
+        if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in context.params):
+            raise Misuse("serve: no fault is named: name one, ok for none; faultkit serve lists them")
+        click.echo(served.listing())
+        return PRODUCED
+    if connections is not None and connections < 1:
+        raise Misuse(f"serve: --connections {connections} would end at once: take 1 or more")
+    came = foreground.serve(
+        fault,
+        opening=partial(served.opening, tls=tls, as_json=as_json),
+        line=served.document if as_json else served.line,
+        connections=connections,
+        plan=None if plan is None else [name.strip() for name in plan.split(",")],
+        after_idle_seconds=None if after_idle is None else after_idle / 1000,
+        answer=_answer(body, http=http, chunked=chunked),
+        tls=tls,
+        **options,
+    )
+    return PRODUCED if came else OTHERWISE
+
+
+def _answer(body: str | None, *, http: bool, chunked: bool) -> Answer:
+    from faultkit.serving.answers import Http
+
+    told = None if body is None else os.fsencode(body)
+    if http or chunked:
+        return Http(Http.body if told is None else told, chunked=chunked)
+    return "echo" if told is None else told

@@ -1,0 +1,66 @@
+"""`faultkit which`: from what was seen back to the causes."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from faultkit.commands.line.status import OTHERWISE, PRODUCED
+from faultkit.commands.line.values import json_flag
+from faultkit.errors import Misuse
+
+
+@click.command("which", short_help="the causes that fit what you saw")
+@click.option(
+    "--saw", "told", multiple=True, metavar="CALL", help="'recv ECONNRESET', 'send EPIPE' ...; in order, if several"
+)
+@click.option("--after-idle", is_flag=True, help="the connection had been idle")
+@click.option("--first-request", is_flag=True, help="it was the connection's first request")
+@click.option("--rst-from", metavar="END", help="whose address the RST carries: client, server ...")
+@click.option("--message", metavar="TEXT", help="instead: what a client, a proxy or a log said; '-' reads it")
+@json_flag
+def command(
+    told: tuple[str, ...],
+    after_idle: bool,
+    first_request: bool,
+    rst_from: str | None,
+    message: str | None,
+    as_json: bool,
+) -> int:
+    """Name the causes that fit what was seen, most likely first, and what tells each from the others."""
+    if message is not None:
+        if told or after_idle or first_request or rst_from is not None:
+            raise Misuse("which: --message says all that is known: leave --saw and the others out")
+        return _message(sys.stdin.read() if message == "-" else message, as_json)
+    if not told:
+        raise Misuse(
+            "which: nothing was seen: say what a call gave, such as --saw 'recv ECONNRESET', or paste a --message"
+        )
+    from faultkit import causes
+    from faultkit.clients import sighting
+    from faultkit.views import candidates
+    from faultkit.views.console import console, emit
+
+    seen = sighting.Sighting(tuple(map(sighting.parse, told)), after_idle, first_request, rst_from)
+    found = sighting.candidates(causes.by_family(), seen)
+    if as_json:
+        emit(candidates.document(found))
+    else:
+        candidates.show(console(), found)
+    return PRODUCED if found else OTHERWISE
+
+
+def _message(message: str, as_json: bool) -> int:
+    from faultkit.clients import reading
+    from faultkit.views import messages
+    from faultkit.views.console import console, emit
+
+    if not message.strip():
+        raise Misuse("which: --message is empty: paste the line that was printed")
+    read = reading.read(message)
+    if as_json:
+        emit(messages.document(read))
+    else:
+        messages.explain(console(), read)
+    return PRODUCED if read.known else OTHERWISE

@@ -1,0 +1,51 @@
+"""What is said of a server that runs in the foreground: its opening, a line for each connection, and the faults there are."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from faultkit.serving import faults
+
+if TYPE_CHECKING:
+    from faultkit.serving.record import Connection
+    from faultkit.serving.server import Server
+
+
+def opening(server: Server, *, tls: bool, as_json: bool) -> list[str]:
+    """Where it listens."""
+    told: dict[str, object] = {}
+    if tls:
+        told["ca_file"] = server.ca_file
+    if server.seed is not None:
+        told["seed"] = server.seed
+    if as_json:
+        where = {"host": server.host, "port": server.port, "url": server.url}
+        return [json.dumps({"event": "listening", **where, **told})]
+    return [f"listening on {server.url} (Ctrl-C ends it)", *(f"{name} {value}" for name, value in told.items())]
+
+
+def line(record: Connection) -> str:
+    """One connection for a person: number, peer, fault, bytes in and out, how it ended and when, in ms."""
+    ended = f"{record.ended} after {(record.seconds or 0) * 1000:.1f} ms"
+    fault = record.fault if record.fired or record.fault == faults.OK else f"{record.fault} not met"
+    return f"{record.number:>3}  {record.peer!s:<15}  {fault:<14} {record.received:>5} in {record.sent:>5} out  {ended}"
+
+
+def document(record: Connection) -> str:
+    """The same for machines: `Connection.document` as JSON, written out because it is written 25,000 times a second."""
+    peer = f'"{record.peer}"' if record.peer else "null"
+    fired = "null" if record.fired_after_seconds is None else f"{record.fired_after_seconds:.6f}"
+    return (
+        f'{{"event": "connection", "number": {record.number}, "peer": {peer}, "fault": "{record.fault}", '
+        f'"received": {record.received}, "sent": {record.sent}, "requests": {record.requests}, "answers": {record.answers}, '
+        f'"fired_after_seconds": {fired}, "ended": {json.dumps(record.ended)}, "seconds": {record.seconds:.6f}}}'
+    )
+
+
+def listing() -> str:
+    """Every fault that can be served, one line each."""
+    return "\n".join(
+        f"{name:<28} {served.when!s:<24} {summary}" if served.door is None else f"{name:<28} {'':<24} {summary}"
+        for name, summary, served in faults.known()
+    )
