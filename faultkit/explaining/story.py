@@ -106,16 +106,20 @@ class Story:
     @cached_property
     def missing(self) -> list[int]:
         """The numbers of packets that show that others were not captured: an acknowledgement of data never seen, a gap."""
-        found, highest = [], [None, None]  # type: list[int], list[int | None]
+        if self.connection.omitted:
+            return []
+        found: list[int] = []
+        highest: list[int | None] = [None, None]
+        starts = [{p.seq for p in side.packets} for side in self.sides]
         for p in self.packets:
             if p.flags & RST:
                 continue
-            seen = highest[1 - p.side]
-            if p.ack is not None and seen is not None and p.ack > seen + 1 and not self.connection.omitted:
+            seen, mine = highest[1 - p.side], highest[p.side]
+            if p.ack is not None and seen is not None and p.ack > seen + 1:
                 found.append(p.number)
                 highest[1 - p.side] = p.ack
-            mine = highest[p.side]
-            if mine is not None and p.seq is not None and p.seq > mine + 1 and not self.connection.omitted:
+            # What merely came out of order is there later.
+            if mine is not None and p.seq is not None and p.seq > mine + 1 and mine not in starts[p.side]:
                 found.append(p.number)
             if p.end is not None and (mine is None or p.end > mine):
                 highest[p.side] = p.end
@@ -191,8 +195,8 @@ class Story:
         return sent is not None and packet.end is not None and packet.end <= sent
 
     def seconds(self, earlier: Packet | None, later: Packet | None) -> float | None:
-        """Seconds between two packets; None where a time is not told."""
-        if earlier is None or later is None or earlier.time_ns is None or later.time_ns is None:
+        """Seconds between two packets; None where a time is not told, or the times run backwards."""
+        if earlier is None or later is None or earlier.time_ns is None or later.time_ns is None or self.backwards:
             return None
         return (later.time_ns - earlier.time_ns) / 1e9
 

@@ -1,0 +1,70 @@
+"""`faultkit explain`: why did the connections in this capture die?"""
+
+from __future__ import annotations
+
+import sys
+from typing import IO
+
+import click
+
+from faultkit.commands.line.status import OTHERWISE, PRODUCED
+from faultkit.commands.line.values import json_flag, whole
+from faultkit.errors import Misuse
+
+
+@click.command("explain", short_help="why the connections in a capture died")
+@click.argument("capture")
+@click.option("--connection", type=whole, metavar="N", help="this one alone, whole")
+@click.option("--html", metavar="FILE", help="a page of it, in one file")
+@click.option("--svg", metavar="FILE", help="the ladder of the --connection as a picture")
+@json_flag
+def command(capture: str, connection: int | None, html: str | None, svg: str | None, as_json: bool) -> int:
+    """What died in a capture (pcap, pcapng, gzip or zstd; or rows of tcpdump, tshark or Wireshark), why, and who did it.
+
+    CAPTURE is a file, or - for standard input. Exit status 1 where the capture is damaged or cut.
+    """
+    from faultkit.explaining.explain import Explaining
+    from faultkit.views import diagnoses
+    from faultkit.views.console import emit
+
+    if svg is not None and connection is None:
+        raise Misuse("explain: --svg draws one connection: say which with --connection N")
+    with _opened(capture) as stream:
+        work = Explaining(stream)
+        found = work.all()
+    chosen = [d for d in found if connection in (None, d.connection.number)]
+    if not chosen and connection is not None:
+        raise Misuse(f"explain: there is no connection {connection}: it takes 1 to {len(found)}")
+    if html is not None or svg is not None:
+        from faultkit.views import page
+
+        if html is not None:
+            page.write(html, page.diagnoses(chosen, work.seen, capture))
+        if svg is not None:
+            page.write(svg, page.ladder_file(chosen[0]))
+    if as_json:
+        emit(diagnoses.document(chosen, work.seen))
+    elif html is None and svg is None:
+        width = _width()
+        lines = diagnoses.report(chosen, work.seen, width) if connection is None else diagnoses.explained(chosen[0], 1, width, full=True)
+        for line in lines:
+            click.echo(line)
+    if work.seen.ended:
+        click.echo(f"faultkit: explain: {work.seen.ended}; what comes before it is explained", err=True)
+        return OTHERWISE
+    return PRODUCED
+
+
+def _width() -> int:
+    import shutil
+
+    return max(shutil.get_terminal_size().columns, 40) if sys.stdout.isatty() else 100
+
+
+def _opened(capture: str) -> IO[bytes]:
+    if capture == "-":
+        return sys.stdin.buffer
+    try:
+        return open(capture, "rb")  # by the caller's with
+    except OSError as error:
+        raise Misuse(f"explain: {capture} cannot be read ({error.strerror}): name a capture, or - for standard input") from error
