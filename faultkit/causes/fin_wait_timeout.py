@@ -117,7 +117,7 @@ async def _outlast(client: Socket, play: Play) -> None:
     else:
         await client.over()
     gone = time.time_ns()
-    play.measure(ORPHAN, predicted=options.lasts, measured=(gone - closed.ended_ns) / 1e9)
+    play.measure(ORPHAN, predicted=options.lasts, began_ns=closed.ended_ns, ended_ns=gone)
 
 
 def promise(options: FinWaitTimeout, play: Play) -> Promise:

@@ -6,20 +6,20 @@ import contextlib
 import errno
 import socket
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import trio
 
 from faultkit import sockets
 from faultkit.errors import Misuse, Unable
-from faultkit.evidence.transcript import Address, Measurement, Step, Tally, Transcript
+from faultkit.evidence.transcript import SLACK, Address, Measurement, Step, Tally, Transcript
 from faultkit.stage import Stage
 from faultkit.stage.recipe import TOOLS, Tool
 from faultkit.stage.sysctl import Sysctls
 from faultkit.witness.calls import Calls, Socket
 from faultkit.witness.kernel import LOOK_AGAIN, Listed, tcp_listed
+from faultkit.witness.processor import Processor
 
 if TYPE_CHECKING:
     from faultkit.cause import Cause
@@ -42,14 +42,6 @@ class Countdown:
     ends: float
 
 
-def withheld() -> float:
-    """Seconds for which this thread could have run so far and had no processor (sched-stats.rst); 0 where nobody counts them."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    except OSError:
-        return 0.0
-
-
 class Play:
     """Passed to a cause's `script` and `fault`. Each play has its own transcript; the stage outlives it."""
 
@@ -65,6 +57,7 @@ class Play:
         self.kept: set[str] = set()  # the roles at whose other end a closed socket was kept: see `fin_acknowledged`
         self.neighbours: list[Neighbour] = []
         self.taps: list[Capture] = []
+        self.processor = Processor()
         self.leaving = contextlib.ExitStack()  # what else is to be closed at the end, last opened first
         self.beside: trio.Nursery  # for what goes on beside both halves, from their beginning to their end
         self.programs: Programs  # of a stack, from its preparation on
@@ -73,7 +66,6 @@ class Play:
         self._firewall: Firewall | None = None
         self._sysctls: Sysctls | None = None
         self._tap: Tap | None = None
-        self._withheld = withheld()
         self._forger: Forger | None = None
 
     def socket(self, role: str, *, protocol: int = 0) -> Socket:
@@ -278,10 +270,18 @@ class Play:
         """Write down what was done to the stage."""
         self.transcript.steps.append(Step(time.time_ns(), actor, text))
 
-    def measure(self, name: str, *, predicted: float, measured: float, slack: float = 0.0) -> None:
-        """Write down a predicted and a measured duration, in seconds; `slack` is beside that for the machine."""
-        measurement = Measurement(name, predicted, measured, withheld=withheld() - self._withheld)
-        self.transcript.measurements.append(replace(measurement, slack=measurement.slack + slack))
+    def measure(self, name: str, *, predicted: float, began_ns: int, ended_ns: int, slack: float = 0.0) -> None:
+        """Write down a duration that was predicted, in seconds, and when it began and ended, by the transcript's clock;
+        `slack` is in addition to what every measurement is allowed."""
+        self.transcript.measurements.append(
+            Measurement(
+                name,
+                predicted,
+                (ended_ns - began_ns) / 1e9,
+                SLACK + slack,
+                self.processor.withheld(began_ns, ended_ns),
+            )
+        )
 
     def tally(self, label: str, outcome: str) -> None:
         """Write down one attempt of a search."""

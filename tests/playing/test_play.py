@@ -14,7 +14,8 @@ from unittest.mock import patch
 import pytest
 
 from faultkit import NotProduced, causes, check_cause
-from faultkit.playing.play import Play, rehearsal, withheld
+from faultkit.playing.play import Play, rehearsal
+from faultkit.witness.processor import withheld
 from tests.ordinary import as_nobody
 from tests.stage.child import in_child
 
