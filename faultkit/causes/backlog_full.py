@@ -138,7 +138,7 @@ async def script(play: Play) -> None:
         repeats = tuple(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts())[:-1])
         play.notes.expect(tick="repeated SYN", end="ETIMEDOUT", ticks=repeats, ends=due.earliest)
         told = await client.connect(address)
-        play.notes.measure(name, predicted=due.earliest, measured=(told.ended_ns - told.began_ns) / 1e9)
+        play.notes.measure(name, predicted=due.earliest, began_ns=told.began_ns, ended_ns=told.ended_ns)
         return
     began = await client.connect(address)
     await _fill(play)
@@ -150,8 +150,9 @@ async def script(play: Play) -> None:
         play.notes.expect(tick="retransmission", end="RST", ticks=repeats, ends=due.earliest)
     told = await client.recv(65536)
     if options.ended_by == "expiry":
-        seconds = (told.ended_ns - began.ended_ns) / 1e9
-        play.notes.measure(name, predicted=due.earliest, measured=seconds, slack=due.slack)
+        play.notes.measure(
+            name, predicted=due.earliest, began_ns=began.ended_ns, ended_ns=told.ended_ns, slack=due.slack
+        )
     if options.ended_by != "accept":
         await client.send(b"request")
 

@@ -114,7 +114,7 @@ async def script(play: Play) -> None:
         ticks = tuple(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts())[:-1])
         play.notes.expect(tick="repeated SYN", end="ETIMEDOUT", ticks=ticks, ends=due)
         told = await client.connect(address)
-        play.notes.measure(name, predicted=due, measured=(told.ended_ns - told.began_ns) / 1e9)
+        play.notes.measure(name, predicted=due, began_ns=told.began_ns, ended_ns=told.ended_ns)
         return
     if not options.lost:
         sockets.black_hole(client)
@@ -127,13 +127,13 @@ async def script(play: Play) -> None:
     told = play.transcript.calls[-1]
     client.close()
     if options.lost:
-        play.notes.measure(name, predicted=due, measured=(told.ended_ns - began_ns) / 1e9)
+        play.notes.measure(name, predicted=due, began_ns=began_ns, ended_ns=told.ended_ns)
         return
     play.notes.step("client", "gave up; its kernel has forgotten the connection, the server's has not")
     # A program has no event for a handshake that the kernel gives up.
     while tcp_state(address, ours) == "SYN-RECEIVED":  # noqa: ASYNC110
         await trio.sleep(LOOK_AGAIN)
-    play.notes.measure(name, predicted=due, measured=(time.time_ns() - told.began_ns) / 1e9)
+    play.notes.measure(name, predicted=due, began_ns=told.began_ns, ended_ns=time.time_ns())
 
 
 def promise(options: ConnectTimeout, play: Play) -> Promise:

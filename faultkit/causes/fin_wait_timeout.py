@@ -119,7 +119,7 @@ async def _outlast(client: Socket, play: Play) -> None:
     else:
         await client.over()
     gone = time.time_ns()
-    play.notes.measure(ORPHAN, predicted=options.lasts, measured=(gone - closed.ended_ns) / 1e9)
+    play.notes.measure(ORPHAN, predicted=options.lasts, began_ns=closed.ended_ns, ended_ns=gone)
 
 
 def promise(options: FinWaitTimeout, play: Play) -> Promise:

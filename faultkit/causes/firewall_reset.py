@@ -126,13 +126,15 @@ async def _forget(play: Play, last: Call) -> None:
     while conntrack.entries(play.stage.namespace, play.stage.family):  # noqa: ASYNC110
         await trio.sleep(0.01)
     play.notes.step("firewall", "its entry has run out: conntrack -L shows none")
-    measured = (play.transcript.steps[-1].time_ns - last.ended_ns) / 1e9
-    play.notes.measure(IDLE, predicted=play.options.timeout_seconds, measured=measured, slack=POLLED)
+    gone_ns = play.transcript.steps[-1].time_ns
+    play.notes.measure(
+        IDLE, predicted=play.options.timeout_seconds, began_ns=last.ended_ns, ended_ns=gone_ns, slack=POLLED
+    )
 
 
 def _measure(play: Play, sent: Call, told: Call) -> None:
     predicted = timers.user_expiry(play.options.user_timeout_seconds)
-    play.notes.measure(_expiry(play.options), predicted=predicted, measured=(told.ended_ns - sent.began_ns) / 1e9)
+    play.notes.measure(_expiry(play.options), predicted=predicted, began_ns=sent.began_ns, ended_ns=told.ended_ns)
 
 
 def promise(options: FirewallReset, play: Play) -> Promise:

@@ -153,8 +153,10 @@ async def fault(connection: Socket, play: Play) -> None:
     if play.options.no_heal:
         cut_ns = next(step.time_ns for step in play.transcript.steps if step.actor in ("firewall", "black hole"))
         lost = next(c for c in play.transcript.calls if (c.role, c.name) == ("server", "send") and c.began_ns > cut_ns)
-        due, seconds = exhaustion(play.options, play), (told.ended_ns - lost.ended_ns) / 1e9
-        play.notes.measure(RETRIES, predicted=due.earliest, measured=seconds, slack=due.slack)
+        due = exhaustion(play.options, play)
+        play.notes.measure(
+            RETRIES, predicted=due.earliest, began_ns=lost.ended_ns, ended_ns=told.ended_ns, slack=due.slack
+        )
 
 
 async def _send_regularly(connection: Socket, play: Play) -> None:
@@ -184,7 +186,7 @@ async def script(play: Play) -> None:
     play.notes.expect(tick="keepalive probe", end="ETIMEDOUT at the client", ticks=probes, ends=options.expiry)
     while (told := await client.recv(65536)).data:
         pass  # what was on its way before the first rule
-    play.notes.measure(EXPIRY, predicted=options.expiry, measured=(told.ended_ns - _last_heard_ns(play)) / 1e9)
+    play.notes.measure(EXPIRY, predicted=options.expiry, began_ns=_last_heard_ns(play), ended_ns=told.ended_ns)
     _note_clocks(play, client)
     if not options.no_heal:
         await wall.heal()

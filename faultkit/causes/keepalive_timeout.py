@@ -101,7 +101,7 @@ async def script(play: Play) -> None:
         play.notes.expect(tick="keepalive probe", end="ETIMEDOUT", ticks=probes, ends=options.expiry)
         name, predicted = EXPIRY, options.expiry
     told = await client.recv(65536)
-    play.notes.measure(name, predicted=predicted, measured=(told.ended_ns - heard.began_ns) / 1e9)
+    play.notes.measure(name, predicted=predicted, began_ns=heard.began_ns, ended_ns=told.ended_ns)
     play.cues["expired"].set()
 
 

@@ -180,7 +180,7 @@ async def carry(connection: Socket, server: Address, play: Play) -> None:
             nursery.start_soon(pass_on, connection, upstream)
             nursery.start_soon(pass_on, upstream, connection)
     if idle.cancelled_caught:
-        play.notes.measure(IDLE, predicted=seconds, measured=(time.time_ns() - heard_ns) / 1e9)
+        play.notes.measure(IDLE, predicted=seconds, began_ns=heard_ns, ended_ns=time.time_ns())
         _expire((connection, upstream), play)
     else:
         connection.close()

@@ -148,7 +148,7 @@ async def fault(connection: Socket, play: Play) -> None:
     told = await connection.recv(65536)
     if play.options.answer == "drop":
         predicted = timers.user_expiry(play.options.user_timeout_seconds)
-        play.notes.measure(EXPIRY, predicted=predicted, measured=(told.ended_ns - sent.began_ns) / 1e9)
+        play.notes.measure(EXPIRY, predicted=predicted, began_ns=sent.began_ns, ended_ns=told.ended_ns)
     play.cues["told"].set()
 
 
@@ -173,8 +173,10 @@ async def script(play: Play) -> None:
     while conntrack.entries(play.stage.namespace, play.stage.family):  # noqa: ASYNC110
         await trio.sleep(0.01)
     play.notes.step("router", "the mapping has run out: conntrack -L shows none")
-    measured = (play.transcript.steps[-1].time_ns - answered.ended_ns) / 1e9
-    play.notes.measure(IDLE, predicted=options.timeout_seconds, measured=measured, slack=POLLED)
+    gone_ns = play.transcript.steps[-1].time_ns
+    play.notes.measure(
+        IDLE, predicted=options.timeout_seconds, began_ns=answered.ended_ns, ended_ns=gone_ns, slack=POLLED
+    )
     play.cues["over"].set()
     await play.cues["told"].wait()
     play.notes.step("client", f"was told nothing: its end is {sockets.state(client.raw)}, and the push is lost")

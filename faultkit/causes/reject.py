@@ -99,7 +99,7 @@ async def script(play: Play) -> None:
         play.notes.expect(tick="", end="TCP_USER_TIMEOUT", ticks=(), ends=ends)
         sent = await client.send(b"hello")
         told = await client.recv(65536)
-        play.notes.measure(EXPIRY, predicted=ends, measured=(told.ended_ns - sent.began_ns) / 1e9)
+        play.notes.measure(EXPIRY, predicted=ends, began_ns=sent.began_ns, ended_ns=told.ended_ns)
     play.cues["told"].set()
 
 

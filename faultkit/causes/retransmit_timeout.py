@@ -123,7 +123,7 @@ async def script(play: Play) -> None:
     else:
         await client.send(b"request")
         play.cues["expired"].set()
-    play.notes.measure(name, predicted=due.earliest, measured=(told.ended_ns - sent.ended_ns) / 1e9, slack=due.slack)
+    play.notes.measure(name, predicted=due.earliest, began_ns=sent.ended_ns, ended_ns=told.ended_ns, slack=due.slack)
 
 
 def promise(options: RetransmitTimeout, play: Play) -> Promise:

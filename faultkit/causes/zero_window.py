@@ -103,7 +103,7 @@ async def script(play: Play) -> None:
     await client.connect(await play.cues.serving())
     await client.send(b"x")
     await play.cues["idle"].wait()
-    began = time.time_ns()
+    began_ns = time.time_ns()
     name, due = options.due
     play.notes.expect(tick="", end=name, ticks=(), ends=due)
     left = options.total
@@ -113,7 +113,7 @@ async def script(play: Play) -> None:
             break
         left -= int(told.outcome)
     if options.ended_by == "user-timeout":
-        play.notes.measure(name, predicted=due, measured=(told.ended_ns - began) / 1e9)
+        play.notes.measure(name, predicted=due, began_ns=began_ns, ended_ns=told.ended_ns)
         await client.recv(65536)
         await client.send(b"x")
         play.cues["expired"].set()
@@ -122,7 +122,7 @@ async def script(play: Play) -> None:
         calls = play.transcript.calls
         stopped = next(call for call in calls if call.told == "recv 1")
         waited = max((call for call in calls if call.name == "send"), key=lambda call: call.ended_ns - call.began_ns)
-        play.notes.measure(name, predicted=due, measured=(waited.ended_ns - stopped.ended_ns) / 1e9)
+        play.notes.measure(name, predicted=due, began_ns=stopped.ended_ns, ended_ns=waited.ended_ns)
         client.close()
 
 

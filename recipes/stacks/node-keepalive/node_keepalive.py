@@ -75,7 +75,7 @@ async def script(play: Play) -> None:
         probes = tuple(float(IDLE + interval * n) for n in range(count))
         play.notes.expect(tick="keepalive probe", end="ETIMEDOUT", ticks=probes, ends=options.expiry)
         line = await node.said("ETIMEDOUT")
-        play.notes.measure(EXPIRY, predicted=options.expiry, measured=(line.time_ns - heard_ns) / 1e9)
+        play.notes.measure(EXPIRY, predicted=options.expiry, began_ns=heard_ns, ended_ns=line.time_ns)
         await connection.recv(65536)
     await node.ended()
 

@@ -80,7 +80,7 @@ async def script(play: Play) -> None:
                 await client.request("GET", path)
     elif "keepalive" in cases:
         line = await postgres.said("Connection timed out")
-        play.notes.measure(EXPIRY, predicted=EXPIRES, measured=(line.time_ns - held_ns) / 1e9)
+        play.notes.measure(EXPIRY, predicted=EXPIRES, began_ns=held_ns, ended_ns=line.time_ns)
         await client.request("GET", "/hold")
 
 
