@@ -38,7 +38,8 @@ class Sessions:
         self._failed = failed  # told of an error that is no client's
         self._idle: trio.Event | None = None
         # What says nothing before the client does, and waits for no clock, needs no task until then.
-        self.lean = tls is None and not answers.speaks_first(handler)
+        self.own = answers.speaks_first(handler)  # the handler is the test's
+        self.lean = tls is None and not self.own
 
     def __len__(self) -> int:
         return len(self._live)
