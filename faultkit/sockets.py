@@ -8,6 +8,7 @@ which the verb would do nothing, such as UDP's. On a Unix stream `close_unread` 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -121,6 +122,8 @@ def close_unread(sock: Closable) -> None:
 
 def unread(sock: Descriptor) -> int:
     """How many received bytes the program has not read yet (SIOCINQ, tcp(7))."""
+    if sock.fileno() < 0:  # of which fcntl makes a ValueError
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     count: int = struct.unpack("=i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0]
     return count
 

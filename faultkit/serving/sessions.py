@@ -75,7 +75,11 @@ class Sessions:
         refused: Misuse | None = None
         for live in list(self._live.values()):
             live.arm()
-            cannot = self._cannot_fire(live)
+            try:
+                cannot = self._cannot_fire(live)
+            except OSError as error:  # a handler has closed its socket by itself
+                self._broke(live, error)
+                continue
             if cannot is None:
                 self._fire(live)
             refused = refused or cannot
@@ -83,9 +87,12 @@ class Sessions:
 
     def heal(self) -> None:
         """What hangs goes on, and what has not set in does not."""
-        for live in self._live.values():
-            live.heal()
+        for live in list(self._live.values()):
             live.spare()
+            try:
+                live.heal()
+            except OSError as error:  # a handler has closed its socket by itself
+                self._broke(live, error)
 
     def end(self) -> None:
         """End those without a task, and begin to end the others."""
@@ -185,6 +192,8 @@ class Sessions:
                 while (left := fault.when.amount - live.quiet_seconds) > 0:  # noqa: ASYNC110  # no event tells of it
                     await trio.sleep(left)
                 self._fire(live)
+        except Exception as error:  # a handler has closed its socket by itself
+            self._broke(live, error)
         finally:
             self._task_ended()
 
