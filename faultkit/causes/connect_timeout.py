@@ -17,13 +17,9 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Misuse
+from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, Served, Trigger, option
 from faultkit.evidence import timers
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
 from faultkit.stage import sysctl
-from faultkit.trigger import Trigger
-from faultkit.witness.calls import Socket
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
 RETRIES = "client's SYN retries"
@@ -99,10 +95,6 @@ async def server(play: Play) -> None:
     play.cues["silent"].set()
 
 
-async def fault(connection: Socket, play: Play) -> None:
-    raise AssertionError("nothing is ever accepted where no handshake ends")
-
-
 async def script(play: Play) -> None:
     options: ConnectTimeout = play.options
     address = await play.cues.serving()
@@ -112,14 +104,14 @@ async def script(play: Play) -> None:
     if options.ended_by == "syn-retries":
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, options.syn_retries)
         ticks = tuple(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts())[:-1])
-        play.notes.expect(tick="repeated SYN", end="ETIMEDOUT", ticks=ticks, ends=due)
+        play.notes.expect("ETIMEDOUT", tick="repeated SYN", ticks=ticks, ends=due)
         told = await client.connect(address)
         play.notes.measure(name, predicted=due, measured=(told.ended_ns - told.began_ns) / 1e9)
         return
     if not options.lost:
         sockets.black_hole(client)
         play.notes.step("network", "holds the server's answer back")
-    play.notes.expect(tick="", end=name, ticks=(), ends=due)
+    play.notes.expect(name, ends=due)
     began_ns = time.time_ns()  # a busy machine may stop us between the program's clock and its connect()
     with trio.move_on_after(options.own_timeout_seconds):
         await client.connect(address)
@@ -181,16 +173,15 @@ CAUSE = Cause(
     prepare=prepare,
     server=server,
     script=script,
-    fault=fault,
     promise=promise,
     variants=({}, {"ended_by": "own-timeout"}, {"ended_by": "late-answer"}, {"drop_with": "socket"}),
     served={"": Served(door=lambda door: door.hang(), when=Trigger("listen"), hangs=True)},
-    lookalikes=(
-        LookAlike("closed-port", "connect() fails at once with ECONNREFUSED: somebody answers"),
-        LookAlike("backlog-full", "the server's ListenOverflows and ListenDrops move: the SYN arrived and was refused"),
-        LookAlike("reject", "EHOSTUNREACH, ENETUNREACH or ECONNREFUSED: a firewall says so by ICMP or RST"),
-        LookAlike("retransmit-timeout", "connect() had succeeded: send() or recv() gives the ETIMEDOUT"),
-    ),
+    lookalikes={
+        "closed-port": "connect() fails at once with ECONNREFUSED: somebody answers",
+        "backlog-full": "the server's ListenOverflows and ListenDrops move: the SYN arrived and was refused",
+        "reject": "EHOSTUNREACH, ENETUNREACH or ECONNREFUSED: a firewall says so by ICMP or RST",
+        "retransmit-timeout": "connect() had succeeded: send() or recv() gives the ETIMEDOUT",
+    },
     met=(
         "a security group or firewall that drops what it does not allow; a wrong address; a host that is down",
         "a route back that is missing: the SYN arrives, its answer does not (ss -tn state syn-recv on the server)",

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.evidence.verdict import Promise, Rst
+from faultkit.cause import Cause, Options, Promise, Rst, Served, option
 
 if TYPE_CHECKING:
     from faultkit.acting.child import Inside
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,7 @@ async def _take(connection: Socket, play: Play) -> None:
 
 async def serve(play: Inside, port: int) -> None:
     """The process that is killed."""
-    connection = await play.listen(port).accept()
-    assert connection is not None
+    connection = await play.accept(play.listen(port))
     await _take(connection, play)
     play.tell("working")
     await trio.sleep_forever()
@@ -80,8 +77,7 @@ async def serve_again(play: Inside, port: int) -> None:
     """The process after it: answers one request."""
     listener = play.listen(port)
     play.tell("restarted")
-    connection = await listener.accept()
-    assert connection is not None
+    connection = await play.accept(listener)
     await connection.recv(65536)
     await connection.send(b"hello\n")
     await connection.recv(65536)
@@ -171,12 +167,12 @@ CAUSE = Cause(
         "unread": Served(lambda conn: conn.crash(read=False), unread=True),
         "read": Served(lambda conn: conn.crash(read=True)),
     },
-    lookalikes=(
-        LookAlike("unread", "the same packets; but the process lives, and only connections with unread bytes are hit"),
-        LookAlike("late-write", "the same as a crash with the request read; but other connections live on"),
-        LookAlike("half-open", "the machine died, not the process: no FIN, no RST until the client writes"),
-        LookAlike("closed-port", "what new connections get until the server is started again: ECONNREFUSED"),
-    ),
+    lookalikes={
+        "unread": "the same packets; but the process lives, and only connections with unread bytes are hit",
+        "late-write": "the same as a crash with the request read; but other connections live on",
+        "half-open": "the machine died, not the process: no FIN, no RST until the client writes",
+        "closed-port": "what new connections get until the server is started again: ECONNREFUSED",
+    },
     met=(
         "the OOM killer (dmesg: Killed process), kubectl delete --grace-period=0, systemd's TimeoutStopSec running out",
         "gunicorn's WORKER TIMEOUT: the arbiter kills a worker with requests in its sockets",

@@ -12,15 +12,13 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.evidence.verdict import Promise, Rst
+from faultkit.cause import Cause, Options, Promise, Rst, Served, option
 
 SMALL = 4096  # bytes, SO_RCVBUF of a client that lets most of the answer wait; the kernel doubles it
 LARGE = 65536  # bytes of answer
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
@@ -137,13 +135,11 @@ CAUSE = Cause(
     fault=fault,
     promise=promise,
     served={"": Served(lambda conn: conn.disconnect())},
-    lookalikes=(
-        LookAlike(
-            "linger", "TCPAbortOnData moves, and the aborter's descriptor is closed; here no abort counter moves"
-        ),
-        LookAlike("listener-closed", "the same reason TCP_STATE and counters, but the server never accepted"),
-        LookAlike("unread", "TCPAbortOnClose moves"),
-    ),
+    lookalikes={
+        "linger": "TCPAbortOnData moves, and the aborter's descriptor is closed; here no abort counter moves",
+        "listener-closed": "the same reason TCP_STATE and counters, but the server never accepted",
+        "unread": "TCPAbortOnClose moves",
+    },
     met=(
         "code that pools sockets instead of connections, and dissolves one to use its descriptor again",
         "code written for UDP, where AF_UNSPEC only forgets the peer, given a TCP socket",

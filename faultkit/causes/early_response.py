@@ -21,16 +21,14 @@ import h11
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.cause import AtLeast, Cause, Options, Promise, Rst, Served, option
 
 LINGERING = 5.0  # seconds without data after which the server gives the client up: nginx's lingering_timeout
 HEAD = 1024  # bytes that the server reads at first: enough for the head of the request, not for its body
 PART = 8192  # bytes of the body that the client sends at a time
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
@@ -177,11 +175,11 @@ CAUSE = Cause(
             lambda conn: conn.early_response(_answer(h11.Connection(h11.SERVER))), unread=True, speaks_plain=True
         )
     },
-    lookalikes=(
-        LookAlike("unread", "the same reset, but no answer was sent before it"),
-        LookAlike("keepalive-race", "the request was small and complete; here it is an upload, and fails every time"),
-        LookAlike("crash", "the server's process is gone, and its log has no answer for that request"),
-    ),
+    lookalikes={
+        "unread": "the same reset, but no answer was sent before it",
+        "keepalive-race": "the request was small and complete; here it is an upload, and fails every time",
+        "crash": "the server's process is gone, and its log has no answer for that request",
+    },
     met=(
         "413, 401 or 400 from an application server turned into 502 by the proxy before it, only for large bodies",
         '"connection reset by peer" while uploading, and a 413 for the same request in the server\'s access log',

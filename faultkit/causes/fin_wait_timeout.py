@@ -21,9 +21,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Misuse
-from faultkit.evidence.verdict import Promise, Rst
+from faultkit.cause import Cause, Misuse, Options, Promise, Rst, Served, option
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
 TIMEWAIT = 60  # seconds: TCP_TIMEWAIT_LEN in include/net/tcp.h
@@ -33,9 +31,8 @@ SYSCTL = "ipv4.tcp_fin_timeout"
 HALF_CLOSED = ("expired", "aborted")  # the ends for which close() must find the FIN acknowledged
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
+    from faultkit.cause import Play, Socket
     from faultkit.served import End
-    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,7 @@ async def _outlast(client: Socket, play: Play) -> None:
     )
     if options.end == "lowered":
         play.scenery.sysctl(SYSCTL, TIMEWAIT)
-    play.notes.expect(tick="", end="the end of FIN-WAIT-2", ticks=(), ends=options.lasts)
+    play.notes.expect("the end of FIN-WAIT-2", ends=options.lasts)
     if options.end == "expired":
         # It goes without a sign to anybody.
         while tcp_state(address, client.address):  # noqa: ASYNC110
@@ -198,11 +195,11 @@ CAUSE = Cause(
     fault=fault,
     promise=promise,
     served={"": Served(_forget_soon)},
-    lookalikes=(
-        LookAlike("late-write", "the same for the client, but sooner after the FIN: reason TCP_TIMEWAIT_SOCKET"),
-        LookAlike("half-open", "no FIN on the wire before the write; recv then gives ECONNRESET, not EOF"),
-        LookAlike("linger", "no FIN before the RST; recv gives ECONNRESET"),
-    ),
+    lookalikes={
+        "late-write": "the same for the client, but sooner after the FIN: reason TCP_TIMEWAIT_SOCKET",
+        "half-open": "no FIN on the wire before the write; recv then gives ECONNRESET, not EOF",
+        "linger": "no FIN before the RST; recv gives ECONNRESET",
+    },
     met=(
         "a client that leaks sockets: thousands in CLOSE-WAIT on its side, nothing on the server's",
         "a long download or push over a half-closed connection whose other program closed instead of shutting down",

@@ -18,10 +18,9 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import FORGED, AtLeast, Cause, Options, Promise, Rst, option
 from faultkit.evidence import icmp, timers
 from faultkit.evidence.transcript import Call
-from faultkit.evidence.verdict import FORGED, AtLeast, Promise, Rst
 from faultkit.stage import conntrack
 from faultkit.stage.firewall import REFUSALS
 from faultkit.witness.calls import Socket
@@ -121,7 +120,7 @@ async def _forget(play: Play, last: Call) -> None:
         conntrack.flush(play.stage.namespace)
         play.notes.step("firewall", "its table is flushed: conntrack -F")
         return
-    play.notes.expect(tick="", end="the firewall's entry runs out", ticks=(), ends=play.options.timeout_seconds)
+    play.notes.expect("the firewall's entry runs out", ends=play.options.timeout_seconds)
     # The kernel tells of an entry's end only when it collects it, which may be minutes later.
     while conntrack.entries(play.stage.namespace, play.stage.family):  # noqa: ASYNC110
         await trio.sleep(0.01)
@@ -217,16 +216,12 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
-    lookalikes=(
-        LookAlike(
-            "keepalive-race", "the same ECONNRESET after a pause, but there the server's own OutRsts counts the RST"
-        ),
-        LookAlike(
-            "half-open", "the server's host sent the RST itself: OutRsts moves there, and it holds no such socket"
-        ),
-        LookAlike("idle-firewall", "every segment is dropped both ways; here the server can still be heard"),
-        LookAlike("reject", "refuses from the first segment on; here all is well until the connection was idle"),
-    ),
+    lookalikes={
+        "keepalive-race": "the same ECONNRESET after a pause, but there the server's own OutRsts counts the RST",
+        "half-open": "the server's host sent the RST itself: OutRsts moves there, and it holds no such socket",
+        "idle-firewall": "every segment is dropped both ways; here the server can still be heard",
+        "reject": "refuses from the first segment on; here all is well until the connection was idle",
+    },
     met=(
         "the first query after lunch: a database connection pool behind a firewall with a 60-minute idle timeout",
         "conntrack -F, a firewall's failover without state synchronisation, or a full table (nf_conntrack: table full)",

@@ -18,10 +18,8 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Unable
+from faultkit.cause import Cause, Options, Promise, Rst, Served, Unable, option
 from faultkit.evidence.transcript import Address
-from faultkit.evidence.verdict import Promise, Rst
 from faultkit.witness.calls import Socket
 
 
@@ -58,9 +56,7 @@ async def prepare(play: Play) -> None:
 
 async def server(play: Play) -> None:
     listener = play.listen()
-    connection = await listener.accept()
-    assert connection is not None
-    play.accepted.append(connection)
+    connection = await play.accept(listener)
     if play.options.found_by == "reconnect":
         await connection.recv(1)
         play.cues["read"].set()
@@ -144,7 +140,7 @@ def _vanish(client: Socket, play: Play) -> None:
 
 async def _watch(client: Socket, play: Play) -> None:
     seconds = play.options.watch_seconds
-    play.notes.expect(tick="", end="the end of the watch", ticks=(), ends=seconds)
+    play.notes.expect("the end of the watch", ends=seconds)
     with trio.move_on_after(seconds):
         await client.recv(65536)
     play.notes.step("client", f"heard nothing for {seconds:g} s, its socket is still {sockets.state(client.raw)}")
@@ -227,14 +223,12 @@ CAUSE = Cause(
         {"found_by": "nobody", "vanish_by": "deaf", "watch_seconds": 0.1},
     ),
     served={"": Served(lambda conn: conn.vanish(), needs_repair=True)},
-    lookalikes=(
-        LookAlike("linger", "the RST comes by itself, before any write, with a window and options: a socket's abort"),
-        LookAlike("keepalive-race", "the server closed: there is a FIN before the RST"),
-        LookAlike("keepalive-timeout", "the peer stays away: ETIMEDOUT by the probes, no RST from it"),
-        LookAlike(
-            "firewall-reset", "the same bare RST, but the server's OutRsts stands still and it knows the connection"
-        ),
-    ),
+    lookalikes={
+        "linger": "the RST comes by itself, before any write, with a window and options: a socket's abort",
+        "keepalive-race": "the server closed: there is a FIN before the RST",
+        "keepalive-timeout": "the peer stays away: ETIMEDOUT by the probes, no RST from it",
+        "firewall-reset": "the same bare RST, but the server's OutRsts stands still and it knows the connection",
+    },
     met=(
         "a server that lost power, was rebooted hard or whose virtual machine was replaced under the same address",
         "a failover of a virtual IP to a host that never had the connection",

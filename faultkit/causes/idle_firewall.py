@@ -15,12 +15,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Misuse
+from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, Served, Trigger, option
 from faultkit.evidence import timers
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
 from faultkit.stage import sysctl
-from faultkit.trigger import Trigger
 
 EXPIRY = "client's keepalive expiry (probes)"
 RETRIES = "server's tcp_retries2 expiry"
@@ -28,8 +25,7 @@ TICK = b"tick\n"
 EVERY = 0.5  # seconds between the server's sends
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
@@ -137,9 +133,7 @@ class _Wall:
 
 async def server(play: Play) -> None:
     listener = play.listen(play.options.port)
-    connection = await listener.accept()
-    assert connection is not None
-    play.accepted.append(connection)
+    connection = await play.accept(listener)
     await fault(connection, play)
 
 
@@ -181,7 +175,7 @@ async def script(play: Play) -> None:
     await trio.sleep(options.gap_seconds)
     await wall.drop(2)
     probes = tuple(options.keepalive_seconds + interval * n for n in range(count))
-    play.notes.expect(tick="keepalive probe", end="ETIMEDOUT at the client", ticks=probes, ends=options.expiry)
+    play.notes.expect("ETIMEDOUT at the client", tick="keepalive probe", ticks=probes, ends=options.expiry)
     while (told := await client.recv(65536)).data:
         pass  # what was on its way before the first rule
     play.notes.measure(EXPIRY, predicted=options.expiry, measured=(told.ended_ns - _last_heard_ns(play)) / 1e9)
@@ -291,10 +285,10 @@ CAUSE = Cause(
     fault=fault,
     promise=promise,
     served={"": Served(lambda conn: conn.black_hole(), when=Trigger("idle", 0.5), hangs=True)},
-    lookalikes=(
-        LookAlike("keepalive-timeout", "one dead host instead of a cut path: the server's own timers have stopped too"),
-        LookAlike("closed-port", "connect() fails at once: somebody answers"),
-    ),
+    lookalikes={
+        "keepalive-timeout": "one dead host instead of a cut path: the server's own timers have stopped too",
+        "closed-port": "connect() fails at once: somebody answers",
+    },
     met=(
         "cloud NAT gateways and load balancers that forget a flow after 60 s to 350 s idle, and drop what comes later",
         "a stateful firewall after a failover or a reload without connection tracking state",

@@ -12,9 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import FORGED, Cause, Options, Promise, Rst, option
 from faultkit.evidence.transcript import Address
-from faultkit.evidence.verdict import FORGED, Promise, Rst
 from faultkit.stage.forge import Forgery
 from faultkit.witness.calls import Socket
 
@@ -166,11 +165,11 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
-    lookalikes=(
-        LookAlike("linger", "a real RST: RST,ACK with a window, the sender's own TTL, and its OutRsts moves"),
-        LookAlike("reject", "also nobody's OutRsts, but only in answer to a segment, and with the TTL of the firewall"),
-        LookAlike("load-balancer-idle", "a reset to both ends too, but after an idle time that is the same every time"),
-    ),
+    lookalikes={
+        "linger": "a real RST: RST,ACK with a window, the sender's own TTL, and its OutRsts moves",
+        "reject": "also nobody's OutRsts, but only in answer to a segment, and with the TTL of the firewall",
+        "load-balancer-idle": "a reset to both ends too, but after an idle time that is the same every time",
+    },
     met=(
         "national and campus filters that watch for names (TLS SNI, HTTP Host) and reset both ends at once",
         "intrusion prevention and parental control in the path; Comcast's resets of BitTorrent uploads (2007)",

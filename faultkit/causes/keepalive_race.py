@@ -19,14 +19,10 @@ import h11
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Misuse
-from faultkit.evidence.verdict import Promise, Rst
-from faultkit.trigger import Trigger
+from faultkit.cause import Cause, Misuse, Options, Promise, Rst, Served, Trigger, option
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
@@ -56,8 +52,7 @@ def intervals(sweep: str) -> list[int]:
 async def server(play: Play) -> None:
     listener = play.listen()
     if play.options.sweep is None:
-        connection = await listener.accept()
-        assert connection is not None
+        connection = await play.accept(listener)
         await fault(connection, play)
         return
     async with trio.open_nursery() as nursery:
@@ -167,7 +162,7 @@ async def _sweep(play: Play) -> None:
     """
     address = await play.cues.serving()
     tried = intervals(play.options.sweep)
-    play.notes.expect(tick="request", end="end of the sweep", ticks=(), ends=sum(tried) / 1000)
+    play.notes.expect("end of the sweep", tick="request", ticks=(), ends=sum(tried) / 1000)
     client: Socket | None = None
     for milliseconds in tried:
         if client is None:
@@ -256,10 +251,10 @@ CAUSE = Cause(
         "in-flight": Served(lambda conn: conn.close_held(), when=Trigger("answers", 1), holds_fin=True),
         "unprocessed": Served(lambda conn: conn.close(), when=Trigger("answers", 1)),
     },
-    lookalikes=(
-        LookAlike("unread", "the same RST,ACK on a first request: no idle time before it"),
-        LookAlike("idle-firewall", "also after an idle time, but the request waits for seconds before it fails"),
-    ),
+    lookalikes={
+        "unread": "the same RST,ACK on a first request: no idle time before it",
+        "idle-firewall": "also after an idle time, but the request waits for seconds before it fails",
+    },
     met=(
         "502s from nginx, HAProxy or a cloud load balancer in front of Node (5 s), gunicorn (2 s) or uvicorn (5 s)",
         '"socket hang up" and ECONNRESET in HTTP clients with a connection pool, on the first request after a pause',

@@ -13,16 +13,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Misuse
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, Served, option
 
 EXPIRY = "client's keepalive expiry"
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT"
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
@@ -94,11 +91,11 @@ async def script(play: Play) -> None:
     await play.cues["deaf"].wait()
     if options.with_data:
         heard = await client.send(b"unacknowledged")
-        play.notes.expect(tick="", end="TCP_USER_TIMEOUT", ticks=(), ends=options.patience)
+        play.notes.expect("TCP_USER_TIMEOUT", ends=options.patience)
         name, predicted = USER_TIMEOUT, options.patience
     else:
         probes = tuple(options.keepalive_seconds + options.interval_seconds * n for n in range(options.count))
-        play.notes.expect(tick="keepalive probe", end="ETIMEDOUT", ticks=probes, ends=options.expiry)
+        play.notes.expect("ETIMEDOUT", tick="keepalive probe", ticks=probes, ends=options.expiry)
         name, predicted = EXPIRY, options.expiry
     told = await client.recv(65536)
     play.notes.measure(name, predicted=predicted, measured=(told.ended_ns - heard.began_ns) / 1e9)
@@ -164,13 +161,10 @@ CAUSE = Cause(
     fault=fault,
     promise=promise,
     served={"": Served(lambda conn: conn.black_hole(), hangs=True)},
-    lookalikes=(
-        LookAlike(
-            "idle-firewall",
-            "the same ETIMEDOUT, but the peer is alive and keeps retransmitting; ss -to there shows its timer",
-        ),
-        LookAlike("linger", "ECONNRESET instead of ETIMEDOUT: the peer is there and says so"),
-    ),
+    lookalikes={
+        "idle-firewall": "the same ETIMEDOUT, but the peer is alive and keeps retransmitting; ss -to there shows its timer",
+        "linger": "ECONNRESET instead of ETIMEDOUT: the peer is there and says so",
+    },
     met=(
         "a peer that lost power or its network, a suspended laptop, a virtual machine that was moved or frozen",
         "database and message-queue clients with keepalive on; without it they would wait for ever",

@@ -13,8 +13,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.evidence.verdict import Promise, Rst
+from faultkit.cause import Cause, Options, Promise, Rst, Served, option
 
 # What the client is told, by the order of its calls.
 ORDERS: dict[str, tuple[str, ...]] = {
@@ -24,8 +23,7 @@ ORDERS: dict[str, tuple[str, ...]] = {
 }
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,7 @@ def clients(options: LateWrite) -> dict[str, str]:
 async def server(play: Play) -> None:
     listener = play.listen()
     for _ in clients(play.options):
-        connection = await listener.accept()
-        assert connection is not None
+        connection = await play.accept(listener)
         await fault(connection, play)
 
 
@@ -145,14 +142,12 @@ CAUSE = Cause(
     fault=fault,
     promise=promise,
     served={"": Served(lambda conn: conn.close())},
-    lookalikes=(
-        LookAlike("keepalive-race", "the FIN crosses the request: recv gives ECONNRESET, not EOF"),
-        LookAlike("unread", "the closer had bytes left to read: no FIN before the RST, recv gives ECONNRESET"),
-        LookAlike(
-            "fin-wait-timeout", "the same for the client, but reason NO_SOCKET: the server's kernel has forgotten it"
-        ),
-        LookAlike("half-open", "no FIN on the wire before the write; the recv after it gives ECONNRESET"),
-    ),
+    lookalikes={
+        "keepalive-race": "the FIN crosses the request: recv gives ECONNRESET, not EOF",
+        "unread": "the closer had bytes left to read: no FIN before the RST, recv gives ECONNRESET",
+        "fin-wait-timeout": "the same for the client, but reason NO_SOCKET: the server's kernel has forgotten it",
+        "half-open": "no FIN on the wire before the write; the recv after it gives ECONNRESET",
+    },
     met=(
         '"broken pipe" (EPIPE, SIGPIPE) in a program that writes to a pooled connection without looking at it first',
         "a log shipper or metrics client that only writes: its first message after the server's restart is lost silently",

@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.evidence.verdict import Promise, Rst
+from faultkit.cause import Cause, Options, Promise, Rst, Served, option
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,7 @@ async def fault(connection: Socket, play: Play) -> None:
 
 
 async def script(play: Play) -> None:
-    client = play.socket("client")
-    await client.connect(await play.cues.serving())
+    client = await play.connect()
     await client.send(b"x")
     await client.recv(65536)
     await client.recv(65536)
@@ -77,10 +74,10 @@ CAUSE = Cause(
     fault=fault,
     promise=promise,
     served={"": Served(lambda conn: conn.abort())},
-    lookalikes=(
-        LookAlike("unread", "TCPAbortOnClose moves instead of TCPAbortOnData; the closer had bytes left to read"),
-        LookAlike("closed-port", "the RST answers a SYN: connect() itself fails"),
-    ),
+    lookalikes={
+        "unread": "TCPAbortOnClose moves instead of TCPAbortOnData; the closer had bytes left to read",
+        "closed-port": "the RST answers a SYN: connect() itself fails",
+    },
     met=(
         "servers and load testers that set SO_LINGER {1, 0} to keep out of TIME-WAIT",
         "health checks of load balancers, which close with a RST to save a round trip",

@@ -19,16 +19,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Misuse
+from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, Served, Trigger, option
 from faultkit.evidence.transcript import Address
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
-from faultkit.trigger import Trigger
 
 if TYPE_CHECKING:
     from faultkit.acting.child import Inside
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 IDLE = "balancer's idle timeout"
 SPAN = 3  # idle timeouts that a heartbeat must survive to prove its point; arbitrary
@@ -111,8 +107,7 @@ async def server(play: Play) -> None:
 async def _serve(backend: Socket, play: Play) -> None:
     """Answers, and, where both sides may speak, speaks first once the connection is forgotten."""
     options: LoadBalancerIdle = play.options
-    connection = await backend.accept()
-    assert connection is not None
+    connection = await play.accept(backend)
     _set_up(connection, play)
     play.cues["joined"].set()
     answer = MESSAGES[options.protocol][1]
@@ -143,8 +138,7 @@ async def _serve(backend: Socket, play: Play) -> None:
 async def balance(play: Inside, backend: Address) -> None:
     """The balancer's process, for one connection."""
     play.transcript.roles[backend] = "server"
-    connection = await play.listen(role="balancer").accept()
-    assert connection is not None
+    connection = await play.accept(play.listen(role="balancer"))
     await fault(connection, play)
     play.tell("expired")
     await play.cues["over"].wait()
@@ -210,9 +204,7 @@ async def script(play: Play) -> None:
     await client.send(request)
     await client.recv(65536)
     if options.heartbeat_seconds is not None:
-        play.notes.expect(
-            tick="", end="the heartbeat has outlived the timeout", ticks=(), ends=SPAN * options.timeout_seconds
-        )
+        play.notes.expect("the heartbeat has outlived the timeout", ends=SPAN * options.timeout_seconds)
         for _ in range(options.beats):
             await trio.sleep(options.heartbeat_seconds)
             await client.send(request)
@@ -220,7 +212,7 @@ async def script(play: Play) -> None:
         client.close()
         play.cues["over"].set()
         return
-    play.notes.expect(tick="", end="the balancer's idle timeout", ticks=(), ends=options.timeout_seconds)
+    play.notes.expect("the balancer's idle timeout", ends=options.timeout_seconds)
     await play.cues["expired"].wait()
     if options.expires == "forget":
         if options.protocol == "websocket":
@@ -333,12 +325,12 @@ CAUSE = Cause(
     fault=fault,
     promise=promise,
     served={"": Served(lambda conn: conn.abort(), when=Trigger("idle", 1.0))},
-    lookalikes=(
-        LookAlike("linger", "the same RST,ACK with a window, but from the server itself and after no idle time"),
-        LookAlike("keepalive-race", "also after an idle time, but the server closed (FIN) and the request crossed it"),
-        LookAlike("firewall-reset", "the RST is forged: no host on the way counts it in OutRsts"),
-        LookAlike("idle-firewall", "nobody answers the next segment at all: it ends by a timer"),
-    ),
+    lookalikes={
+        "linger": "the same RST,ACK with a window, but from the server itself and after no idle time",
+        "keepalive-race": "also after an idle time, but the server closed (FIN) and the request crossed it",
+        "firewall-reset": "the RST is forged: no host on the way counts it in OutRsts",
+        "idle-firewall": "nobody answers the next segment at all: it ends by a timer",
+    },
     met=(
         "AWS: an NLB forgets after 350 s idle and answers the next segment with RST; an ALB ends it after 60 s",
         "Azure Load Balancer: 4 minutes, silent by default, with TCP Reset enabled a RST to both sides",

@@ -18,11 +18,9 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.errors import Misuse
+from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, option
 from faultkit.evidence import timers
 from faultkit.evidence.transcript import Address
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
 from faultkit.stage import conntrack
 from faultkit.witness.calls import Socket
 
@@ -129,8 +127,7 @@ async def server(play: Play) -> None:
     listener.bind(Address(_net(play).server, _port()))
     listener.listen()
     play.cues["listening"].set()
-    connection = await listener.accept()
-    assert connection is not None
+    connection = await play.accept(listener)
     await fault(connection, play)
 
 
@@ -167,7 +164,7 @@ async def script(play: Play) -> None:
     if options.renewed_by != "none":
         await _outlive(client, play)
         return
-    play.notes.expect(tick="", end="the router's mapping runs out", ticks=(), ends=options.timeout_seconds)
+    play.notes.expect("the router's mapping runs out", ends=options.timeout_seconds)
     # The kernel tells of a mapping's end only when it collects it, which may be minutes later.
     assert play.stage.namespace is not None
     while conntrack.entries(play.stage.namespace, play.stage.family):  # noqa: ASYNC110
@@ -186,7 +183,7 @@ async def _outlive(client: Socket, play: Play) -> None:
     """Several timeouts long the mapping is renewed; then the push arrives."""
     options: NatExpiry = play.options
     span = SPAN * options.timeout_seconds
-    play.notes.expect(tick="", end="the heartbeat has outlived the timeout", ticks=(), ends=span)
+    play.notes.expect("the heartbeat has outlived the timeout", ends=span)
     if options.renewed_by == "message":
         for _ in range(options.beats):
             await trio.sleep(options.heartbeat_seconds)
@@ -275,13 +272,11 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
-    lookalikes=(
-        LookAlike(
-            "load-balancer-idle", "a proxy has a connection of its own to each side, and TCP keepalive does not help"
-        ),
-        LookAlike("firewall-reset", "no address is changed, and the RST is forged: nobody's OutRsts counts it"),
-        LookAlike("half-open", "the client's host is gone; here it is there, and its socket still ESTABLISHED"),
-    ),
+    lookalikes={
+        "load-balancer-idle": "a proxy has a connection of its own to each side, and TCP keepalive does not help",
+        "firewall-reset": "no address is changed, and the RST is forged: nobody's OutRsts counts it",
+        "half-open": "the client's host is gone; here it is there, and its socket still ESTABLISHED",
+    },
     met=(
         "push notifications, MQTT and chat on mobile networks: late, all at once, when the phone next speaks",
         "SSH through a home router: frozen after a pause, then 'Connection reset by peer' or 'Broken pipe'",

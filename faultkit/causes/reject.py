@@ -16,10 +16,8 @@ from dataclasses import dataclass
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.errors import Misuse
+from faultkit.cause import FORGED, AtLeast, Cause, Misuse, Options, Promise, Rst, option
 from faultkit.evidence import icmp, timers
-from faultkit.evidence.verdict import FORGED, AtLeast, Promise, Rst
 from faultkit.stage.firewall import REFUSALS
 from faultkit.witness.calls import Socket
 
@@ -59,8 +57,7 @@ async def server(play: Play) -> None:
     listener = play.listen()
     if play.options.at == "connect":
         return  # nothing ever reaches it
-    connection = await listener.accept()
-    assert connection is not None
+    connection = await play.accept(listener)
     await fault(connection, play)
 
 
@@ -96,7 +93,7 @@ async def script(play: Play) -> None:
     else:
         sockets.user_timeout(client, seconds=play.options.user_timeout_seconds)
         ends = timers.user_expiry(play.options.user_timeout_seconds)
-        play.notes.expect(tick="", end="TCP_USER_TIMEOUT", ticks=(), ends=ends)
+        play.notes.expect("TCP_USER_TIMEOUT", ends=ends)
         sent = await client.send(b"hello")
         told = await client.recv(65536)
         play.notes.measure(EXPIRY, predicted=ends, measured=(told.ended_ns - sent.began_ns) / 1e9)
@@ -192,13 +189,11 @@ CAUSE = Cause(
     script=script,
     fault=fault,
     promise=promise,
-    lookalikes=(
-        LookAlike("closed-port", "the same errno and packets, but the server's own OutRsts counts the RST"),
-        LookAlike("connect-timeout", "nobody answers: connect() waits for minutes and ends in ETIMEDOUT"),
-        LookAlike(
-            "firewall-reset", "the same reset, but only after an idle time: the rule knows the connection's state"
-        ),
-    ),
+    lookalikes={
+        "closed-port": "the same errno and packets, but the server's own OutRsts counts the RST",
+        "connect-timeout": "nobody answers: connect() waits for minutes and ends in ETIMEDOUT",
+        "firewall-reset": "the same reset, but only after an idle time: the rule knows the connection's state",
+    },
     met=(
         'firewalld and ufw reject by default: "No route to host" (EHOSTUNREACH) from a host that answers ping',
         "kube-proxy rejects what goes to a Service without endpoints: ECONNREFUSED although every pod is fine",

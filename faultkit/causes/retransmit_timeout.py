@@ -13,10 +13,8 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Unable
+from faultkit.cause import AtLeast, Cause, Options, Promise, Rst, Served, Unable, option
 from faultkit.evidence import timers
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
 from faultkit.stage import sysctl
 from faultkit.witness.calls import Socket
 
@@ -115,7 +113,7 @@ async def script(play: Play) -> None:
     sent = await client.send(b"request")
     name, due = options.expected
     ticks = tuple(at for at in timers.tries(20) if at < due.earliest)
-    play.notes.expect(tick="retransmission", end=name, ticks=ticks, ends=due.earliest)
+    play.notes.expect(name, tick="retransmission", ticks=ticks, ends=due.earliest)
     told = await client.recv(65536)
     if options.ended_by == "healing":
         told = next(call for call in play.transcript.calls if call.data == b"request")
@@ -187,13 +185,13 @@ CAUSE = Cause(
     promise=promise,
     variants=({}, {"ended_by": "user-timeout"}, {"ended_by": "healing"}),
     served={"": Served(lambda conn: conn.black_hole(), hangs=True)},
-    lookalikes=(
-        LookAlike("keepalive-timeout", "nothing was in flight: TCPKeepAlive moves, and a RST goes out"),
-        LookAlike("zero-window", "every probe is answered, with window 0: the peer is alive and does not read"),
-        LookAlike("idle-firewall", "the same clock at the sender, after an idle time: only the middle is broken"),
-        LookAlike("connect-timeout", "connect() itself gives ETIMEDOUT: there was no connection yet"),
-        LookAlike("half-open", "the peer's host is up again and answers: ECONNRESET at once"),
-    ),
+    lookalikes={
+        "keepalive-timeout": "nothing was in flight: TCPKeepAlive moves, and a RST goes out",
+        "zero-window": "every probe is answered, with window 0: the peer is alive and does not read",
+        "idle-firewall": "the same clock at the sender, after an idle time: only the middle is broken",
+        "connect-timeout": "connect() itself gives ETIMEDOUT: there was no connection yet",
+        "half-open": "the peer's host is up again and answers: ECONNRESET at once",
+    },
     met=(
         "a request to a host that has just lost power or its route: clients hang for 15 minutes",
         "Kubernetes or a cloud takes a node away without a FIN: pooled connections to it hang, new ones work",

@@ -16,9 +16,8 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, Served, option
+from faultkit.cause import AtLeast, Cause, Options, Promise, Rst, Served, option
 from faultkit.evidence import timers
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
 from faultkit.witness.calls import Socket
 
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT expiry"
@@ -68,8 +67,7 @@ async def server(play: Play) -> None:
     listener = play.listen()
     # Before the handshake, which advertises the first window.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, play.options.receive_buffer)
-    connection = await listener.accept()
-    assert connection is not None
+    connection = await play.accept(listener)
     await fault(connection, play)
 
 
@@ -105,7 +103,7 @@ async def script(play: Play) -> None:
     await play.cues["idle"].wait()
     began = time.time_ns()
     name, due = options.due
-    play.notes.expect(tick="", end=name, ticks=(), ends=due)
+    play.notes.expect(name, ends=due)
     left = options.total
     while left:
         told = await client.send(bytes(left))
@@ -187,14 +185,11 @@ CAUSE = Cause(
     promise=promise,
     variants=({}, {"ended_by": "reading", "stall_seconds": 0.6}),
     served={"": Served(lambda conn: conn.stop_reading(), hangs=True)},
-    lookalikes=(
-        LookAlike(
-            "retransmit-timeout",
-            "nothing comes back at all: ss -to shows timer:(on,...) instead of timer:(persist,...)",
-        ),
-        LookAlike("keepalive-timeout", "the sender was idle: nothing was waiting to be sent (ss: Send-Q 0)"),
-        LookAlike("idle-firewall", "the peer reads, but nothing gets there"),
-    ),
+    lookalikes={
+        "retransmit-timeout": "nothing comes back at all: ss -to shows timer:(on,...) instead of timer:(persist,...)",
+        "keepalive-timeout": "the sender was idle: nothing was waiting to be sent (ss: Send-Q 0)",
+        "idle-firewall": "the peer reads, but nothing gets there",
+    },
     met=(
         "a consumer that is stuck in a lock, a debugger, SIGSTOP or a long garbage collection while a producer writes",
         "a client that pauses a download: the server's worker hangs in send() for hours",

@@ -13,8 +13,9 @@ import click
 from click.core import ParameterSource
 
 from faultkit import causes
-from faultkit.cause import Cause, checked, flag, spec, written
+from faultkit.cause import Cause, checked
 from faultkit.errors import Misuse, Unable
+from faultkit.options import flag, spec, written
 from faultkit.trigger import MOMENTS
 from faultkit.version import VERSION
 
