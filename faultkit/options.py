@@ -61,19 +61,33 @@ def keepalive_count(default: int) -> Any:
     return option(default, "TCP_KEEPCNT: unanswered probes until the end", least=1, most=127)
 
 
-def user_timeout(default: float | None, of: str, *, least: int = 1, most: int = 2147483647, **spec: Any) -> Any:
-    """TCP_USER_TIMEOUT, whole milliseconds in an int (tcp(7)); `of` says whose it is, and when."""
-    return duration(default, f"TCP_USER_TIMEOUT{of}", least=least, most=most, **spec)
+def user_timeout(default: float | None, more: str, *, least: int = 1, most: int = 2147483647, **spec: Any) -> Any:
+    """TCP_USER_TIMEOUT, whole milliseconds in an int (tcp(7)); `more` says whose it is, and when."""
+    return duration(default, f"TCP_USER_TIMEOUT{more}", least=least, most=most, **spec)
 
 
-def conntrack_timeout(default: float, help: str) -> Any:
-    """nf_conntrack_tcp_timeout_established: whole seconds, the kernel's own is 5 days."""
-    return duration(default, help, least=1000, most=432000000, multiple=1000)
+def retries2(default: int | None, more: str, **spec: Any) -> Any:
+    """net.ipv4.tcp_retries2; its least and its default as ip-sysctl.txt has them."""
+    return option(default, f"net.ipv4.tcp_retries2 of the namespace{more}", least=1, most=15, **spec)
+
+
+def conntrack_timeout(default: float, more: str) -> Any:
+    """nf_conntrack_tcp_timeout_established: whole seconds, and 5 days where nobody sets it."""
+    return duration(default, f"nf_conntrack_tcp_timeout_established{more}", least=1000, most=432000000, multiple=1000)
 
 
 def firewall_tool() -> Any:
     """The command that puts the rules in."""
     return option("auto", "the firewall command: auto takes the first that works", choices=("auto", "iptables", "nft"))
+
+
+def drop_with(what: str) -> Any:
+    """What drops segments: a firewall, or the sockets themselves (IP_MINTTL)."""
+    return option(
+        "auto",
+        f"{what}: auto takes the first that this machine has",
+        choices=("auto", "iptables", "nft", "socket"),
+    )
 
 
 def spec(option: Field[Any]) -> Spec:

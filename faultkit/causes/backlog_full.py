@@ -40,7 +40,7 @@ class BacklogFull(Options):
     # The bound is the kernel's MAX_TCP_SYNCNT.
     syn_retries: int = option(
         1,
-        "TCP_SYNCNT: of the client with syn-retries (the kernel's default is 6), of the server with expiry (5)",
+        "TCP_SYNCNT of the client (the kernel's default is 6), or of the server (5)",
         least=1,
         most=127,
         only_with=("ended_by", "syn-retries", "expiry"),

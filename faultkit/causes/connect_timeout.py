@@ -19,6 +19,7 @@ from faultkit import sockets
 from faultkit.acting.play import Play
 from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, Served, Trigger, option
 from faultkit.evidence import timers
+from faultkit.options import drop_with, duration
 from faultkit.stage import sysctl
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
@@ -37,24 +38,15 @@ class ConnectTimeout(Options):
     # The bound is the kernel's MAX_TCP_SYNCNT.
     syn_retries: int = option(
         1,
-        "TCP_SYNCNT of the client, with --ended-by syn-retries; the kernel's own default is 6",
+        "TCP_SYNCNT of the client (the kernel's own default is 6)",
         least=1,
         most=127,
         only_with=("ended_by", "syn-retries"),
     )
-    own_timeout_seconds: float = option(
-        0.5,
-        "the program's connect timeout, with the other two",
-        unit="ms",
-        least=1,
-        most=3600000,
-        only_with=("ended_by", "own-timeout", "late-answer"),
+    own_timeout_seconds: float = duration(
+        0.5, "the program's connect timeout", most=3600000, only_with=("ended_by", "own-timeout", "late-answer")
     )
-    drop_with: str = option(
-        "auto",
-        "what drops the SYN: auto takes the first that this machine has",
-        choices=("auto", "iptables", "nft", "socket"),
-    )
+    drop_with: str = drop_with("what drops the SYN")
 
     def check(self) -> None:
         if self.ended_by == "late-answer" and self.drop_with in ("iptables", "nft"):

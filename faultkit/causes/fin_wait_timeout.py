@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit.cause import Cause, Misuse, Options, Promise, Rst, Served, option
+from faultkit.options import duration
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
 TIMEWAIT = 60  # seconds: TCP_TIMEWAIT_LEN in include/net/tcp.h
@@ -42,8 +43,8 @@ class FinWaitTimeout(Options):
         "how FIN-WAIT-2 ends: in silence, at once, by close() after shutdown(), or by a sysctl lowered meanwhile",
         choices=("expired", "skipped", "aborted", "lowered"),
     )
-    timeout_seconds: float = option(
-        1.0, "with expired: how long the orphan may wait", unit="ms", least=1000, most=120000, multiple=1000
+    timeout_seconds: float = duration(
+        1.0, "with expired: how long the orphan may wait", least=1000, most=120000, multiple=1000
     )
     by: str = option(
         "linger2", "with expired: TCP_LINGER2 of the socket, or net.ipv4.tcp_fin_timeout", choices=("linger2", "sysctl")

@@ -21,6 +21,7 @@ from faultkit.acting.play import Play
 from faultkit.cause import FORGED, AtLeast, Cause, Options, Promise, Rst, option
 from faultkit.evidence import icmp, timers
 from faultkit.evidence.transcript import Call
+from faultkit.options import conntrack_timeout, firewall_tool, user_timeout
 from faultkit.stage import conntrack
 from faultkit.stage.firewall import REFUSALS
 from faultkit.witness.calls import Socket
@@ -34,21 +35,10 @@ POLLED = 2.0  # seconds; arbitrary: the end is looked for, not told, so on a bus
 class FirewallReset(Options):
     answer: str = option("tcp-reset", "what the firewall answers to the next segment", choices=STEPS)
     forgets: str = option("flush", "how the firewall forgets the connection", choices=("flush", "timeout"))
-    timeout_seconds: float = option(
-        1.0,
-        "nf_conntrack_tcp_timeout_established, with --forgets timeout; the kernel's own is 5 days",
-        unit="ms",
-        least=1000,
-        most=432000000,
-        multiple=1000,
-    )
+    timeout_seconds: float = conntrack_timeout(1.0, ", with --forgets timeout; the kernel's own is 5 days")
     first: str = option("client", "who sends first after that", choices=("client", "server"))
-    user_timeout_seconds: float = option(
-        1.0, "TCP_USER_TIMEOUT of who is never acknowledged", unit="ms", least=500, most=3600000
-    )
-    tool: str = option(
-        "auto", "the firewall command: auto takes the first that works", choices=("auto", "iptables", "nft")
-    )
+    user_timeout_seconds: float = user_timeout(1.0, " of who is never acknowledged", least=500, most=3600000)
+    tool: str = firewall_tool()
 
 
 def _expiry(options: FirewallReset) -> str:

@@ -20,6 +20,7 @@ from faultkit import sockets
 from faultkit.acting.play import Play
 from faultkit.cause import Cause, Options, Promise, Rst, Served, Unable, option
 from faultkit.evidence.transcript import Address
+from faultkit.options import duration
 from faultkit.witness.calls import Socket
 
 
@@ -31,14 +32,7 @@ class HalfOpen(Options):
         "how the end vanishes: auto takes TCP_REPAIR in a namespace, else an abort that the other end cannot hear",
         choices=("auto", "repair", "deaf"),
     )
-    watch_seconds: float = option(
-        1.0,
-        "how long to watch that nothing arrives, with --found-by nobody",
-        unit="ms",
-        least=1,
-        most=86400000,
-        only_with=("found_by", "nobody"),
-    )
+    watch_seconds: float = duration(1.0, "how long to watch that nothing arrives", only_with=("found_by", "nobody"))
 
 
 def repairs(options: HalfOpen, play: Play) -> bool:

@@ -17,6 +17,7 @@ import trio
 from faultkit import sockets
 from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, Served, Trigger, option
 from faultkit.evidence import timers
+from faultkit.options import drop_with, duration, keepalive_count, keepalive_idle, keepalive_interval
 from faultkit.stage import sysctl
 
 EXPIRY = "client's keepalive expiry (probes)"
@@ -30,25 +31,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class IdleFirewall(Options):
-    keepalive_seconds: float = option(
-        2.0,
-        "TCP_KEEPIDLE of the client: idle time before the first probe",
-        unit="ms",
-        least=1000,
-        most=32767000,
-        multiple=1000,
-    )
+    keepalive_seconds: float = keepalive_idle(2.0, " of the client")
     # What libuv sets beside the idle time that Node's setKeepAlive is given: 1 s and 10 probes.
-    interval_seconds: float = option(
-        1.0, "TCP_KEEPINTVL: time between probes", unit="ms", least=1000, most=32767000, multiple=1000
-    )
-    count: int = option(10, "TCP_KEEPCNT: unanswered probes until the end", least=1, most=127)
+    interval_seconds: float = keepalive_interval(1.0)
+    count: int = keepalive_count(10)
     kernel_defaults: bool = option(False, "leave interval and count to the kernel: 75 s x 9, the 12-minute version")
-    gap_seconds: float = option(0.1, "time between the OUTPUT rule and the INPUT rule", unit="ms", least=0, most=60000)
+    gap_seconds: float = duration(0.1, "time between the OUTPUT rule and the INPUT rule", least=0, most=60000)
     port: int = option(7654, "the server's port", least=1, most=65535)
-    drop_with: str = option(
-        "auto", "what drops: auto takes the first that this machine has", choices=("auto", "iptables", "nft", "socket")
-    )
+    drop_with: str = drop_with("what drops")
     no_heal: bool = option(False, "never open the firewall again: the server runs into tcp_retries2")
     retries2: int | None = option(
         None,

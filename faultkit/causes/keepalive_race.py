@@ -20,6 +20,7 @@ import trio
 
 from faultkit import sockets
 from faultkit.cause import Cause, Misuse, Options, Promise, Rst, Served, Trigger, option
+from faultkit.options import duration
 
 if TYPE_CHECKING:
     from faultkit.cause import Play, Socket
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KeepaliveRace(Options):
-    timeout_seconds: float = option(0.5, "the server's idle keep-alive timeout", unit="ms", least=1, most=3600000)
+    timeout_seconds: float = duration(0.5, "the server's idle keep-alive timeout", most=3600000)
     fin: str = option(
         "unsent", "where the server's FIN is when the request is sent", choices=("unsent", "in-flight", "unprocessed")
     )

@@ -14,6 +14,7 @@ import trio
 
 from faultkit import sockets
 from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, Served, option
+from faultkit.options import keepalive_count, keepalive_idle, keepalive_interval, user_timeout
 
 EXPIRY = "client's keepalive expiry"
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT"
@@ -24,23 +25,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class KeepaliveTimeout(Options):
-    # The bounds are the kernel's: MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL, MAX_TCP_KEEPCNT in include/net/tcp.h.
-    keepalive_seconds: float = option(
-        1.0, "TCP_KEEPIDLE: idle time before the first probe", unit="ms", least=1000, most=32767000, multiple=1000
-    )
-    interval_seconds: float = option(
-        1.0, "TCP_KEEPINTVL: time between probes", unit="ms", least=1000, most=32767000, multiple=1000
-    )
-    count: int = option(2, "TCP_KEEPCNT: unanswered probes until the end", least=1, most=127)
+    keepalive_seconds: float = keepalive_idle(1.0)
+    interval_seconds: float = keepalive_interval(1.0)
+    count: int = keepalive_count(2)
     with_data: bool = option(
         False, "leave data unacknowledged: keepalive is silent then, only TCP_USER_TIMEOUT ends it"
     )
-    user_timeout_seconds: float | None = option(
-        None,
-        "TCP_USER_TIMEOUT, with --with-data; default 1 s after keepalive would have expired",
-        unit="ms",
-        least=1,
-        most=2147483647,
+    user_timeout_seconds: float | None = user_timeout(
+        None, ", with --with-data; default 1 s after keepalive would have expired"
     )
 
     def check(self) -> None:

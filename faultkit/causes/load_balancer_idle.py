@@ -21,6 +21,7 @@ import trio
 from faultkit import sockets
 from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, Served, Trigger, option
 from faultkit.evidence.transcript import Address
+from faultkit.options import duration
 
 if TYPE_CHECKING:
     from faultkit.acting.child import Inside
@@ -36,9 +37,7 @@ MESSAGES = {
 
 @dataclass(frozen=True)
 class LoadBalancerIdle(Options):
-    timeout_seconds: float = option(
-        1.0, "the balancer's idle timeout; 60000 in real life", unit="ms", least=300, most=7200000
-    )
+    timeout_seconds: float = duration(1.0, "the balancer's idle timeout; 60000 in real life", least=300, most=7200000)
     expires: str = option(
         "reset", "what the balancer does then: reset both sides, or forget them silently", choices=("reset", "forget")
     )
@@ -47,12 +46,8 @@ class LoadBalancerIdle(Options):
         "both ends wait for the other's word, or the client sends a request now and then",
         choices=("websocket", "http"),
     )
-    heartbeat_seconds: float | None = option(
-        None,
-        "the remedy: the client sends a message this often, shorter than the timeout",
-        unit="ms",
-        least=10,
-        most=7200000,
+    heartbeat_seconds: float | None = duration(
+        None, "the remedy: the client sends a message this often, shorter than the timeout", least=10, most=7200000
     )
     tcp_keepalive: bool = option(False, "TCP keepalive each second at both ends: shows that it does not help")
 

@@ -21,6 +21,7 @@ from faultkit.acting.play import Play
 from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, option
 from faultkit.evidence import timers
 from faultkit.evidence.transcript import Address
+from faultkit.options import conntrack_timeout, duration, firewall_tool, user_timeout
 from faultkit.stage import conntrack
 from faultkit.witness.calls import Socket
 
@@ -49,14 +50,7 @@ NETS = {
 
 @dataclass(frozen=True)
 class NatExpiry(Options):
-    timeout_seconds: float = option(
-        1.0,
-        "how long an idle mapping lasts (nf_conntrack_tcp_timeout_established)",
-        unit="ms",
-        least=1000,
-        most=432000000,
-        multiple=1000,
-    )
+    timeout_seconds: float = conntrack_timeout(1.0, ": how long an idle mapping lasts")
     answer: str = option(
         "reset", "what the router does with a push for a mapping that is gone", choices=("reset", "drop")
     )
@@ -65,15 +59,11 @@ class NatExpiry(Options):
         "the remedy: a message of the client, or TCP keepalive of its kernel (each second), shorter than the timeout",
         choices=("none", "message", "tcp-keepalive"),
     )
-    heartbeat_seconds: float = option(
-        0.4, "time between messages, with --renewed-by message", unit="ms", least=10, most=432000000
+    heartbeat_seconds: float = duration(
+        0.4, "time between messages, with --renewed-by message", least=10, most=432000000
     )
-    user_timeout_seconds: float = option(
-        1.0, "TCP_USER_TIMEOUT of the server, with --answer drop", unit="ms", least=500, most=3600000
-    )
-    tool: str = option(
-        "auto", "the firewall command: auto takes the first that works", choices=("auto", "iptables", "nft")
-    )
+    user_timeout_seconds: float = user_timeout(1.0, " of the server, with --answer drop", least=500, most=3600000)
+    tool: str = firewall_tool()
 
     def check(self) -> None:
         limit = f"--timeout {self.timeout_seconds * 1000:g}"

@@ -18,6 +18,7 @@ from faultkit import sockets
 from faultkit.acting.play import Play
 from faultkit.cause import FORGED, AtLeast, Cause, Misuse, Options, Promise, Rst, option
 from faultkit.evidence import icmp, timers
+from faultkit.options import firewall_tool, user_timeout
 from faultkit.stage.firewall import REFUSALS
 from faultkit.witness.calls import Socket
 
@@ -29,12 +30,8 @@ class Reject(Options):
     answer: str = option("tcp-reset", "what the firewall answers", choices=REFUSALS)
     at: str = option("connect", "what it refuses", choices=("connect", "established"))
     recverr: bool = option(False, "set IP_RECVERR on the client's socket, with --at established and an ICMP answer")
-    user_timeout_seconds: float = option(
-        1.0, "TCP_USER_TIMEOUT of the client, with --at established", unit="ms", least=500, most=3600000
-    )
-    tool: str = option(
-        "auto", "the firewall command: auto takes the first that works", choices=("auto", "iptables", "nft")
-    )
+    user_timeout_seconds: float = user_timeout(1.0, " of the client, with --at established", least=500, most=3600000)
+    tool: str = firewall_tool()
 
     def check(self) -> None:
         if self.recverr and (self.at != "established" or self.answer == "tcp-reset"):

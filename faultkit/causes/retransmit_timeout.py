@@ -15,6 +15,7 @@ from faultkit import sockets
 from faultkit.acting.play import Play
 from faultkit.cause import AtLeast, Cause, Options, Promise, Rst, Served, Unable, option
 from faultkit.evidence import timers
+from faultkit.options import duration, retries2, user_timeout
 from faultkit.stage import sysctl
 from faultkit.witness.calls import Socket
 
@@ -30,29 +31,9 @@ class RetransmitTimeout(Options):
         "which comes first: the kernel's retries, TCP_USER_TIMEOUT, or the network's healing",
         choices=("retries", "user-timeout", "healing"),
     )
-    retries2: int = option(
-        1,
-        "net.ipv4.tcp_retries2 of the namespace, with --ended-by retries; the kernel's default is 15",
-        least=1,
-        most=15,
-        only_with=("ended_by", "retries"),
-    )
-    user_timeout_seconds: float = option(
-        1.0,
-        "TCP_USER_TIMEOUT of the client, with --ended-by user-timeout",
-        unit="ms",
-        least=1,
-        most=2147483647,
-        only_with=("ended_by", "user-timeout"),
-    )
-    outage_seconds: float = option(
-        0.5,
-        "how long the network is cut, with --ended-by healing",
-        unit="ms",
-        least=1,
-        most=600000,
-        only_with=("ended_by", "healing"),
-    )
+    retries2: int = retries2(1, " (the kernel's default is 15)", only_with=("ended_by", "retries"))
+    user_timeout_seconds: float = user_timeout(1.0, " of the client", only_with=("ended_by", "user-timeout"))
+    outage_seconds: float = duration(0.5, "how long the network is cut", most=600000, only_with=("ended_by", "healing"))
 
     @property
     def expected(self) -> tuple[str, timers.Expiry]:

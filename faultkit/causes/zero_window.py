@@ -18,6 +18,7 @@ from faultkit import sockets
 from faultkit.acting.play import Play
 from faultkit.cause import AtLeast, Cause, Options, Promise, Rst, Served, option
 from faultkit.evidence import timers
+from faultkit.options import duration, user_timeout
 from faultkit.witness.calls import Socket
 
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT expiry"
@@ -31,22 +32,8 @@ class ZeroWindow(Options):
         "what ends the wait: the client's TCP_USER_TIMEOUT, or the server, which reads again",
         choices=("user-timeout", "reading"),
     )
-    user_timeout_seconds: float = option(
-        1.0,
-        "TCP_USER_TIMEOUT of the client, with --ended-by user-timeout",
-        unit="ms",
-        least=1,
-        most=2147483647,
-        only_with=("ended_by", "user-timeout"),
-    )
-    stall_seconds: float = option(
-        2.0,
-        "how long the server does not read, with --ended-by reading",
-        unit="ms",
-        least=1,
-        most=86400000,
-        only_with=("ended_by", "reading"),
-    )
+    user_timeout_seconds: float = user_timeout(1.0, " of the client", only_with=("ended_by", "user-timeout"))
+    stall_seconds: float = duration(2.0, "how long the server does not read", only_with=("ended_by", "reading"))
     # Arbitrary, but small: the kernel doubles both, and grows neither once it was set (socket(7)).
     receive_buffer: int = option(8192, "SO_RCVBUF of the server", unit="bytes", least=4096, most=1048576)
 
