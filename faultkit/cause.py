@@ -5,6 +5,7 @@ A cause's file needs little else: what its parts are made of is offered here too
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
@@ -114,6 +115,21 @@ class Cause:
         """What comes before the play."""
         if self.prepare is not None:
             await self.prepare(play)
+
+
+# What a cause's file calls its parts, each a function of its own.
+PARTS = ("promise", "script", "fault", "server", "prepare", "doing")
+
+
+def described(module: str, **more: Any) -> Cause:
+    """The cause of a file of the catalogue, by the module's `__name__`: called as the file is, made of the functions that are
+    named in `PARTS` and of the subclass of `Options` there. `more` is what else a `Cause` says about itself."""
+    own = [thing for thing in vars(sys.modules[module]).values() if getattr(thing, "__module__", "") == module]
+    parts = {thing.__name__: thing for thing in own if getattr(thing, "__name__", "") in PARTS}
+    options = [thing for thing in own if isinstance(thing, type) and issubclass(thing, Options)]
+    if options:
+        parts["options"] = options[0]
+    return Cause(name=module.rpartition(".")[2].replace("_", "-"), **parts, **more)
 
 
 def typed(cause: Cause, options: Options) -> str:

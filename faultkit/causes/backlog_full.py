@@ -19,7 +19,7 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, Served, Trigger, Unable, option
+from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, Unable, described, option
 from faultkit.evidence import timers
 from faultkit.stage import sysctl
 from faultkit.witness.calls import Socket
@@ -207,11 +207,10 @@ def doing(options: BacklogFull) -> str:
     }[options.ended_by]
 
 
-CAUSE = Cause(
-    name="backlog-full",
+CAUSE = described(
+    __name__,
     family="absent",
     summary="the accept queue is full: connect() hangs, or lies",
-    doing=doing,
     story=(
         "The kernel finishes handshakes before the program calls accept(), and queues them: backlog + 1 connections "
         "(listen(2)). With the queue full it drops SYNs (tcp_conn_request()), so connect() hangs and ends in ETIMEDOUT. "
@@ -219,12 +218,6 @@ CAUSE = Cause(
         "ESTABLISHED and the server is not. The client's request is retransmitted in vain until the server accepts, or "
         "until its kernel forgets (tcp_synack_retries) and answers RST. tcp_abort_on_overflow makes that RST immediate."
     ),
-    options=BacklogFull,
-    prepare=prepare,
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
     variants=({}, {"ended_by": "abort"}, {"ended_by": "accept"}, {"ended_by": "expiry"}),
     served={"": Served(door=lambda door: door.fill(), when=Trigger("listen"), hangs=True)},
     lookalikes={

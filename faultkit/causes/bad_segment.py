@@ -17,7 +17,7 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, Options, Promise, Rst, option
+from faultkit.cause import Options, Promise, Rst, described, option
 from faultkit.evidence.transcript import Address, Packet
 from faultkit.stage.forge import Forgery
 from faultkit.witness.calls import Socket
@@ -302,8 +302,8 @@ def promise(options: BadSegment, play: Play) -> Promise:
     )
 
 
-CAUSE = Cause(
-    name="bad-segment",
+CAUSE = described(
+    __name__,
     family="protocol",
     summary="a segment TCP must refuse: reset, challenged or ignored",
     seldom=True,
@@ -317,13 +317,7 @@ CAUSE = Cause(
         "ACK or a duplicate ACK (RFC 5961; tcp_validate_incoming(), tcp_ack()), which a true peer corrects itself by, or "
         "nothing at all. The bytes in such a segment reach nobody."
     ),
-    options=BadSegment,
     variants=tuple({"segment": name} for name in SEGMENTS),
-    prepare=prepare,
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
     lookalikes={
         "half-open": "the same bare RST from a listening port (TCP_FLAGS), but a connection of yours dies of it",
         "injected": "there the RST itself is forged; here a kernel sends it, in answer to what was forged",

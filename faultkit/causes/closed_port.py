@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faultkit.cause import Cause, Options, Promise, Rst, Served, Trigger, option
+from faultkit.cause import Options, Promise, Rst, Served, Trigger, described, option
 
 if TYPE_CHECKING:
     from faultkit.cause import Play
@@ -35,8 +35,8 @@ def promise(options: ClosedPort, play: Play) -> Promise:
     )
 
 
-CAUSE = Cause(
-    name="closed-port",
+CAUSE = described(
+    __name__,
     family="absent",
     summary="connect() to a port nobody listens on: ECONNREFUSED",
     doing=lambda options: "The client connects to a port that is bound but not listening.",
@@ -44,10 +44,6 @@ CAUSE = Cause(
         "The server's kernel finds no listening socket for the SYN and answers RST,ACK (RFC 9293 section 3.10.7.1; "
         "tcp_v4_rcv()). The client's connect() fails at once with ECONNREFUSED: the host is alive, the port is closed."
     ),
-    options=ClosedPort,
-    server=server,
-    script=script,
-    promise=promise,
     served={"": Served(door=lambda door: door.refuse(), when=Trigger("listen"))},
     lookalikes={"idle-firewall": "a silent drop: connect() waits and ends in ETIMEDOUT, not at once"},
     met=(

@@ -17,7 +17,7 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, Served, Trigger, option
+from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, described, option
 from faultkit.evidence import timers
 from faultkit.options import drop_with, duration
 from faultkit.stage import sysctl
@@ -149,11 +149,10 @@ def doing(options: ConnectTimeout) -> str:
     }[options.ended_by]
 
 
-CAUSE = Cause(
-    name="connect-timeout",
+CAUSE = described(
+    __name__,
     family="absent",
     summary="nobody answers the SYN: connect() hangs, then ETIMEDOUT",
-    doing=doing,
     story=(
         "The SYN, or its answer, is lost. The client's kernel repeats it until tcp_syn_retries is exhausted, 131 s by "
         "default, then connect() fails with ETIMEDOUT (tcp(7); tcp_write_timeout()). A program's own connect timeout "
@@ -161,11 +160,6 @@ CAUSE = Cause(
         "that, the client's kernel answers it with RST (RFC 9293 section 3.10.7.1), and the server's kernel drops its "
         "half of the handshake; the server's program is never told."
     ),
-    options=ConnectTimeout,
-    prepare=prepare,
-    server=server,
-    script=script,
-    promise=promise,
     variants=({}, {"ended_by": "own-timeout"}, {"ended_by": "late-answer"}, {"drop_with": "socket"}),
     served={"": Served(door=lambda door: door.hang(), when=Trigger("listen"), hangs=True)},
     lookalikes={

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.cause import Cause, Options, Promise, Rst, Served, option
+from faultkit.cause import Options, Promise, Rst, Served, described, option
 
 if TYPE_CHECKING:
     from faultkit.acting.child import Inside
@@ -141,28 +141,22 @@ def doing(options: Crash) -> str:
     return f"The server's process is killed with SIGKILL while a request is {options.request}{after}."
 
 
-CAUSE = Cause(
-    name="crash",
+CAUSE = described(
+    __name__,
     family="application",
     summary="the server's process is killed: RST or FIN, by its buffers",
-    doing=doing,
     story=(
         "A dead process cannot close its sockets, so the kernel closes them (do_exit(), tcp_close()), and by the same rules "
         "as any close(): a connection with received bytes unread is reset, any other is ended with FIN. So one crash gives "
         "some clients ECONNRESET and others a clean EOF, and those learn by their next write, which is answered with RST. A "
         "server started again on the same port knows nothing of the old connections and cannot save them."
     ),
-    options=Crash,
     variants=(
         {},
         {"request": "read"},
         {"restart": True},
         {"request": "read", "restart": True},
     ),
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
     served={
         "unread": Served(lambda conn: conn.crash(read=False), unread=True),
         "read": Served(lambda conn: conn.crash(read=True)),

@@ -12,7 +12,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faultkit.cause import Cause, Options, Promise, Rst, Served, option
+from faultkit.cause import Options, Promise, Rst, Served, described, option
 
 SMALL = 4096  # bytes, SO_RCVBUF of a client that lets most of the answer wait; the kernel doubles it
 LARGE = 65536  # bytes of answer
@@ -114,26 +114,21 @@ def doing(options: Disconnect) -> str:
     return "The server calls connect(AF_UNSPEC) on an established connection."
 
 
-CAUSE = Cause(
-    name="disconnect",
+CAUSE = described(
+    __name__,
     family="application",
     summary="connect(AF_UNSPEC): aborts, and the socket stays open",
     seldom=True,
-    doing=doing,
     story=(
         "connect(2) to an address of family AF_UNSPEC dissolves the connection of a socket and leaves the socket itself open "
         "for another one. For TCP on Linux that is an abort (tcp_disconnect()): what is queued is thrown away and RST goes "
         "out. The caller is told as well, unlike by close(): its next recv fails with ECONNRESET, those after it with "
         "ENOTCONN."
     ),
-    options=Disconnect,
     variants=(
         {},
         {"state": "last-ack"},
     ),
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(lambda conn: conn.disconnect())},
     lookalikes={
         "linger": "TCPAbortOnData moves, and the aborter's descriptor is closed; here no abort counter moves",

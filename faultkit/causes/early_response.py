@@ -21,7 +21,7 @@ import h11
 import trio
 
 from faultkit import sockets
-from faultkit.cause import AtLeast, Cause, Options, Promise, Rst, Served, option
+from faultkit.cause import AtLeast, Options, Promise, Rst, Served, described, option
 
 LINGERING = 5.0  # seconds without data after which the server gives the client up: nginx's lingering_timeout
 HEAD = 1024  # bytes that the server reads at first: enough for the head of the request, not for its body
@@ -149,27 +149,22 @@ def doing(options: EarlyResponse) -> str:
     return f"The server answers an upload with 413 after the head and {close}; {where}."
 
 
-CAUSE = Cause(
-    name="early-response",
+CAUSE = described(
+    __name__,
     family="application",
     summary="answered before the upload was read: RST eats the 413",
-    doing=doing,
     story=(
         "A server that refuses an upload early answers, then closes with the rest of the body unread, and such a close is a "
         "reset (RFC 1122 section 4.2.2.13; tcp_close()). It destroys the answer: what is unacknowledged is never sent "
         "again, since the socket is gone, and the client, still writing, is told ECONNRESET by its send before it has read "
         "anything. RFC 9112 section 9.6 therefore asks for a close in two steps: stop writing, go on reading, then close."
     ),
-    options=EarlyResponse,
     variants=(
         {},
         {"answer": "received"},
         {"lingering": True},
         {"answer": "received", "lingering": True},
     ),
-    script=script,
-    fault=fault,
-    promise=promise,
     served={
         "": Served(
             lambda conn: conn.early_response(_answer(h11.Connection(h11.SERVER))), unread=True, speaks_plain=True

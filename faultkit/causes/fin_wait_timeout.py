@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.cause import Cause, Misuse, Options, Promise, Rst, Served, option
+from faultkit.cause import Misuse, Options, Promise, Rst, Served, described, option
 from faultkit.options import duration
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
@@ -172,19 +172,17 @@ def _forget_soon(conn: End) -> None:
     conn.close()
 
 
-CAUSE = Cause(
-    name="fin-wait-timeout",
+CAUSE = described(
+    __name__,
     family="application",
     summary="an orphan in FIN-WAIT-2 is dropped before the peer closes",
     seldom=True,
-    doing=doing,
     story=(
         "After close() the kernel waits in FIN-WAIT-2 for the peer's FIN, but for an orphan, a connection that no program "
         "holds any more, only as long as TCP_LINGER2 or net.ipv4.tcp_fin_timeout allows (60 s; tcp(7)). RFC 9293 knows no "
         "such limit. The peer is not told: it sits in CLOSE-WAIT, and when it writes, a host that has forgotten the "
         "connection answers RST. A negative TCP_LINGER2 allows no wait at all: the reset follows the FIN at once."
     ),
-    options=FinWaitTimeout,
     variants=(
         {},
         {"end": "skipped"},
@@ -192,9 +190,6 @@ CAUSE = Cause(
         {"end": "lowered"},
         {"by": "sysctl"},
     ),
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(_forget_soon)},
     lookalikes={
         "late-write": "the same for the client, but sooner after the FIN: reason TCP_TIMEWAIT_SOCKET",

@@ -18,7 +18,7 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import FORGED, AtLeast, Cause, Options, Promise, Rst, option
+from faultkit.cause import FORGED, AtLeast, Options, Promise, Rst, described, option
 from faultkit.evidence import icmp, timers
 from faultkit.evidence.transcript import Call
 from faultkit.options import conntrack_timeout, firewall_tool, user_timeout
@@ -179,11 +179,10 @@ def doing(options: FirewallReset) -> str:
     return f"A stateful firewall {how}; the {options.first} sends first, and the firewall {answer}."
 
 
-CAUSE = Cause(
-    name="firewall-reset",
+CAUSE = described(
+    __name__,
     family="middlebox",
     summary="a stateful firewall forgot the flow: RST, ICMP or silence",
-    doing=doing,
     story=(
         "The firewall's entry for the connection is gone, so the next segment is INVALID to it and is refused "
         "(nf_conntrack_proto_tcp.c, tcp_new(); nf_conntrack_tcp_loose=0). A RST comes in the server's name, at once, and "
@@ -192,7 +191,6 @@ CAUSE = Cause(
         "half-open, it learns at its next write, from the client's kernel. A server that speaks first delivers its data, "
         "and the client's acknowledgement is what is refused."
     ),
-    options=FirewallReset,
     variants=(
         {},
         *({"answer": answer, "user_timeout_seconds": 0.5} for answer in STEPS[1:]),
@@ -201,11 +199,7 @@ CAUSE = Cause(
         {"first": "server", "answer": "drop", "user_timeout_seconds": 0.5},
         {"tool": "nft"},
     ),
-    prepare=prepare,
     after_idle=True,
-    script=script,
-    fault=fault,
-    promise=promise,
     lookalikes={
         "keepalive-race": "the same ECONNRESET after a pause, but there the server's own OutRsts counts the RST",
         "half-open": "the server's host sent the RST itself: OutRsts moves there, and it holds no such socket",

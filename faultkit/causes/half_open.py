@@ -18,7 +18,7 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, Options, Promise, Rst, Served, Unable, option
+from faultkit.cause import Options, Promise, Rst, Served, Unable, described, option
 from faultkit.evidence.transcript import Address
 from faultkit.options import duration
 from faultkit.witness.calls import Socket
@@ -186,11 +186,10 @@ def doing(options: HalfOpen) -> str:
     }[options.found_by]
 
 
-CAUSE = Cause(
-    name="half-open",
+CAUSE = described(
+    __name__,
     family="absent",
     summary="the peer vanished without a word: the next write is reset",
-    doing=doing,
     story=(
         "A host that loses power sends neither FIN nor RST, so the other end stays ESTABLISHED (RFC 9293 section 3.5.1). "
         "Its next write succeeds, because send() only fills a buffer; the segment then meets a kernel that knows nothing "
@@ -199,13 +198,7 @@ CAUSE = Cause(
         "answers the SYN with a challenge ACK (RFC 5961 section 4.2), the client's kernel resets that (RFC 9293 section "
         "3.10.7.3), and its repeated SYN connects."
     ),
-    options=HalfOpen,
-    prepare=prepare,
-    server=server,
     after_idle=True,
-    script=script,
-    fault=fault,
-    promise=promise,
     variants=(
         {},
         {"found_by": "restarted"},

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit import sockets
-from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, Served, Trigger, option
+from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, described, option
 from faultkit.evidence import timers
 from faultkit.options import drop_with, duration, keepalive_count, keepalive_idle, keepalive_interval
 from faultkit.stage import sysctl
@@ -246,11 +246,10 @@ def doing(options: IdleFirewall) -> str:
     )
 
 
-CAUSE = Cause(
-    name="idle-firewall",
+CAUSE = described(
+    __name__,
     family="middlebox",
     summary="packets silently dropped: ETIMEDOUT here, ECONNRESET there",
-    doing=doing,
     story=(
         "Packets vanish, and nobody is told. Two clocks run, one at each end. The client is idle, so its keepalive probes "
         "decide: ETIMEDOUT after idle + interval × count (tcp(7)), and a RST that is dropped too. The server has data "
@@ -258,7 +257,6 @@ CAUSE = Cause(
         "not. If the firewall opens before that, the next try meets a host that has forgotten the connection: RST, "
         "ECONNRESET. Otherwise the server, too, ends with ETIMEDOUT, and sends no RST."
     ),
-    options=IdleFirewall,
     variants=(
         {"keepalive_seconds": 1.0, "count": 1},
         {"keepalive_seconds": 1.0, "count": 1, "drop_with": "iptables"},
@@ -268,12 +266,7 @@ CAUSE = Cause(
         {"keepalive_seconds": 1.0, "count": 1, "no_heal": True, "retries2": 3, "drop_with": "socket"},
         {"keepalive_seconds": 1.0, "count": 4, "no_heal": True, "retries2": 1},
     ),
-    prepare=prepare,
-    server=server,
     after_idle=True,
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(lambda conn: conn.black_hole(), when=Trigger("idle", 0.5), hangs=True)},
     lookalikes={
         "keepalive-timeout": "one dead host instead of a cut path: the server's own timers have stopped too",

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from faultkit.acting.play import Play
-from faultkit.cause import FORGED, Cause, Options, Promise, Rst, option
+from faultkit.cause import FORGED, Options, Promise, Rst, described, option
 from faultkit.evidence.transcript import Address
 from faultkit.stage.forge import Forgery
 from faultkit.witness.calls import Socket
@@ -138,12 +138,11 @@ def doing(options: Injected) -> str:
     return f"Something in between sends a RST with {number} sequence number to {whom}."
 
 
-CAUSE = Cause(
-    name="injected",
+CAUSE = described(
+    __name__,
     family="middlebox",
     summary="a forged RST from in between, in the other end's name",
     seldom=True,
-    doing=doing,
     story=(
         "A RST is believed by its sequence number alone. Exactly RCV.NXT ends the connection; any other number of the "
         "receive window is answered with a challenge ACK, which a true sender would answer with an exact RST and a forger "
@@ -151,7 +150,6 @@ CAUSE = Cause(
         "fails, who reads along does not. The end in whose name it came sent nothing: its OutRsts stands still, and TTL "
         "and IP ID are another machine's."
     ),
-    options=Injected,
     variants=(
         {},
         {"to": "server"},
@@ -161,10 +159,6 @@ CAUSE = Cause(
         {"number": "out-of-window"},
         {"number": "out-of-window", "to": "server"},
     ),
-    prepare=prepare,
-    script=script,
-    fault=fault,
-    promise=promise,
     lookalikes={
         "linger": "a real RST: RST,ACK with a window, the sender's own TTL, and its OutRsts moves",
         "reject": "also nobody's OutRsts, but only in answer to a segment, and with the TTL of the firewall",

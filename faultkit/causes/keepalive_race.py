@@ -19,7 +19,7 @@ import h11
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Cause, Misuse, Options, Promise, Rst, Served, Trigger, option
+from faultkit.cause import Misuse, Options, Promise, Rst, Served, Trigger, described, option
 from faultkit.options import duration
 
 if TYPE_CHECKING:
@@ -223,11 +223,10 @@ def doing(options: KeepaliveRace) -> str:
     return f"An HTTP server closes a connection idle for {limit} while {where[options.fin]}."
 
 
-CAUSE = Cause(
-    name="keepalive-race",
+CAUSE = described(
+    __name__,
     family="application",
     summary="HTTP idle expiry: a request crosses the server's close",
-    doing=doing,
     story=(
         "The server's idle timer closes the connection at the moment in which the client reuses it (RFC 9112 section "
         "9.5). A request that finds the server's socket closing or gone is answered with RST. Before the FIN has reached "
@@ -235,18 +234,13 @@ CAUSE = Cause(
         'turns the same reset into EOF, then EPIPE (tcp_reset()). nginx logs the one as "recv() failed (104: Connection '
         'reset by peer)", the other as "upstream prematurely closed connection".'
     ),
-    options=KeepaliveRace,
     variants=(
         {"timeout_seconds": 0.05},
         {"timeout_seconds": 0.05, "fin": "in-flight"},
         {"timeout_seconds": 0.05, "fin": "unprocessed"},
         {"timeout_seconds": 0.05, "sweep": "53:48"},
     ),
-    server=server,
     after_idle=True,
-    script=script,
-    fault=fault,
-    promise=promise,
     served={
         "unsent": Served(lambda conn: conn.close_unread(), when=Trigger("requests", 2), unread=True),
         "in-flight": Served(lambda conn: conn.close_held(), when=Trigger("answers", 1), holds_fin=True),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit import sockets
-from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, Served, option
+from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, described, option
 from faultkit.options import keepalive_count, keepalive_idle, keepalive_interval, user_timeout
 
 EXPIRY = "client's keepalive expiry"
@@ -134,11 +134,10 @@ def doing(options: KeepaliveTimeout) -> str:
     )
 
 
-CAUSE = Cause(
-    name="keepalive-timeout",
+CAUSE = described(
+    __name__,
     family="timer",
     summary="an idle connection, a dead peer: probes end it, ETIMEDOUT",
-    doing=doing,
     story=(
         "The client heard nothing for its keepalive idle time, sent its probes, heard nothing again, and its kernel gave "
         "the connection up: ETIMEDOUT for the program, and a RST towards the peer (RFC 9293 section 3.8.4; "
@@ -146,12 +145,8 @@ CAUSE = Cause(
         "knows the connection and answers with another RST. With data unacknowledged no probe is sent at all; then only "
         "retransmission or TCP_USER_TIMEOUT ends it, and no RST is sent."
     ),
-    options=KeepaliveTimeout,
     variants=({"count": 1}, {"count": 1, "with_data": True}),
     after_idle=True,
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(lambda conn: conn.black_hole(), hangs=True)},
     lookalikes={
         "idle-firewall": "the same ETIMEDOUT, but the peer is alive and keeps retransmitting; ss -to there shows its timer",

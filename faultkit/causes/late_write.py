@@ -13,7 +13,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faultkit.cause import Cause, Options, Promise, Rst, Served, option
+from faultkit.cause import Options, Promise, Rst, Served, described, option
 
 # What the client is told, by the order of its calls.
 ORDERS: dict[str, tuple[str, ...]] = {
@@ -117,18 +117,16 @@ def doing(options: LateWrite) -> str:
     return f"The server reads a request and {how}; the client writes afterwards: {options.order}."
 
 
-CAUSE = Cause(
-    name="late-write",
+CAUSE = described(
+    __name__,
     family="application",
     summary="a write after the peer's close: the first is fine",
-    doing=doing,
     story=(
         "close() by the server sends FIN, and FIN only says that the server sends nothing more; that it reads nothing more "
         "either, TCP has no word for (RFC 9293 section 3.6). So the client's first write is accepted, sent, and answered "
         "with RST. The call after it tells, if it is a send: EPIPE (with SIGPIPE, unless ignored). A recv goes on giving "
         "EOF, and never ECONNRESET, because the client was in CLOSE-WAIT already (tcp_reset())."
     ),
-    options=LateWrite,
     variants=(
         {},
         {"order": "send-recv-send-recv"},
@@ -137,10 +135,6 @@ CAUSE = Cause(
         {"by": "shutdown"},
         {"by": "shutdown", "order": "all"},
     ),
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(lambda conn: conn.close())},
     lookalikes={
         "keepalive-race": "the FIN crosses the request: recv gives ECONNRESET, not EOF",

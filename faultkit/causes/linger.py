@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from faultkit import sockets
-from faultkit.cause import Cause, Options, Promise, Rst, Served, option
+from faultkit.cause import Options, Promise, Rst, Served, described, option
 
 if TYPE_CHECKING:
     from faultkit.cause import Play, Socket
@@ -58,21 +58,16 @@ def doing(options: Linger) -> str:
     return f"The server reads one byte, then closes with SO_LINGER {{1, 0}}{lost}."
 
 
-CAUSE = Cause(
-    name="linger",
+CAUSE = described(
+    __name__,
     family="application",
     summary="SO_LINGER {on, 0}: close() throws data away and sends RST",
-    doing=doing,
     story=(
         "SO_LINGER with a linger time of 0 turns close() into an abort: the kernel discards the send queue and sends RST "
         "instead of FIN (socket(7); tcp_close(); ABORT in RFC 9293 section 3.10.4). Whatever the client was still to get "
         "is lost, and its next call fails with ECONNRESET."
     ),
-    options=Linger,
     variants=({}, {"unsent": 4096}),
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(lambda conn: conn.abort())},
     lookalikes={
         "unread": "TCPAbortOnClose moves instead of TCPAbortOnData; the closer had bytes left to read",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.cause import Cause, Options, Promise, Rst, Served, Trigger, option
+from faultkit.cause import Options, Promise, Rst, Served, Trigger, described, option
 from faultkit.witness.kernel import counters
 
 DEFER = 60  # seconds; arbitrary: longer than the play
@@ -95,27 +95,22 @@ def doing(options: ListenerClosed) -> str:
     )
 
 
-CAUSE = Cause(
-    name="listener-closed",
+CAUSE = described(
+    __name__,
     family="application",
     summary="a listener closes with connections never accepted: RST",
     seldom=True,
-    doing=doing,
     story=(
         "The kernel finishes handshakes before accept(), so a client can be connected, and its request received, while no "
         "program has the connection. Closing the listener aborts what is left in its accept queue with RST "
         "(inet_csk_listen_stop()). The client's connect() and first send succeed, its next call fails with ECONNRESET. "
         "Connections already accepted are not touched."
     ),
-    options=ListenerClosed,
     variants=(
         {},
         {"connections": 1},
         {"deferred": True},
     ),
-    server=server,
-    script=script,
-    promise=promise,
     served={"": Served(door=lambda door: door.reset_waiting(), when=Trigger("accept"))},
     lookalikes={
         "unread": "TCPAbortOnClose moves: a program had accepted the connection; here no abort counter moves",

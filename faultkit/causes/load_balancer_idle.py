@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit import sockets
-from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, Served, Trigger, option
+from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, described, option
 from faultkit.evidence.transcript import Address
 from faultkit.options import duration
 
@@ -292,11 +292,10 @@ def doing(options: LoadBalancerIdle) -> str:
     return f"A load balancer {what} a {kind} connection that is idle for {limit}{beside}."
 
 
-CAUSE = Cause(
-    name="load-balancer-idle",
+CAUSE = described(
+    __name__,
     family="middlebox",
     summary="a balancer's idle timeout: RST now, or at the next use",
-    doing=doing,
     story=(
         "The balancer holds two connections and a timer, usually of 60 s, that every byte sets back. When it runs out, "
         "some reset both sides: whoever waits in recv gets ECONNRESET at once, and a pool that does not look gets it from "
@@ -305,7 +304,6 @@ CAUSE = Cause(
         "address of the balancer, which to the client is the server. TCP keepalive does not reach the timer of a proxy: "
         "its kernel answers the probes. A message of the application does."
     ),
-    options=LoadBalancerIdle,
     variants=(
         {},
         {"timeout_seconds": 0.3, "protocol": "http"},
@@ -314,11 +312,7 @@ CAUSE = Cause(
         {"timeout_seconds": 0.6, "heartbeat_seconds": 0.15},
         {"timeout_seconds": 2.0, "tcp_keepalive": True},
     ),
-    server=server,
     after_idle=True,
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(lambda conn: conn.abort(), when=Trigger("idle", 1.0))},
     lookalikes={
         "linger": "the same RST,ACK with a window, but from the server itself and after no idle time",

@@ -23,7 +23,7 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, Options, Promise, Rst, Unable, option
+from faultkit.cause import Options, Promise, Rst, Unable, described, option
 from faultkit.evidence.segments import mptcp_options
 from faultkit.evidence.transcript import Address, Packet
 from faultkit.stage.addresses import ip
@@ -286,8 +286,8 @@ def promise(options: Mptcp, play: Play) -> Promise:
     )
 
 
-CAUSE = Cause(
-    name="mptcp",
+CAUSE = described(
+    __name__,
     family="protocol",
     summary="Multipath TCP resets one path, and the connection lives on",
     seldom=True,
@@ -297,13 +297,7 @@ CAUSE = Cause(
         "options or data were changed on the way, is reset, with the reason in an MP_TCPRST option (section 3.6); the data "
         "goes over the others, and the programs see nothing. A capture and OutRsts show resets all the same."
     ),
-    options=Mptcp,
     variants=tuple({"path": name} for name in PATHS),
-    prepare=prepare,
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
     lookalikes={
         "injected": "that RST has no MP_TCPRST option, and the connection dies of it",
         "bad-segment": "there no connection of yours is near; here nstat's MPTcpExt counters move too",

@@ -18,7 +18,7 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, option
+from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, described, option
 from faultkit.evidence import timers
 from faultkit.evidence.transcript import Address
 from faultkit.options import conntrack_timeout, duration, firewall_tool, user_timeout
@@ -236,11 +236,10 @@ def doing(options: NatExpiry) -> str:
     return f"A NAT router forgets a mapping that is idle for {limit}, then {what} what the server pushes."
 
 
-CAUSE = Cause(
-    name="nat-expiry",
+CAUSE = described(
+    __name__,
     family="middlebox",
     summary="a NAT mapping expires: the server's push is lost or reset",
-    doing=doing,
     story=(
         "The client sits behind a router that lends its connection one of its own ports, and takes it back when the "
         "connection is idle (RFC 5382 REQ-5; nf_conntrack_tcp_timeout_established). The server's next push is then "
@@ -248,7 +247,6 @@ CAUSE = Cause(
         "client, who only waits, never does. When it writes at last, the router maps it anew in the middle of the "
         "connection, and the server's host, which has given up, answers RST. What any segment renews, a heartbeat keeps."
     ),
-    options=NatExpiry,
     variants=(
         {},
         {"answer": "drop"},
@@ -256,12 +254,7 @@ CAUSE = Cause(
         {"renewed_by": "tcp-keepalive", "timeout_seconds": 2.0},
         {"tool": "nft"},
     ),
-    prepare=prepare,
-    server=server,
     after_idle=True,
-    script=script,
-    fault=fault,
-    promise=promise,
     lookalikes={
         "load-balancer-idle": "a proxy has a connection of its own to each side, and TCP keepalive does not help",
         "firewall-reset": "no address is changed, and the RST is forged: nobody's OutRsts counts it",

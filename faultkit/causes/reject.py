@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import FORGED, AtLeast, Cause, Misuse, Options, Promise, Rst, option
+from faultkit.cause import FORGED, AtLeast, Misuse, Options, Promise, Rst, described, option
 from faultkit.evidence import icmp, timers
 from faultkit.options import firewall_tool, user_timeout
 from faultkit.stage.firewall import REFUSALS
@@ -157,11 +157,10 @@ def doing(options: Reject) -> str:
     return f"A firewall rejects a segment of an established connection with {options.answer}{end}."
 
 
-CAUSE = Cause(
-    name="reject",
+CAUSE = described(
+    __name__,
     family="middlebox",
     summary="a firewall refuses with a RST or an ICMP error",
-    doing=doing,
     story=(
         "A REJECT rule answers in the name of a host that never saw the segment. At connect() a RST gives ECONNREFUSED; "
         "an ICMP error gives ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, over IPv6 also EACCES (tcp_v4_err(), "
@@ -171,7 +170,6 @@ CAUSE = Cause(
         "is left half-open and learns at its next write. On loopback the first ICMP error arrives while connect() holds "
         "the socket (LockDroppedIcmps): a blocking connect(), and any over IPv6, then takes 1 s, until its second SYN."
     ),
-    options=Reject,
     variants=(
         {},
         *({"answer": answer} for answer in REFUSALS[1:]),
@@ -181,11 +179,6 @@ CAUSE = Cause(
         {"tool": "nft"},
         {"tool": "nft", "answer": "net-unreachable", "at": "established", "recverr": True},
     ),
-    prepare=prepare,
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
     lookalikes={
         "closed-port": "the same errno and packets, but the server's own OutRsts counts the RST",
         "connect-timeout": "nobody answers: connect() waits for minutes and ends in ETIMEDOUT",

@@ -13,7 +13,7 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Cause, Options, Promise, Rst, Served, Unable, option
+from faultkit.cause import AtLeast, Options, Promise, Rst, Served, Unable, described, option
 from faultkit.evidence import timers
 from faultkit.options import duration, retries2, user_timeout
 from faultkit.stage import sysctl
@@ -147,11 +147,10 @@ def doing(options: RetransmitTimeout) -> str:
     return f"The client's data is lost, retransmission after retransmission, {ends[options.ended_by]}."
 
 
-CAUSE = Cause(
-    name="retransmit-timeout",
+CAUSE = described(
+    __name__,
     family="timer",
     summary="sent data is never acknowledged: ETIMEDOUT in the end",
-    doing=doing,
     story=(
         "send() succeeded, but no acknowledgement comes. The kernel sends the data again, waiting twice as long each time "
         "(RFC 6298 section 5.5), until tcp_retries2 is exhausted: ETIMEDOUT, by default after about 15 minutes "
@@ -159,11 +158,6 @@ CAUSE = Cause(
         "the other end, if it lives, still believes in the connection, and is reset at its next write. When the network "
         "heals in time nothing is lost; the data only waits for the next retransmission."
     ),
-    options=RetransmitTimeout,
-    prepare=prepare,
-    script=script,
-    fault=fault,
-    promise=promise,
     variants=({}, {"ended_by": "user-timeout"}, {"ended_by": "healing"}),
     served={"": Served(lambda conn: conn.black_hole(), hangs=True)},
     lookalikes={

@@ -22,7 +22,7 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Cause, Misuse, Options, Promise, Rst, option
+from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, described, option
 from faultkit.evidence.transcript import Address
 from faultkit.stage.forge import Forgery
 from faultkit.witness.calls import Socket
@@ -229,8 +229,8 @@ def promise(options: TimeWait, play: Play) -> Promise:
     )
 
 
-CAUSE = Cause(
-    name="time-wait",
+CAUSE = described(
+    __name__,
     family="protocol",
     summary="segments that meet what is left of a closed connection",
     seldom=True,
@@ -244,16 +244,10 @@ CAUSE = Cause(
         "of RFC 1337, which tcp_rfc1337 forbids, and with it those reconnects. tcp_tw_recycle, gone since Linux 4.12, held "
         "timestamps against a whole address, and so shut out hosts behind one NAT; what is left compares the same port only."
     ),
-    options=TimeWait,
     variants=(
         *({"arrives": name} for name in ARRIVALS),
         *({"arrives": name, "rfc1337": True} for name in ("old-syn", "old-timestamp", "stale-data")),
     ),
-    prepare=prepare,
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
     lookalikes={
         "keepalive-race": "the same RST on a connection that was reused: there a request and a FIN crossed",
         "half-open": "the same ACK and RST before a reconnect succeeds, but the old server's socket gets ECONNRESET",

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from faultkit.cause import Cause, Options, Promise, Rst, Served
+from faultkit.cause import Options, Promise, Rst, Served, described
 
 if TYPE_CHECKING:
     from faultkit.cause import Play, Socket
@@ -38,8 +38,8 @@ def promise(options: Options, play: Play) -> Promise:
     )
 
 
-CAUSE = Cause(
-    name="unread",
+CAUSE = described(
+    __name__,
     family="application",
     summary="close() with unread received data: RST instead of FIN",
     doing=lambda options: "The server closes while the request sits unread in its receive buffer.",
@@ -48,9 +48,6 @@ CAUSE = Cause(
         "delivered, so close() sends RST instead of FIN (RFC 1122 section 4.2.2.13, RFC 2525 section 2.17; tcp_close()). "
         "An answer sent just before can be destroyed on its way by the same reset."
     ),
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(lambda conn: conn.close_unread(), unread=True)},
     lookalikes={
         "linger": "TCPAbortOnData moves instead of TCPAbortOnClose; the closer had read everything",

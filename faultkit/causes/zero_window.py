@@ -16,7 +16,7 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Cause, Options, Promise, Rst, Served, option
+from faultkit.cause import AtLeast, Options, Promise, Rst, Served, described, option
 from faultkit.evidence import timers
 from faultkit.options import duration, user_timeout
 from faultkit.witness.calls import Socket
@@ -153,11 +153,10 @@ def doing(options: ZeroWindow) -> str:
     )
 
 
-CAUSE = Cause(
-    name="zero-window",
+CAUSE = described(
+    __name__,
     family="timer",
     summary="the peer does not read: send() waits, if need be for ever",
-    doing=doing,
     story=(
         "The receiver's buffer is full, and its kernel advertises window 0. The sender may not send, so it probes the "
         "window with doubling pauses (RFC 9293 section 3.8.6.1; tcp_probe_timer()). The peer's kernel answers, so the "
@@ -165,11 +164,6 @@ CAUSE = Cause(
         "TCP_USER_TIMEOUT ends it although the probes are answered: ETIMEDOUT, and no RST. The receiver learns when it "
         "reads at last: the window that it then offers is answered with RST, behind the data that it already has."
     ),
-    options=ZeroWindow,
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
     variants=({}, {"ended_by": "reading", "stall_seconds": 0.6}),
     served={"": Served(lambda conn: conn.stop_reading(), hangs=True)},
     lookalikes={
