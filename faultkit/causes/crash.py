@@ -107,17 +107,12 @@ async def script(play: Play) -> None:
 
 
 def promise(options: Crash, play: Play) -> Promise:
-    client = ["connect ok", "send 5"]
-    served = ["accept ok"]
-    wire = ["client SYN", "server SYN,ACK", "client PSH,ACK 5"]
-    if options.request == "unread":
-        client += ["recv ECONNRESET"]
-        wire += ["server RST,ACK"]
-        reason, counters = "TCP_ABORT_ON_CLOSE", {"TcpExtTCPAbortOnClose": 1, "TcpEstabResets": 2}
-    else:
-        client += ["recv EOF", "send 4"]
+    opening = ("client SYN", "server SYN,ACK", "client PSH,ACK 5")
+    client, served, wire = ["recv ECONNRESET"], ["accept ok"], ["server RST,ACK"]
+    reason, counters = "TCP_ABORT_ON_CLOSE", {"TcpExtTCPAbortOnClose": 1, "TcpEstabResets": 2}
+    if options.request == "read":
+        client, wire = ["recv EOF", "send 4"], ["server FIN,ACK", "client PSH,ACK 4", "server RST"]
         served += ["recv 5"]
-        wire += ["server FIN,ACK", "client PSH,ACK 4", "server RST"]
         reason, counters = "TCP_TIMEWAIT_SOCKET", {"TcpEstabResets": 1}
         if "client" in play.kept:
             reason, counters = "TCP_ABORT_ON_DATA", {"TcpEstabResets": 1, "TcpExtTCPAbortOnData": 1}
@@ -125,11 +120,10 @@ def promise(options: Crash, play: Play) -> Promise:
     if options.restart:
         client += ["connect ok", "send 5", "recv 6", "close ok"]
         served += ["accept ok", "recv 5", "send 6", "recv EOF", "close ok"]
-        wire += ["client SYN", "server SYN,ACK", "client PSH,ACK 5", "server PSH,ACK 6"]
-        wire += ["client FIN,ACK", "server FIN,ACK"]
+        wire += [*opening, "server PSH,ACK 6", "client FIN,ACK", "server FIN,ACK"]
     return Promise(
-        calls={"client": client, "server": served},
-        packets=wire,
+        calls={"client": ["connect ok", "send 5", *client], "server": served},
+        packets=[*opening, *wire],
         resets=(Rst("server", reason),),
         counters={**counters, "TcpOutRsts": 1},
         seconds=0.5,  # a process starts
@@ -151,12 +145,7 @@ CAUSE = described(
         "some clients ECONNRESET and others a clean EOF, and those learn by their next write, which is answered with RST. A "
         "server started again on the same port knows nothing of the old connections and cannot save them."
     ),
-    variants=(
-        {},
-        {"request": "read"},
-        {"restart": True},
-        {"request": "read", "restart": True},
-    ),
+    variants=({}, {"request": "read"}, {"restart": True}, {"request": "read", "restart": True}),
     served={
         "unread": Served(lambda conn: conn.crash(read=False), unread=True),
         "read": Served(lambda conn: conn.crash(read=True)),

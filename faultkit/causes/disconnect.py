@@ -63,6 +63,7 @@ async def script(play: Play) -> None:
 
 
 def promise(options: Disconnect, play: Play) -> Promise:
+    opening = ("client SYN", "server SYN,ACK", "client PSH,ACK 5")
     told = ("disconnect ok", "recv ECONNRESET", "recv ENOTCONN", "send EPIPE")
     if options.state == "last-ack":
         return Promise(
@@ -76,24 +77,9 @@ def promise(options: Disconnect, play: Play) -> Promise:
                     "recv EOF",
                     "send EPIPE",
                 ),
-                "server": (
-                    "accept ok",
-                    "recv 5",
-                    "recv EOF",
-                    "send n",
-                    "shutdown ok",
-                    *told,
-                ),
+                "server": ("accept ok", "recv 5", "recv EOF", "send n", "shutdown ok", *told),
             },
-            packets=(
-                "client SYN",
-                "server SYN,ACK",
-                "client PSH,ACK 5",
-                "client FIN,ACK",
-                "server ACK n *",
-                "server PSH,ACK n",
-                "server RST,ACK",
-            ),
+            packets=(*opening, "client FIN,ACK", "server ACK n *", "server PSH,ACK n", "server RST,ACK"),
             resets=(Rst("server", "TCP_DISCONNECT_WITH_DATA"),),
             counters={"TcpOutRsts": 1},  # neither end was in a state that counts as established
         )
@@ -102,7 +88,7 @@ def promise(options: Disconnect, play: Play) -> Promise:
             "client": ("connect ok", "send 5", "recv ECONNRESET", "recv EOF", "send EPIPE"),
             "server": ("accept ok", "recv 5", *told),
         },
-        packets=("client SYN", "server SYN,ACK", "client PSH,ACK 5", "server RST,ACK"),
+        packets=(*opening, "server RST,ACK"),
         resets=(Rst("server", "TCP_STATE"),),
         counters={"TcpOutRsts": 1, "TcpEstabResets": 2},
     )
@@ -125,10 +111,7 @@ CAUSE = described(
         "out. The caller is told as well, unlike by close(): its next recv fails with ECONNRESET, those after it with "
         "ENOTCONN."
     ),
-    variants=(
-        {},
-        {"state": "last-ack"},
-    ),
+    variants=({}, {"state": "last-ack"}),
     served={"": Served(lambda conn: conn.disconnect())},
     lookalikes={
         "linger": "TCPAbortOnData moves, and the aborter's descriptor is closed; here no abort counter moves",

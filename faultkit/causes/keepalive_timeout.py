@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import trio
-
 from faultkit import sockets
 from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, described, option
 from faultkit.options import keepalive_count, keepalive_idle, keepalive_interval, user_timeout
@@ -57,10 +55,9 @@ async def fault(connection: Socket, play: Play) -> None:
     play.cues["deaf"].set()
     await play.cues["expired"].wait()
     if not play.options.with_data:
-        # The kernel tells the client before its RST is through loopback's queue, and that RST must not arrive any more.
-        # Nobody is told of what is dropped: the probes and the RST.
-        while sockets.dropped(connection.raw) <= play.options.count:  # noqa: ASYNC110
-            await trio.sleep(0.002)
+        # The kernel tells the client before its RST is through loopback's queue, and that RST must not arrive any more:
+        # the probes and the RST are what is dropped.
+        await connection.dropped(play.options.count + 1)
     sockets.heal(connection)
     play.notes.step("server", "hears again")
     await connection.send(b"still there?")
@@ -70,12 +67,8 @@ async def fault(connection: Socket, play: Play) -> None:
 async def script(play: Play) -> None:
     options: KeepaliveTimeout = play.options
     client = play.socket("client")
-    sockets.keepalive(
-        client,
-        idle_seconds=int(options.keepalive_seconds),
-        interval_seconds=int(options.interval_seconds),
-        count=options.count,
-    )
+    idle, interval = int(options.keepalive_seconds), int(options.interval_seconds)
+    sockets.keepalive(client, idle_seconds=idle, interval_seconds=interval, count=options.count)
     if options.with_data:
         sockets.user_timeout(client, seconds=options.patience)
     await client.connect(await play.cues.serving())
@@ -86,7 +79,7 @@ async def script(play: Play) -> None:
         play.notes.expect("TCP_USER_TIMEOUT", ends=options.patience)
         name, predicted = USER_TIMEOUT, options.patience
     else:
-        probes = tuple(options.keepalive_seconds + options.interval_seconds * n for n in range(options.count))
+        probes = tuple(float(idle + interval * n) for n in range(options.count))
         play.notes.expect("ETIMEDOUT", tick="keepalive probe", ticks=probes, ends=options.expiry)
         name, predicted = EXPIRY, options.expiry
     told = await client.recv(65536)
@@ -95,30 +88,23 @@ async def script(play: Play) -> None:
 
 
 def promise(options: KeepaliveTimeout, play: Play) -> Promise:
-    sent: tuple[str, ...]
-    wire: tuple[str, ...]
-    resets: tuple[Rst, ...]
-    counters: dict[str, int | AtLeast] = {"TcpExtTCPAbortOnTimeout": 1, "TcpEstabResets": 2}
-    if options.with_data:
-        sent, wire = ("send 1", "send 14"), ("client PSH,ACK 1", "client PSH,ACK 14")
-        resets = (Rst("client", "NO_SOCKET"),)
-        counters |= {"TcpRetransSegs": AtLeast(1)}
-        measured, seconds = USER_TIMEOUT, options.patience
-    else:
-        sent, wire = ("send 1",), ("client PSH,ACK 1", "client RST,ACK")
-        resets = (Rst("client", "TCP_KEEPALIVE_TIMEOUT"), Rst("client", "NO_SOCKET"))
-        counters |= {"TcpExtTCPKeepAlive": options.count}
-        measured, seconds = EXPIRY, options.expiry
+    data, resets = options.with_data, [Rst("client", "NO_SOCKET")]
+    if not data:
+        resets.insert(0, Rst("client", "TCP_KEEPALIVE_TIMEOUT"))
+    moved: dict[str, int | AtLeast] = {"TcpRetransSegs": AtLeast(1)} if data else {"TcpExtTCPKeepAlive": options.count}
     return Promise(
         calls={
-            "client": ("connect ok", *sent, "recv ETIMEDOUT"),
+            "client": ("connect ok", "send 1", *(["send 14"] if data else []), "recv ETIMEDOUT"),
             "server": ("accept ok", "recv 1", "send 12", "recv ECONNRESET"),
         },
-        packets=("client SYN", "server SYN,ACK", *wire, "server PSH,ACK 12", "client RST"),
+        packets=(
+            *("client SYN", "server SYN,ACK", "client PSH,ACK 1", "client PSH,ACK 14" if data else "client RST,ACK"),
+            *("server PSH,ACK 12", "client RST"),
+        ),
         resets=resets,
-        counters=counters | {"TcpOutRsts": len(resets)},
-        measurements=(measured,),
-        seconds=seconds,
+        counters={"TcpExtTCPAbortOnTimeout": 1, "TcpEstabResets": 2, "TcpOutRsts": len(resets), **moved},
+        measurements=(USER_TIMEOUT if data else EXPIRY,),
+        seconds=options.patience if data else options.expiry,
     )
 
 

@@ -128,12 +128,8 @@ CAUSE = described(
         "EOF, and never ECONNRESET, because the client was in CLOSE-WAIT already (tcp_reset())."
     ),
     variants=(
-        {},
-        {"order": "send-recv-send-recv"},
-        {"order": "recv-send-recv-send"},
-        {"order": "all"},
-        {"by": "shutdown"},
-        {"by": "shutdown", "order": "all"},
+        *({}, {"order": "send-recv-send-recv"}, {"order": "recv-send-recv-send"}, {"order": "all"}),
+        *({"by": "shutdown"}, {"by": "shutdown", "order": "all"}),
     ),
     served={"": Served(lambda conn: conn.close())},
     lookalikes={

@@ -106,11 +106,7 @@ CAUSE = described(
         "(inet_csk_listen_stop()). The client's connect() and first send succeed, its next call fails with ECONNRESET. "
         "Connections already accepted are not touched."
     ),
-    variants=(
-        {},
-        {"connections": 1},
-        {"deferred": True},
-    ),
+    variants=({}, {"connections": 1}, {"deferred": True}),
     served={"": Served(door=lambda door: door.reset_waiting(), when=Trigger("accept"))},
     lookalikes={
         "unread": "TCPAbortOnClose moves: a program had accepted the connection; here no abort counter moves",
