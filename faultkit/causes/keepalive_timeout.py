@@ -1,9 +1,7 @@
-# TCP keepalive ends a connection that has heard nothing for idle + interval * count seconds (RFC 9293 section 3.8.4,
-# tcp(7)): ETIMEDOUT for the program, and, unlike every other timeout in the kernel, a RST for the peer
-# (tcp_keepalive_timer()). Counter TCPAbortOnTimeout, reason TCP_KEEPALIVE_TIMEOUT.
-# Probes are not sent while data is unacknowledged: then only retransmission (tcp_retries2, about 15 minutes) or
-# TCP_USER_TIMEOUT ends the connection, with ETIMEDOUT and without a RST. The kernel counts the user timeout from the
-# first retransmission, about 200 ms after the data was sent.
+# TCP keepalive ends a connection that has heard nothing for idle + interval * count seconds (RFC 9293 section 3.8.4, tcp(7)),
+# and, unlike every other timeout in the kernel, with a RST for the peer: counter TCPAbortOnTimeout, reason
+# TCP_KEEPALIVE_TIMEOUT. With data unacknowledged no probe is sent: then retransmission ends it (tcp_retries2, about 15
+# minutes) or TCP_USER_TIMEOUT, which the kernel counts from the first retransmission, about 200 ms after the send.
 # Not idle-firewall: there the network drops, here the server's host does.
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ async def _write_late(client: Socket, order: str, play: Play) -> None:
 
 def promise(options: LateWrite, play: Play) -> Promise:
     n = len(clients(options))
-    wire: list[str] = []
+    wire = list[str]()
     for role in clients(options):
         wire += [
             f"{role} SYN",
@@ -94,17 +94,15 @@ def promise(options: LateWrite, play: Play) -> Promise:
             "server RST",
         ]
     closed = options.by == "close"
-    at_socket = [role for role in clients(options) if not closed or role in play.kept]  # whose data meets no bucket
+    at_socket = {role for role in clients(options) if not closed or role in play.kept}  # whose data meets no bucket
+    reasons = ["TCP_ABORT_ON_DATA" if role in at_socket else "TCP_TIMEWAIT_SOCKET" for role in clients(options)]
     return Promise(
         calls={
             **{role: ("connect ok", "send 5", *ORDERS[order], "close ok") for role, order in clients(options).items()},
             "server": ("accept ok", "recv 5", "close ok" if closed else "shutdown ok") * n,
         },
         packets=wire,
-        resets=tuple(
-            Rst("server", "TCP_ABORT_ON_DATA" if role in at_socket else "TCP_TIMEWAIT_SOCKET")
-            for role in clients(options)
-        ),
+        resets=[Rst("server", reason) for reason in reasons],
         counters={"TcpOutRsts": n, "TcpEstabResets": n, "TcpExtTCPAbortOnData": len(at_socket)},
         seconds=0.1 * n,
     )

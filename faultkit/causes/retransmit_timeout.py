@@ -1,12 +1,11 @@
-# Data is sent and never acknowledged. The kernel sends it again after 0.2 s (a tail loss probe, RFC 8985), then with
-# doubling timeouts (RFC 6298), until tcp_retries2 is exhausted (default 15: some 15 minutes) or TCP_USER_TIMEOUT is over
-# (RFC 5482): ETIMEDOUT (tcp_write_timeout()). It sends no RST, so the other end learns at its own next write: NO_SOCKET.
-# Both clocks start at the first retransmission, 0.4 s after the send, and are looked at only when a timer fires: see
-# faultkit.evidence.timers. Keepalive is silent all the while. Counter TCPAbortOnTimeout, measured on Linux 6.18.
-# A network that heals in time loses nothing, but the data waits for the next try, up to as long again as the outage took.
+# Data that is never acknowledged is sent again after 0.2 s (a tail loss probe, RFC 8985), then with doubling timeouts
+# (RFC 6298). Both clocks, tcp_retries2's and TCP_USER_TIMEOUT's, start at the first retransmission, 0.4 s after the send, and
+# are looked at only when a timer fires: see faultkit.evidence.timers. Counter TCPAbortOnTimeout, measured on Linux 6.18.
+# A network that heals in time lets the data wait for the next try, up to as long again as the outage took.
 # Not keepalive-timeout: there nothing is in flight, and the kernel that gives up says so with a RST.
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import trio
@@ -67,17 +66,14 @@ async def fault(connection: Socket, play: Play) -> None:
     sockets.black_hole(connection)
     play.notes.step("network", "nothing that the client sends arrives from here on")
     play.cues["cut"].set()
-    if play.options.ended_by == "healing":
-        await trio.sleep(play.options.outage_seconds)
-    else:
+    heals = play.options.ended_by == "healing"
+    with trio.move_on_after(play.options.outage_seconds if heals else math.inf):
         await play.cues["expired"].wait()
     sockets.heal(connection)
     play.notes.step("network", f"heals; the server's socket is {sockets.state(connection.raw)}")
-    if play.options.ended_by == "healing":
+    if heals:
         await connection.recv(65536)
-        await connection.send(b"answer")
-    else:
-        await connection.send(b"news")
+    await connection.send(b"answer" if heals else b"news")
     await connection.recv(65536)
 
 
@@ -106,34 +102,19 @@ async def script(play: Play) -> None:
 
 
 def promise(options: RetransmitTimeout, play: Play) -> Promise:
-    packets = ["client SYN", "server SYN,ACK", "client PSH,ACK 1", "client PSH,ACK 7"]
     name, due = options.expected
+    client, server = ["recv ETIMEDOUT", "send EPIPE"], ["send 4", "recv ECONNRESET"]
+    wire, resets = ["server PSH,ACK 4", "client RST"], [Rst("client", "NO_SOCKET")]
+    counters = {"TcpExtTCPAbortOnTimeout": 1, "TcpEstabResets": 2, "TcpOutRsts": 1}
     if options.ended_by == "healing":
-        return Promise(
-            calls={
-                "client": ("connect ok", "send 1", "send 7", "recv 6", "close ok"),
-                "server": ("accept ok", "recv 1", "recv 7", "send 6", "recv EOF"),
-            },
-            packets=(*packets, "server PSH,ACK 6", "client FIN,ACK"),
-            resets=(),
-            counters={"TcpRetransSegs": AtLeast(1)},
-            measurements=(name,),
-            seconds=due.latest,
-        )
+        client, server = ["recv 6", "close ok"], ["recv 7", "send 6", "recv EOF"]
+        wire, resets, counters = ["server PSH,ACK 6", "client FIN,ACK"], [], {}
     return Promise(
-        calls={
-            "client": ("connect ok", "send 1", "send 7", "recv ETIMEDOUT", "send EPIPE"),
-            "server": ("accept ok", "recv 1", "send 4", "recv ECONNRESET"),
-        },
-        packets=(*packets, "server PSH,ACK 4", "client RST"),
-        resets=(Rst("client", "NO_SOCKET"),),
-        counters={
-            "TcpExtTCPAbortOnTimeout": 1,
-            "TcpRetransSegs": AtLeast(1),
-            "TcpEstabResets": 2,
-            "TcpOutRsts": 1,
-        },
-        measurements=(name,),
+        calls={"client": ["connect ok", "send 1", "send 7", *client], "server": ["accept ok", "recv 1", *server]},
+        packets=["client SYN", "server SYN,ACK", "client PSH,ACK 1", "client PSH,ACK 7", *wire],
+        resets=resets,
+        counters={"TcpRetransSegs": AtLeast(1), **counters},
+        measurements=[name],
         seconds=due.latest,
     )
 

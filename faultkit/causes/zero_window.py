@@ -1,13 +1,12 @@
-# A receiver that stops reading fills its buffer and advertises window 0. The sender's kernel keeps the rest and probes the
-# window, with doubling pauses (tcp_probe_timer()). As long as probes are answered the connection must stay (RFC 9293
-# section 3.8.6.1): neither keepalive nor tcp_retries2 ends it, and nothing does by default. TCP_USER_TIMEOUT is the
-# application's own word (RFC 6429): it counts from the first probe, 0.2 s after the window closed, answers or not:
-# ETIMEDOUT, counter TCPAbortOnTimeout, no RST. The receiver's next read opens the window, and that segment is reset:
-# NO_SOCKET. Linux answers out-of-window segments at most every 0.5 s (tcp_invalid_ratelimit), so the second probe goes
-# unanswered. Measured on 6.18.
+# A receiver that stops reading advertises window 0, and as long as the sender's probes are answered the connection must stay
+# (RFC 9293 section 3.8.6.1): neither keepalive nor tcp_retries2 ends it. TCP_USER_TIMEOUT is the application's own word
+# (RFC 6429): it counts from the first probe, 0.2 s after the window closed, answers or not. Counter TCPAbortOnTimeout. Linux
+# answers out-of-window segments at most every 0.5 s (tcp_invalid_ratelimit), so the second probe goes unanswered. Measured on
+# 6.18.
 # Not retransmit-timeout: there nothing is acknowledged, here everything that was sent is.
 from __future__ import annotations
 
+import math
 import socket
 import time
 from dataclasses import dataclass
@@ -62,21 +61,16 @@ async def fault(connection: Socket, play: Play) -> None:
     """Read one byte, then nothing for as long as it takes."""
     await connection.recv(1)
     play.cues["idle"].set()
-    if play.options.ended_by == "reading":
-        play.notes.step("server", f"does not read for {play.options.stall_seconds:g} s")
-        await trio.sleep(play.options.stall_seconds)
-        play.notes.step("server", f"reads again; {connection.unread()} bytes are waiting")
-        left = play.options.total
-        while left > 0 and (told := await connection.recv(65536)).data:
-            left -= len(told.data)
+    stalls, left = play.options.ended_by == "reading", play.options.total
+    play.notes.step("server", f"does not read{f' for {play.options.stall_seconds:g} s' if stalls else ''}")
+    with trio.move_on_after(play.options.stall_seconds if stalls else math.inf):
+        await play.cues["expired"].wait()
+    play.notes.step("server", f"reads again; {connection.unread()} bytes are waiting")
+    while left and (told := await connection.recv(65536)).data:
+        left -= len(told.data)
+    if stalls:
         await connection.send(b"answer")
         await connection.recv(65536)
-        return
-    play.notes.step("server", "does not read")
-    await play.cues["expired"].wait()
-    play.notes.step("server", f"reads again; {connection.unread()} bytes are waiting")
-    while (await connection.recv(65536)).data:
-        pass
 
 
 async def script(play: Play) -> None:
@@ -104,42 +98,31 @@ async def script(play: Play) -> None:
         play.cues["expired"].set()
     else:
         await client.recv(65536)
-        calls = play.transcript.calls
-        stopped = next(call for call in calls if call.told == "recv 1")
-        waited = max((call for call in calls if call.name == "send"), key=lambda call: call.ended_ns - call.began_ns)
+        stopped = next(call for call in play.transcript.calls if call.told == "recv 1")
+        sends = [call for call in play.transcript.calls if call.name == "send"]
+        waited = max(sends, key=lambda call: call.ended_ns - call.began_ns)
         play.notes.measure(name, predicted=due, measured=(waited.ended_ns - stopped.ended_ns) / 1e9)
         client.close()
 
 
 def promise(options: ZeroWindow, play: Play) -> Promise:
-    packets = ("client SYN", "server SYN,ACK", "client PSH,ACK 1", "client ACK n | client PSH,ACK n +")
     name, due = options.due
+    client, server = ["send ETIMEDOUT", "recv EOF", "send EPIPE"], ["recv ECONNRESET"]
+    wire, resets = ["client RST"], [Rst("client", "NO_SOCKET")]
+    counters = {"TcpExtTCPAbortOnTimeout": 1, "TcpEstabResets": 2, "TcpOutRsts": 1}
     if options.ended_by == "reading":
-        return Promise(
-            calls={
-                "client": ("connect ok", "send 1", "send n +", "recv 6", "close ok"),
-                "server": ("accept ok", "recv 1", "recv n +", "send 6", "recv EOF"),
-            },
-            packets=(*packets, "server PSH,ACK 6", "client FIN,ACK"),
-            resets=(),
-            counters={"TcpExtTCPWinProbe": AtLeast(1 if due > 0.5 else 0)},
-            measurements=(name,),
-            seconds=due,
-        )
+        client, server = ["recv 6", "close ok"], ["send 6", "recv EOF"]
+        wire, resets, counters = ["server PSH,ACK 6", "client FIN,ACK"], [], {}
+    probes = AtLeast(0 if options.ended_by == "reading" and due <= 0.5 else 1)
     return Promise(
         calls={
-            "client": ("connect ok", "send 1", "send n +", "send ETIMEDOUT", "recv EOF", "send EPIPE"),
-            "server": ("accept ok", "recv 1", "recv n +", "recv ECONNRESET"),
+            "client": ["connect ok", "send 1", "send n +", *client],
+            "server": ["accept ok", "recv 1", "recv n +", *server],
         },
-        packets=(*packets, "client RST"),
-        resets=(Rst("client", "NO_SOCKET"),),
-        counters={
-            "TcpExtTCPWinProbe": AtLeast(1),
-            "TcpExtTCPAbortOnTimeout": 1,
-            "TcpEstabResets": 2,
-            "TcpOutRsts": 1,
-        },
-        measurements=(name,),
+        packets=["client SYN", "server SYN,ACK", "client PSH,ACK 1", "client ACK n | client PSH,ACK n +", *wire],
+        resets=resets,
+        counters={"TcpExtTCPWinProbe": probes, **counters},
+        measurements=[name],
         seconds=due,
     )
 
@@ -147,10 +130,8 @@ def promise(options: ZeroWindow, play: Play) -> Promise:
 def doing(options: ZeroWindow) -> str:
     if options.ended_by == "reading":
         return f"The server does not read for {options.stall_seconds:g} s, the client's send waits, and nothing dies."
-    return (
-        "The server does not read, the client's send waits, and TCP_USER_TIMEOUT = "
-        f"{options.user_timeout_seconds * 1000:g} ms ends it."
-    )
+    limit = f"TCP_USER_TIMEOUT = {options.user_timeout_seconds * 1000:g} ms"
+    return f"The server does not read, the client's send waits, and {limit} ends it."
 
 
 CAUSE = described(
