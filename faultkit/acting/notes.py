@@ -51,6 +51,6 @@ class Notes:
         """Write down one attempt of a search."""
         self.transcript.tallies.append(Tally(label, outcome))
 
-    def expect(self, *, tick: str, end: str, ticks: tuple[float, ...], ends: float) -> None:
+    def expect(self, end: str, *, ends: float, tick: str = "", ticks: tuple[float, ...] = ()) -> None:
         """Say what the run now waits for: `ticks` and `ends` in seconds from now."""
         self.countdown = Countdown(tick, end, trio.current_time(), ticks, ends)

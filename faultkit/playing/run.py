@@ -77,11 +77,8 @@ async def _perform(cause: Cause, play: Play, seconds: float, watch: Watch | None
 
 async def _serve_one(cause: Cause, play: Play) -> None:
     """Listen, accept one connection, and let the fault have it."""
-    listener = play.listen()
-    connection = await listener.accept()
-    if connection is not None:
-        play.accepted.append(connection)
-        await cause.fault(connection, play)
+    assert cause.fault is not None, f"{cause.name}: a cause without a fault has a server of its own"
+    await cause.fault(await play.accept(play.listen()), play)
 
 
 def raise_first(group: BaseExceptionGroup[BaseException]) -> NoReturn:

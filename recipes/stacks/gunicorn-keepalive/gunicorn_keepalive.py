@@ -74,7 +74,7 @@ async def script(play: Play) -> None:
     await app.listens(APP)
     client = Client(play, NGINX)
     longest = play.options.keep_alive + LOOKS
-    play.notes.expect(tick="", end="end of the last idle time", ticks=(), ends=longest * len(play.options.races))
+    play.notes.expect("end of the last idle time", ends=longest * len(play.options.races))
     for fin, method in play.options.races:
         primed = await client.request("GET", "/prime")
         if play.options.fixed:

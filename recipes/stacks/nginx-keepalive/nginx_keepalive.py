@@ -168,7 +168,7 @@ async def _sweep(play: Play, client: Client) -> None:
     play.notes.measure(f"Node closes what is idle{buffer}", predicted=IDLE, began_ns=began_ns, ended_ns=ended_ns)
     direct.close()
     tried = intervals(play.options.sweep)
-    play.notes.expect(tick="request", end="end of the sweep", ticks=(), ends=sum(tried) / 1000)
+    play.notes.expect("end of the sweep", tick="request", ticks=(), ends=sum(tried) / 1000)
     last = await client.request("GET", "/prime")
     for milliseconds in tried:
         await trio.sleep(milliseconds / 1000)

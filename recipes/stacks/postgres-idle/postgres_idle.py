@@ -73,7 +73,7 @@ async def script(play: Play) -> None:
             await client.request("GET", "/kept")
             await client.request("GET", "/kept", note="psycopg does not open another")
     if options.fixed and cases != ("terminate",):
-        play.notes.expect(tick="", end="the silence", ticks=(), ends=SILENCE)
+        play.notes.expect("the silence", ends=SILENCE)
         await trio.sleep(SILENCE)
         for case, path in ("idle", "/kept"), ("keepalive", "/hold"):
             if case in cases:
