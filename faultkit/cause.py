@@ -1,18 +1,31 @@
-"""What a cause says about itself: the contract of every file in `faultkit.causes`, and of a user's own."""
+"""What a cause says about itself: the contract of every file in `faultkit.causes`, and of a user's own.
+
+A cause's file needs little else: what its parts are made of is offered here too.
+"""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Literal
 
-from faultkit.errors import Misuse
-from faultkit.evidence.verdict import Promise
+from faultkit.errors import Misuse as Misuse
+from faultkit.errors import Unable as Unable
+from faultkit.evidence.verdict import FORGED as FORGED
+from faultkit.evidence.verdict import AtLeast as AtLeast
+from faultkit.evidence.verdict import Promise as Promise
+from faultkit.evidence.verdict import Rst as Rst
+from faultkit.options import Options as Options
+from faultkit.options import flag, spec, written
+from faultkit.options import option as option
 from faultkit.served import Served as Served
+from faultkit.trigger import Trigger as Trigger
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    # For annotations, and no more: what they stand for takes trio, which a cause that is not played does not need.
+    from faultkit.acting.play import Play as Play
+    from faultkit.witness.calls import Socket as Socket
 
 Family = Literal["application", "absent", "timer", "middlebox", "protocol"]
 
@@ -24,50 +37,6 @@ FAMILIES: dict[Family, str] = {
     "middlebox": "something in between",
     "protocol": "a segment that TCP must refuse",
 }
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of one cause, as a frozen dataclass whose fields are made by `option`. This one has none."""
-
-    def check(self) -> None:
-        """Raise `Misuse` for values that do not go together. Each value alone is checked already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """How one option is written on the command line and which values it takes."""
-
-    help: str
-    unit: str = ""  # "ms" on the command line is seconds in Python
-    least: int | None = None
-    most: int | None = None
-    multiple: int = 1  # of its unit
-    choices: tuple[str, ...] = ()
-    metavar: str = ""
-    only_with: tuple[str, ...] = ()  # another option's name and the values of it with which this one decides anything
-
-
-def option(default: Any, help: str, **spec: Any) -> Any:
-    """A field of an `Options` class; `spec` as in `Spec`. A duration in Python is seconds, on the command line "ms"."""
-    return field(default=default, metadata={"spec": Spec(help, **spec)})
-
-
-def spec(option: Field[Any]) -> Spec:
-    """The `Spec` of a field made by `option`."""
-    found = option.metadata["spec"]
-    assert isinstance(found, Spec)
-    return found
-
-
-def flag(option: Field[Any]) -> str:
-    """`--user-timeout` for the field `user_timeout_seconds`: a unit in a Python name is not repeated on the command line."""
-    return "--" + option.name.removesuffix("_seconds").replace("_", "-")
-
-
-def written(option: Field[Any], value: Any) -> Any:
-    """A Python value as the command line writes it: 2.0 s becomes 2000 (ms)."""
-    return round(value * 1000) if spec(option).unit == "ms" and value is not None else value
 
 
 def checked(cause: Cause, values: dict[str, Any]) -> Options:
@@ -119,14 +88,6 @@ def _check_range(cause: Cause, option: Field[Any], value: Any) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class LookAlike:
-    """A cause that this one is taken for, and the observation that tells them apart."""
-
-    cause: str
-    tell: str
-
-
 @dataclass(frozen=True)
 class Cause:
     """One reason why a TCP connection dies or hangs, whole."""
@@ -138,15 +99,15 @@ class Cause:
     story: str  # what the kernel does and why, with the source
     promise: Callable[[Any, Play], Promise]
     script: Callable[[Play], Awaitable[None]]  # the client's half
-    fault: Callable[[Socket, Play], Awaitable[None]]  # the server's half, for one accepted connection
-    server: Callable[[Play], Awaitable[None]] | None = None  # what surrounds the fault; None: one connection for it
+    fault: Callable[[Socket, Play], Awaitable[None]] | None = None  # the server's half, for one accepted connection
+    server: Callable[[Play], Awaitable[None]] | None = None  # what surrounds the fault; None: it gets one connection
     after_idle: bool = False  # it takes a connection that has been idle
     seldom: bool = False  # hardly ever met: of the causes that fit what was seen, it comes after the others
     prepare: Callable[[Play], Awaitable[None]] | None = None  # decides what the promise depends on, before the play
     options: type[Options] = Options
     variants: tuple[Mapping[str, Any], ...] = ({},)  # the option sets that a conformance run plays, in Python's units
     served: Mapping[str, Served] = field(default_factory=dict)  # by variant, the default first; one alone is called ""
-    lookalikes: tuple[LookAlike, ...] = ()
+    lookalikes: Mapping[str, str] = field(default_factory=dict)  # the causes it is taken for: what tells them apart
     met: tuple[str, ...] = ()  # where it is met in the wild
     remedy: tuple[str, ...] = ()
 
@@ -156,13 +117,28 @@ class Cause:
             await self.prepare(play)
 
 
+# What a cause's file calls its parts, each a function of its own.
+PARTS = ("promise", "script", "fault", "server", "prepare", "doing")
+
+
+def described(module: str, **more: Any) -> Cause:
+    """The cause of a file of the catalogue, by the module's `__name__`: called as the file is, made of the functions that are
+    named in `PARTS` and of the subclass of `Options` there. `more` is what else a `Cause` says about itself."""
+    own = [thing for thing in vars(sys.modules[module]).values() if getattr(thing, "__module__", "") == module]
+    parts = {thing.__name__: thing for thing in own if getattr(thing, "__name__", "") in PARTS}
+    options = [thing for thing in own if isinstance(thing, type) and issubclass(thing, Options)]
+    if options:
+        parts["options"] = options[0]
+    return Cause(name=module.rpartition(".")[2].replace("_", "-"), **parts, **more)
+
+
 def typed(cause: Cause, options: Options) -> str:
     """What a person types after `faultkit`: the cause, and the options that are not the defaults."""
     words = [cause.name]
-    for option in fields(options):
-        value = getattr(options, option.name)
+    for known in fields(options):
+        value = getattr(options, known.name)
         if value is True:
-            words.append(flag(option))
-        elif value != option.default:
-            words += [flag(option), str(written(option, value))]
+            words.append(flag(known))
+        elif value != known.default:
+            words += [flag(known), str(written(known, value))]
     return " ".join(words)

@@ -1,12 +1,14 @@
 """The verbs: what can be done to one real TCP socket so that its connection dies in a known way.
 
-Each works on any `socket.socket`, on a trio socket, and on the recorded sockets of a run; none of them waits, and only
-those that use TCP_REPAIR need a privilege. An `OSError` of the kernel comes out as it is.
+Each works on any TCP `socket.socket`, on a trio socket, and on the recorded sockets of a run; none of them waits, and only
+those that use TCP_REPAIR need a privilege. An `OSError` of the kernel comes out as it is; `Misuse` is raised for a socket to
+which the verb would do nothing, such as UDP's. On a Unix stream `close_unread` and `half_close` do what they do on TCP's.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import os
 import socket
@@ -66,6 +68,17 @@ class Closable(Descriptor, Protocol):
     def close(self) -> None: ...
 
 
+def _check(verb: str, sock: object, *, or_unix: bool = False) -> None:
+    """Raise `Misuse` where the verb would do nothing, and say nothing of that. What does not tell its kind is one of ours."""
+    family, kind = getattr(sock, "family", socket.AF_INET), getattr(sock, "type", socket.SOCK_STREAM)
+    if kind != socket.SOCK_STREAM:
+        raise Misuse(
+            f"{verb}: this socket has no connection to break ({socket.SocketKind(kind).name}): take a TCP socket"
+        )
+    if family not in (socket.AF_INET, socket.AF_INET6) and not or_unix:
+        raise Misuse(f"{verb}: this socket is none of TCP's ({socket.AddressFamily(family).name}): take a TCP socket")
+
+
 def _minimum_ttl(sock: Socket, ttl: int) -> None:
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MINHOPCOUNT, ttl)
@@ -78,6 +91,7 @@ def abort(sock: Socket) -> None:
 
     With received bytes still unread this is the *unread* cause in disguise: read them first.
     """
+    _check("abort", sock)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
 
@@ -88,6 +102,7 @@ def vanish(sock: Socket) -> None:
     TCP_REPAIR is there to move a connection to another host (include/uapi/linux/tcp.h; tcp_close()), and needs
     CAP_NET_ADMIN in the network namespace: PermissionError without.
     """
+    _check("vanish", sock)
     sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
     sock.close()
 
@@ -97,6 +112,7 @@ def close_unread(sock: Closable) -> None:
 
     Raises `Misuse` where nothing is unread, because that close would send FIN.
     """
+    _check("close_unread", sock, or_unix=True)
     if not unread(sock):
         raise Misuse(
             "close_unread: nothing has arrived that is unread, so close() would send FIN: wait until it is readable"
@@ -106,12 +122,15 @@ def close_unread(sock: Closable) -> None:
 
 def unread(sock: Descriptor) -> int:
     """How many received bytes the program has not read yet (SIOCINQ, tcp(7))."""
+    if sock.fileno() < 0:  # of which fcntl makes a ValueError
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     count: int = struct.unpack("=i", fcntl.ioctl(sock, termios.FIONREAD, bytes(4)))[0]
     return count
 
 
 def half_close(sock: Shutdown) -> None:
     """shutdown(SHUT_WR): FIN after what is queued, and the other direction stays open (RFC 9293 section 3.6)."""
+    _check("half_close", sock, or_unix=True)
     sock.shutdown(socket.SHUT_WR)
 
 
@@ -120,6 +139,7 @@ def stop_reading(sock: Socket) -> None:
 
     What was advertised before stays allowed: a window is never taken back (RFC 9293 section 3.8.6.2.2).
     """
+    _check("stop_reading", sock)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
 
 
@@ -129,6 +149,7 @@ def resume_reading(sock: Socket) -> None:
     Left at that it may stay at 2 KiB, with a window probe for every segment (15 KB/s, seen on Linux 6.18); a low-water
     mark makes it grow, and the window with it (SO_RCVLOWAT; tcp_set_rcvlowat()).
     """
+    _check("resume_reading", sock)
     (locks,) = struct.unpack("=i", sock.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK, 4))
     sock.setsockopt(socket.SOL_SOCKET, SO_BUF_LOCK, locks & ~SOCK_RCVBUF_LOCK)
     mark = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 4)
@@ -147,6 +168,7 @@ def hold_back(sock: Socket) -> None:
 
 def disconnect(sock: Descriptor) -> None:
     """connect(2) to AF_UNSPEC: the connection is aborted and the socket, still open, may connect anew (tcp_disconnect())."""
+    _check("disconnect", sock)
     # Python's connect() takes an address of the socket's own family only. A struct sockaddr: sa_family and 14 bytes.
     libc = ctypes.CDLL(None, use_errno=True)
     nowhere = struct.pack("=H14x", socket.AF_UNSPEC)
@@ -180,6 +202,7 @@ def black_hole(sock: Socket) -> None:
 
     What it sends still goes out. On a listening socket SYNs go unanswered, and accepted sockets inherit the deafness.
     """
+    _check("black_hole", sock)
     _minimum_ttl(sock, DEAF)
 
 
@@ -191,6 +214,7 @@ def dropped(sock: Socket) -> int:
 
 def heal(sock: Socket) -> None:
     """Undo `black_hole` and `hear_only_stack`."""
+    _check("heal", sock)
     _minimum_ttl(sock, 0)
 
 

@@ -17,7 +17,8 @@ from dataclasses import fields
 from pathlib import Path
 
 from faultkit import causes
-from faultkit.cause import Cause, Options, flag, spec, written
+from faultkit.cause import Cause, Options
+from faultkit.options import flag, spec, written
 from faultkit.playing import stack
 from faultkit.playing.stack import Stack, StackOptions
 from faultkit.serving import faults

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from faultkit import causes
-from faultkit.cause import flag, written
+from faultkit.options import flag, written
 from tests.ordinary import CHECKOUT, command
 
 ROOT = os.geteuid() == 0

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from faultkit import causes
-from faultkit.cause import Cause, Options, checked, flag, option, spec, written
+from faultkit.cause import Cause, Options, checked, option
 from faultkit.errors import Misuse
 from faultkit.evidence.verdict import Promise
+from faultkit.options import flag, spec, written
 
 
 @dataclass(frozen=True)

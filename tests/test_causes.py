@@ -132,7 +132,7 @@ def test_what_a_cause_says_about_itself(name: str) -> None:
     assert cause.story
     assert cause.met
     assert cause.remedy
-    assert {like.cause for like in cause.lookalikes} <= {*causes.names()} - {name}
+    assert {*cause.lookalikes} <= {*causes.names()} - {name}
     for variant in cause.variants:
         options = checked(cause, dict(variant))
         assert cause.doing(options).endswith(".")

@@ -24,7 +24,7 @@ PUBLIC = {
         hear_only_stack hold_back keepalive resume_reading speak_up state stop_reading unread user_timeout vanish whisper
     """,
     "faultkit.causes": "by_family load names",
-    "faultkit.cause": "Cause FAMILIES Family LookAlike Options Served checked option",
+    "faultkit.cause": "Cause FAMILIES Family Options Promise Rst Served Trigger checked option",
     "faultkit.evidence.verdict": "AtLeast FORGED Promise Rst",
     "faultkit.acting.play": "Play",
     "faultkit.errors": "Misuse Unable",

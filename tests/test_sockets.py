@@ -276,3 +276,46 @@ def test_the_numbers_are_the_headers() -> None:
         sockets.hold_back(four)
         assert four.getsockopt(socket.SOL_SOCKET, sockets.SO_MAX_PACING_RATE) == 1
         assert struct.unpack("B", four.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)) == (7,)
+
+
+VERBS = [
+    "abort",
+    "vanish",
+    "close_unread",
+    "half_close",
+    "stop_reading",
+    "resume_reading",
+    "disconnect",
+    "black_hole",
+    "heal",
+]
+OTHERS = {
+    "UDP": (socket.AF_INET, socket.SOCK_DGRAM, "SOCK_DGRAM"),
+    "UDP over IPv6": (socket.AF_INET6, socket.SOCK_DGRAM, "SOCK_DGRAM"),
+    "Unix datagrams": (socket.AF_UNIX, socket.SOCK_DGRAM, "SOCK_DGRAM"),
+    "Unix stream": (socket.AF_UNIX, socket.SOCK_STREAM, "AF_UNIX"),
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("verb", VERBS)
+def test_what_would_do_nothing_is_refused(verb: str, other: str) -> None:
+    family, kind, shown = OTHERS[other]
+    if other == "Unix stream" and verb in ("close_unread", "half_close"):
+        return  # they do there what they do on TCP: below
+    with socket.socket(family, kind) as sock:
+        with pytest.raises(Misuse) as refused:
+            getattr(sockets, verb)(sock)
+        assert sock.fileno() != -1
+    assert str(refused.value).startswith(f"{verb}: this socket ")
+    assert str(refused.value).endswith(f" ({shown}): take a TCP socket")
+
+
+def test_on_a_unix_stream_two_of_them_do_what_they_do_on_tcp() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        sockets.half_close(ours)
+        assert told(theirs) == repr(b"")
+        theirs.sendall(b"unread")
+        sockets.close_unread(ours)
+        assert told(theirs) == "ECONNRESET"

@@ -112,6 +112,7 @@ class Inside(Play):
             self.cues[pickle.loads(message)].set()
 
     async def run(self, function: Callable[..., Awaitable[None]], arguments: dict[str, Any]) -> None:
+        trio.lowlevel.add_instrument(self.notes.processor)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self.hear)

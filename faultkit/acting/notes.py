@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 import trio
 
-from faultkit.evidence.transcript import Measurement, Step, Tally, Transcript
+from faultkit.evidence.transcript import SLACK, Measurement, Step, Tally, Transcript
+from faultkit.witness.processor import Processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,35 +22,35 @@ class Countdown:
     ends: float
 
 
-def withheld() -> float:
-    """Seconds for which this thread could have run so far and had no processor (sched-stats.rst); 0 where nobody counts them."""
-    try:
-        return int(Path("/proc/thread-self/schedstat").read_text().split()[1]) / 1e9
-    except OSError:
-        return 0.0
-
-
 class Notes:
     """The play's own entries in its transcript."""
 
     def __init__(self, transcript: Transcript) -> None:
         self.countdown: Countdown | None = None
         self.transcript = transcript
-        self._withheld = withheld()
+        self.processor = Processor()
 
     def step(self, actor: str, text: str) -> None:
         """Write down what was done to the stage."""
         self.transcript.steps.append(Step(time.time_ns(), actor, text))
 
-    def measure(self, name: str, *, predicted: float, measured: float, slack: float = 0.0) -> None:
-        """Write down a predicted and a measured duration, in seconds; `slack` is beside that for the machine."""
-        measurement = Measurement(name, predicted, measured, withheld=withheld() - self._withheld)
-        self.transcript.measurements.append(replace(measurement, slack=measurement.slack + slack))
+    def measure(self, name: str, *, predicted: float, began_ns: int, ended_ns: int, slack: float = 0.0) -> None:
+        """Write down a duration that was predicted, in seconds, and when it began and ended, by the transcript's clock;
+        `slack` is in addition to what every measurement is allowed."""
+        self.transcript.measurements.append(
+            Measurement(
+                name,
+                predicted,
+                (ended_ns - began_ns) / 1e9,
+                SLACK + slack,
+                self.processor.withheld(began_ns, ended_ns),
+            )
+        )
 
     def tally(self, label: str, outcome: str) -> None:
         """Write down one attempt of a search."""
         self.transcript.tallies.append(Tally(label, outcome))
 
-    def expect(self, *, tick: str, end: str, ticks: tuple[float, ...], ends: float) -> None:
+    def expect(self, end: str, *, ends: float, tick: str = "", ticks: tuple[float, ...] = ()) -> None:
         """Say what the run now waits for: `ticks` and `ends` in seconds from now."""
         self.countdown = Countdown(tick, end, trio.current_time(), ticks, ends)

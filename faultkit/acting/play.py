@@ -61,6 +61,19 @@ class Play:
         self.cues.announce(sock.address)
         return sock
 
+    async def accept(self, listener: Socket) -> Socket:
+        """The next connection; it is in `accepted` too, for a script that reaches for the server's end."""
+        connection = await listener.accept()
+        assert connection is not None, "the other half connects, and nothing ends this listener's accept() before"
+        self.accepted.append(connection)
+        return connection
+
+    async def connect(self, role: str = "client") -> Socket:
+        """A socket connected to the server, as soon as that is there."""
+        sock = self.socket(role)
+        await sock.connect(await self.cues.serving())
+        return sock
+
     def _bind(self, sock: Socket, port: int) -> None:
         try:
             sock.bind(Address(self.stage.host, port))

@@ -19,12 +19,9 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Misuse, Unable
+from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, Unable, described, option
 from faultkit.evidence import timers
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
 from faultkit.stage import sysctl
-from faultkit.trigger import Trigger
 from faultkit.witness.calls import Socket
 
 RETRIES = "client's SYN retries"
@@ -43,7 +40,7 @@ class BacklogFull(Options):
     # The bound is the kernel's MAX_TCP_SYNCNT.
     syn_retries: int = option(
         1,
-        "TCP_SYNCNT: of the client with syn-retries (the kernel's default is 6), of the server with expiry (5)",
+        "TCP_SYNCNT of the client (the kernel's default is 6), or of the server (5)",
         least=1,
         most=127,
         only_with=("ended_by", "syn-retries", "expiry"),
@@ -136,9 +133,9 @@ async def script(play: Play) -> None:
         await _fill(play)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, options.syn_retries)
         repeats = tuple(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts())[:-1])
-        play.notes.expect(tick="repeated SYN", end="ETIMEDOUT", ticks=repeats, ends=due.earliest)
+        play.notes.expect("ETIMEDOUT", tick="repeated SYN", ticks=repeats, ends=due.earliest)
         told = await client.connect(address)
-        play.notes.measure(name, predicted=due.earliest, measured=(told.ended_ns - told.began_ns) / 1e9)
+        play.notes.measure(name, predicted=due.earliest, began_ns=told.began_ns, ended_ns=told.ended_ns)
         return
     began = await client.connect(address)
     await _fill(play)
@@ -147,11 +144,12 @@ async def script(play: Play) -> None:
     play.cues["dropped"].set()
     if options.ended_by == "expiry":
         repeats = tuple(at for at in timers.tries(30) if at < due.earliest)
-        play.notes.expect(tick="retransmission", end="RST", ticks=repeats, ends=due.earliest)
+        play.notes.expect("RST", tick="retransmission", ticks=repeats, ends=due.earliest)
     told = await client.recv(65536)
     if options.ended_by == "expiry":
-        seconds = (told.ended_ns - began.ended_ns) / 1e9
-        play.notes.measure(name, predicted=due.earliest, measured=seconds, slack=due.slack)
+        play.notes.measure(
+            name, predicted=due.earliest, began_ns=began.ended_ns, ended_ns=told.ended_ns, slack=due.slack
+        )
     if options.ended_by != "accept":
         await client.send(b"request")
 
@@ -210,11 +208,10 @@ def doing(options: BacklogFull) -> str:
     }[options.ended_by]
 
 
-CAUSE = Cause(
-    name="backlog-full",
+CAUSE = described(
+    __name__,
     family="absent",
     summary="the accept queue is full: connect() hangs, or lies",
-    doing=doing,
     story=(
         "The kernel finishes handshakes before the program calls accept(), and queues them: backlog + 1 connections "
         "(listen(2)). With the queue full it drops SYNs (tcp_conn_request()), so connect() hangs and ends in ETIMEDOUT. "
@@ -222,20 +219,14 @@ CAUSE = Cause(
         "ESTABLISHED and the server is not. The client's request is retransmitted in vain until the server accepts, or "
         "until its kernel forgets (tcp_synack_retries) and answers RST. tcp_abort_on_overflow makes that RST immediate."
     ),
-    options=BacklogFull,
-    prepare=prepare,
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
     variants=({}, {"ended_by": "abort"}, {"ended_by": "accept"}, {"ended_by": "expiry"}),
     served={"": Served(door=lambda door: door.fill(), when=Trigger("listen"), hangs=True)},
-    lookalikes=(
-        LookAlike("connect-timeout", "the SYN never arrives: the server's ListenOverflows and ListenDrops stand still"),
-        LookAlike("closed-port", "connect() fails at once with ECONNREFUSED: nobody listens"),
-        LookAlike("retransmit-timeout", "the server's kernel knows the connection (ss -tn there), or its host is gone"),
-        LookAlike("half-open", "the server had accepted the connection and answered on it before"),
-    ),
+    lookalikes={
+        "connect-timeout": "the SYN never arrives: the server's ListenOverflows and ListenDrops stand still",
+        "closed-port": "connect() fails at once with ECONNREFUSED: nobody listens",
+        "retransmit-timeout": "the server's kernel knows the connection (ss -tn there), or its host is gone",
+        "half-open": "the server had accepted the connection and answered on it before",
+    },
     met=(
         "an event loop that is blocked or a worker pool that is busy: nobody calls accept() for seconds",
         "net.core.somaxconn = 128 before Linux 5.4, or a small backlog given by the program, under a burst of connects",

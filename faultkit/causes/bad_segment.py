@@ -17,9 +17,8 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import Options, Promise, Rst, described, option
 from faultkit.evidence.transcript import Address, Packet
-from faultkit.evidence.verdict import Promise, Rst
 from faultkit.stage.forge import Forgery
 from faultkit.witness.calls import Socket
 
@@ -223,7 +222,7 @@ async def meet_handshake(play: Play, client: Socket, server: Address) -> None:
                 Forgery(server, ours, ("FIN", "ACK"), ISN + 1, syn.seq + 1), "FIN, so that it ends in order"
             )
             return
-        play.notes.expect(tick="SYN", end="connected", ticks=(), ends=1.0)  # the initial RTO, RFC 6298
+        play.notes.expect("connected", tick="SYN", ticks=(), ends=1.0)  # the initial RTO, RFC 6298
 
 
 async def reset_by(play: Play, passed: int) -> None:
@@ -303,8 +302,8 @@ def promise(options: BadSegment, play: Play) -> Promise:
     )
 
 
-CAUSE = Cause(
-    name="bad-segment",
+CAUSE = described(
+    __name__,
     family="protocol",
     summary="a segment TCP must refuse: reset, challenged or ignored",
     seldom=True,
@@ -318,20 +317,12 @@ CAUSE = Cause(
         "ACK or a duplicate ACK (RFC 5961; tcp_validate_incoming(), tcp_ack()), which a true peer corrects itself by, or "
         "nothing at all. The bytes in such a segment reach nobody."
     ),
-    options=BadSegment,
     variants=tuple({"segment": name} for name in SEGMENTS),
-    prepare=prepare,
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
-    lookalikes=(
-        LookAlike(
-            "half-open", "the same bare RST from a listening port (TCP_FLAGS), but a connection of yours dies of it"
-        ),
-        LookAlike("injected", "there the RST itself is forged; here a kernel sends it, in answer to what was forged"),
-        LookAlike("backlog-full", "also INVALID_SYN, with tcp_abort_on_overflow: ListenOverflows moves too"),
-    ),
+    lookalikes={
+        "half-open": "the same bare RST from a listening port (TCP_FLAGS), but a connection of yours dies of it",
+        "injected": "there the RST itself is forged; here a kernel sends it, in answer to what was forged",
+        "backlog-full": "also INVALID_SYN, with tcp_abort_on_overflow: ListenOverflows moves too",
+    },
     met=(
         "port scans (nmap -sA, -sN, -sX) and scanners that hold no state: the RST tells them that the port is reachable",
         "load balancers and firewalls that changed over in the middle of a connection and continue with numbers of their own",

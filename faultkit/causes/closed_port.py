@@ -7,13 +7,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.evidence.verdict import Promise, Rst
-from faultkit.trigger import Trigger
+from faultkit.cause import Options, Promise, Rst, Served, Trigger, described, option
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play
 
 
 @dataclass(frozen=True)
@@ -25,13 +22,8 @@ async def server(play: Play) -> None:
     play.hold(play.options.port)
 
 
-async def fault(connection: Socket, play: Play) -> None:
-    raise AssertionError("nothing is ever accepted on a closed port")
-
-
 async def script(play: Play) -> None:
-    client = play.socket("client")
-    await client.connect(await play.cues.serving())
+    await play.connect()
 
 
 def promise(options: ClosedPort, play: Play) -> Promise:
@@ -43,8 +35,8 @@ def promise(options: ClosedPort, play: Play) -> Promise:
     )
 
 
-CAUSE = Cause(
-    name="closed-port",
+CAUSE = described(
+    __name__,
     family="absent",
     summary="connect() to a port nobody listens on: ECONNREFUSED",
     doing=lambda options: "The client connects to a port that is bound but not listening.",
@@ -52,13 +44,8 @@ CAUSE = Cause(
         "The server's kernel finds no listening socket for the SYN and answers RST,ACK (RFC 9293 section 3.10.7.1; "
         "tcp_v4_rcv()). The client's connect() fails at once with ECONNREFUSED: the host is alive, the port is closed."
     ),
-    options=ClosedPort,
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(door=lambda door: door.refuse(), when=Trigger("listen"))},
-    lookalikes=(LookAlike("idle-firewall", "a silent drop: connect() waits and ends in ETIMEDOUT, not at once"),),
+    lookalikes={"idle-firewall": "a silent drop: connect() waits and ends in ETIMEDOUT, not at once"},
     met=(
         "a service that is not started yet, has crashed, or listens on another address or port",
         "a firewall that rejects with tcp-reset looks the same from the client, but the server's OutRsts stands still",

@@ -17,13 +17,10 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Misuse
+from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, described, option
 from faultkit.evidence import timers
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.options import drop_with, duration
 from faultkit.stage import sysctl
-from faultkit.trigger import Trigger
-from faultkit.witness.calls import Socket
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
 RETRIES = "client's SYN retries"
@@ -41,24 +38,15 @@ class ConnectTimeout(Options):
     # The bound is the kernel's MAX_TCP_SYNCNT.
     syn_retries: int = option(
         1,
-        "TCP_SYNCNT of the client, with --ended-by syn-retries; the kernel's own default is 6",
+        "TCP_SYNCNT of the client (the kernel's own default is 6)",
         least=1,
         most=127,
         only_with=("ended_by", "syn-retries"),
     )
-    own_timeout_seconds: float = option(
-        0.5,
-        "the program's connect timeout, with the other two",
-        unit="ms",
-        least=1,
-        most=3600000,
-        only_with=("ended_by", "own-timeout", "late-answer"),
+    own_timeout_seconds: float = duration(
+        0.5, "the program's connect timeout", most=3600000, only_with=("ended_by", "own-timeout", "late-answer")
     )
-    drop_with: str = option(
-        "auto",
-        "what drops the SYN: auto takes the first that this machine has",
-        choices=("auto", "iptables", "nft", "socket"),
-    )
+    drop_with: str = drop_with("what drops the SYN")
 
     def check(self) -> None:
         if self.ended_by == "late-answer" and self.drop_with in ("iptables", "nft"):
@@ -99,10 +87,6 @@ async def server(play: Play) -> None:
     play.cues["silent"].set()
 
 
-async def fault(connection: Socket, play: Play) -> None:
-    raise AssertionError("nothing is ever accepted where no handshake ends")
-
-
 async def script(play: Play) -> None:
     options: ConnectTimeout = play.options
     address = await play.cues.serving()
@@ -112,14 +96,14 @@ async def script(play: Play) -> None:
     if options.ended_by == "syn-retries":
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, options.syn_retries)
         ticks = tuple(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts())[:-1])
-        play.notes.expect(tick="repeated SYN", end="ETIMEDOUT", ticks=ticks, ends=due)
+        play.notes.expect("ETIMEDOUT", tick="repeated SYN", ticks=ticks, ends=due)
         told = await client.connect(address)
-        play.notes.measure(name, predicted=due, measured=(told.ended_ns - told.began_ns) / 1e9)
+        play.notes.measure(name, predicted=due, began_ns=told.began_ns, ended_ns=told.ended_ns)
         return
     if not options.lost:
         sockets.black_hole(client)
         play.notes.step("network", "holds the server's answer back")
-    play.notes.expect(tick="", end=name, ticks=(), ends=due)
+    play.notes.expect(name, ends=due)
     began_ns = time.time_ns()  # a busy machine may stop us between the program's clock and its connect()
     with trio.move_on_after(options.own_timeout_seconds):
         await client.connect(address)
@@ -127,13 +111,13 @@ async def script(play: Play) -> None:
     told = play.transcript.calls[-1]
     client.close()
     if options.lost:
-        play.notes.measure(name, predicted=due, measured=(told.ended_ns - began_ns) / 1e9)
+        play.notes.measure(name, predicted=due, began_ns=began_ns, ended_ns=told.ended_ns)
         return
     play.notes.step("client", "gave up; its kernel has forgotten the connection, the server's has not")
     # A program has no event for a handshake that the kernel gives up.
     while tcp_state(address, ours) == "SYN-RECEIVED":  # noqa: ASYNC110
         await trio.sleep(LOOK_AGAIN)
-    play.notes.measure(name, predicted=due, measured=(time.time_ns() - told.began_ns) / 1e9)
+    play.notes.measure(name, predicted=due, began_ns=told.began_ns, ended_ns=time.time_ns())
 
 
 def promise(options: ConnectTimeout, play: Play) -> Promise:
@@ -165,11 +149,10 @@ def doing(options: ConnectTimeout) -> str:
     }[options.ended_by]
 
 
-CAUSE = Cause(
-    name="connect-timeout",
+CAUSE = described(
+    __name__,
     family="absent",
     summary="nobody answers the SYN: connect() hangs, then ETIMEDOUT",
-    doing=doing,
     story=(
         "The SYN, or its answer, is lost. The client's kernel repeats it until tcp_syn_retries is exhausted, 131 s by "
         "default, then connect() fails with ETIMEDOUT (tcp(7); tcp_write_timeout()). A program's own connect timeout "
@@ -177,20 +160,14 @@ CAUSE = Cause(
         "that, the client's kernel answers it with RST (RFC 9293 section 3.10.7.1), and the server's kernel drops its "
         "half of the handshake; the server's program is never told."
     ),
-    options=ConnectTimeout,
-    prepare=prepare,
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
     variants=({}, {"ended_by": "own-timeout"}, {"ended_by": "late-answer"}, {"drop_with": "socket"}),
     served={"": Served(door=lambda door: door.hang(), when=Trigger("listen"), hangs=True)},
-    lookalikes=(
-        LookAlike("closed-port", "connect() fails at once with ECONNREFUSED: somebody answers"),
-        LookAlike("backlog-full", "the server's ListenOverflows and ListenDrops move: the SYN arrived and was refused"),
-        LookAlike("reject", "EHOSTUNREACH, ENETUNREACH or ECONNREFUSED: a firewall says so by ICMP or RST"),
-        LookAlike("retransmit-timeout", "connect() had succeeded: send() or recv() gives the ETIMEDOUT"),
-    ),
+    lookalikes={
+        "closed-port": "connect() fails at once with ECONNREFUSED: somebody answers",
+        "backlog-full": "the server's ListenOverflows and ListenDrops move: the SYN arrived and was refused",
+        "reject": "EHOSTUNREACH, ENETUNREACH or ECONNREFUSED: a firewall says so by ICMP or RST",
+        "retransmit-timeout": "connect() had succeeded: send() or recv() gives the ETIMEDOUT",
+    },
     met=(
         "a security group or firewall that drops what it does not allow; a wrong address; a host that is down",
         "a route back that is missing: the SYN arrives, its answer does not (ss -tn state syn-recv on the server)",

@@ -15,13 +15,11 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.evidence.verdict import Promise, Rst
+from faultkit.cause import Options, Promise, Rst, Served, described, option
 
 if TYPE_CHECKING:
     from faultkit.acting.child import Inside
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,7 @@ async def _take(connection: Socket, play: Play) -> None:
 
 async def serve(play: Inside, port: int) -> None:
     """The process that is killed."""
-    connection = await play.listen(port).accept()
-    assert connection is not None
+    connection = await play.accept(play.listen(port))
     await _take(connection, play)
     play.tell("working")
     await trio.sleep_forever()
@@ -80,8 +77,7 @@ async def serve_again(play: Inside, port: int) -> None:
     """The process after it: answers one request."""
     listener = play.listen(port)
     play.tell("restarted")
-    connection = await listener.accept()
-    assert connection is not None
+    connection = await play.accept(listener)
     await connection.recv(65536)
     await connection.send(b"hello\n")
     await connection.recv(65536)
@@ -111,17 +107,12 @@ async def script(play: Play) -> None:
 
 
 def promise(options: Crash, play: Play) -> Promise:
-    client = ["connect ok", "send 5"]
-    served = ["accept ok"]
-    wire = ["client SYN", "server SYN,ACK", "client PSH,ACK 5"]
-    if options.request == "unread":
-        client += ["recv ECONNRESET"]
-        wire += ["server RST,ACK"]
-        reason, counters = "TCP_ABORT_ON_CLOSE", {"TcpExtTCPAbortOnClose": 1, "TcpEstabResets": 2}
-    else:
-        client += ["recv EOF", "send 4"]
+    opening = ("client SYN", "server SYN,ACK", "client PSH,ACK 5")
+    client, served, wire = ["recv ECONNRESET"], ["accept ok"], ["server RST,ACK"]
+    reason, counters = "TCP_ABORT_ON_CLOSE", {"TcpExtTCPAbortOnClose": 1, "TcpEstabResets": 2}
+    if options.request == "read":
+        client, wire = ["recv EOF", "send 4"], ["server FIN,ACK", "client PSH,ACK 4", "server RST"]
         served += ["recv 5"]
-        wire += ["server FIN,ACK", "client PSH,ACK 4", "server RST"]
         reason, counters = "TCP_TIMEWAIT_SOCKET", {"TcpEstabResets": 1}
         if "client" in play.kept:
             reason, counters = "TCP_ABORT_ON_DATA", {"TcpEstabResets": 1, "TcpExtTCPAbortOnData": 1}
@@ -129,11 +120,10 @@ def promise(options: Crash, play: Play) -> Promise:
     if options.restart:
         client += ["connect ok", "send 5", "recv 6", "close ok"]
         served += ["accept ok", "recv 5", "send 6", "recv EOF", "close ok"]
-        wire += ["client SYN", "server SYN,ACK", "client PSH,ACK 5", "server PSH,ACK 6"]
-        wire += ["client FIN,ACK", "server FIN,ACK"]
+        wire += [*opening, "server PSH,ACK 6", "client FIN,ACK", "server FIN,ACK"]
     return Promise(
-        calls={"client": client, "server": served},
-        packets=wire,
+        calls={"client": ["connect ok", "send 5", *client], "server": served},
+        packets=[*opening, *wire],
         resets=(Rst("server", reason),),
         counters={**counters, "TcpOutRsts": 1},
         seconds=0.5,  # a process starts
@@ -145,38 +135,27 @@ def doing(options: Crash) -> str:
     return f"The server's process is killed with SIGKILL while a request is {options.request}{after}."
 
 
-CAUSE = Cause(
-    name="crash",
+CAUSE = described(
+    __name__,
     family="application",
     summary="the server's process is killed: RST or FIN, by its buffers",
-    doing=doing,
     story=(
         "A dead process cannot close its sockets, so the kernel closes them (do_exit(), tcp_close()), and by the same rules "
         "as any close(): a connection with received bytes unread is reset, any other is ended with FIN. So one crash gives "
         "some clients ECONNRESET and others a clean EOF, and those learn by their next write, which is answered with RST. A "
         "server started again on the same port knows nothing of the old connections and cannot save them."
     ),
-    options=Crash,
-    variants=(
-        {},
-        {"request": "read"},
-        {"restart": True},
-        {"request": "read", "restart": True},
-    ),
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
+    variants=({}, {"request": "read"}, {"restart": True}, {"request": "read", "restart": True}),
     served={
         "unread": Served(lambda conn: conn.crash(read=False), unread=True),
         "read": Served(lambda conn: conn.crash(read=True)),
     },
-    lookalikes=(
-        LookAlike("unread", "the same packets; but the process lives, and only connections with unread bytes are hit"),
-        LookAlike("late-write", "the same as a crash with the request read; but other connections live on"),
-        LookAlike("half-open", "the machine died, not the process: no FIN, no RST until the client writes"),
-        LookAlike("closed-port", "what new connections get until the server is started again: ECONNREFUSED"),
-    ),
+    lookalikes={
+        "unread": "the same packets; but the process lives, and only connections with unread bytes are hit",
+        "late-write": "the same as a crash with the request read; but other connections live on",
+        "half-open": "the machine died, not the process: no FIN, no RST until the client writes",
+        "closed-port": "what new connections get until the server is started again: ECONNREFUSED",
+    },
     met=(
         "the OOM killer (dmesg: Killed process), kubectl delete --grace-period=0, systemd's TimeoutStopSec running out",
         "gunicorn's WORKER TIMEOUT: the arbiter kills a worker with requests in its sockets",

@@ -12,15 +12,13 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.evidence.verdict import Promise, Rst
+from faultkit.cause import Options, Promise, Rst, Served, described, option
 
 SMALL = 4096  # bytes, SO_RCVBUF of a client that lets most of the answer wait; the kernel doubles it
 LARGE = 65536  # bytes of answer
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
@@ -65,6 +63,7 @@ async def script(play: Play) -> None:
 
 
 def promise(options: Disconnect, play: Play) -> Promise:
+    opening = ("client SYN", "server SYN,ACK", "client PSH,ACK 5")
     told = ("disconnect ok", "recv ECONNRESET", "recv ENOTCONN", "send EPIPE")
     if options.state == "last-ack":
         return Promise(
@@ -78,24 +77,9 @@ def promise(options: Disconnect, play: Play) -> Promise:
                     "recv EOF",
                     "send EPIPE",
                 ),
-                "server": (
-                    "accept ok",
-                    "recv 5",
-                    "recv EOF",
-                    "send n",
-                    "shutdown ok",
-                    *told,
-                ),
+                "server": ("accept ok", "recv 5", "recv EOF", "send n", "shutdown ok", *told),
             },
-            packets=(
-                "client SYN",
-                "server SYN,ACK",
-                "client PSH,ACK 5",
-                "client FIN,ACK",
-                "server ACK n *",
-                "server PSH,ACK n",
-                "server RST,ACK",
-            ),
+            packets=(*opening, "client FIN,ACK", "server ACK n *", "server PSH,ACK n", "server RST,ACK"),
             resets=(Rst("server", "TCP_DISCONNECT_WITH_DATA"),),
             counters={"TcpOutRsts": 1},  # neither end was in a state that counts as established
         )
@@ -104,7 +88,7 @@ def promise(options: Disconnect, play: Play) -> Promise:
             "client": ("connect ok", "send 5", "recv ECONNRESET", "recv EOF", "send EPIPE"),
             "server": ("accept ok", "recv 5", *told),
         },
-        packets=("client SYN", "server SYN,ACK", "client PSH,ACK 5", "server RST,ACK"),
+        packets=(*opening, "server RST,ACK"),
         resets=(Rst("server", "TCP_STATE"),),
         counters={"TcpOutRsts": 1, "TcpEstabResets": 2},
     )
@@ -116,34 +100,24 @@ def doing(options: Disconnect) -> str:
     return "The server calls connect(AF_UNSPEC) on an established connection."
 
 
-CAUSE = Cause(
-    name="disconnect",
+CAUSE = described(
+    __name__,
     family="application",
     summary="connect(AF_UNSPEC): aborts, and the socket stays open",
     seldom=True,
-    doing=doing,
     story=(
         "connect(2) to an address of family AF_UNSPEC dissolves the connection of a socket and leaves the socket itself open "
         "for another one. For TCP on Linux that is an abort (tcp_disconnect()): what is queued is thrown away and RST goes "
         "out. The caller is told as well, unlike by close(): its next recv fails with ECONNRESET, those after it with "
         "ENOTCONN."
     ),
-    options=Disconnect,
-    variants=(
-        {},
-        {"state": "last-ack"},
-    ),
-    script=script,
-    fault=fault,
-    promise=promise,
+    variants=({}, {"state": "last-ack"}),
     served={"": Served(lambda conn: conn.disconnect())},
-    lookalikes=(
-        LookAlike(
-            "linger", "TCPAbortOnData moves, and the aborter's descriptor is closed; here no abort counter moves"
-        ),
-        LookAlike("listener-closed", "the same reason TCP_STATE and counters, but the server never accepted"),
-        LookAlike("unread", "TCPAbortOnClose moves"),
-    ),
+    lookalikes={
+        "linger": "TCPAbortOnData moves, and the aborter's descriptor is closed; here no abort counter moves",
+        "listener-closed": "the same reason TCP_STATE and counters, but the server never accepted",
+        "unread": "TCPAbortOnClose moves",
+    },
     met=(
         "code that pools sockets instead of connections, and dissolves one to use its descriptor again",
         "code written for UDP, where AF_UNSPEC only forgets the peer, given a TCP socket",

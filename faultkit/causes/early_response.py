@@ -21,16 +21,14 @@ import h11
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.cause import AtLeast, Options, Promise, Rst, Served, described, option
 
 LINGERING = 5.0  # seconds without data after which the server gives the client up: nginx's lingering_timeout
 HEAD = 1024  # bytes that the server reads at first: enough for the head of the request, not for its body
 PART = 8192  # bytes of the body that the client sends at a time
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
@@ -151,37 +149,32 @@ def doing(options: EarlyResponse) -> str:
     return f"The server answers an upload with 413 after the head and {close}; {where}."
 
 
-CAUSE = Cause(
-    name="early-response",
+CAUSE = described(
+    __name__,
     family="application",
     summary="answered before the upload was read: RST eats the 413",
-    doing=doing,
     story=(
         "A server that refuses an upload early answers, then closes with the rest of the body unread, and such a close is a "
         "reset (RFC 1122 section 4.2.2.13; tcp_close()). It destroys the answer: what is unacknowledged is never sent "
         "again, since the socket is gone, and the client, still writing, is told ECONNRESET by its send before it has read "
         "anything. RFC 9112 section 9.6 therefore asks for a close in two steps: stop writing, go on reading, then close."
     ),
-    options=EarlyResponse,
     variants=(
         {},
         {"answer": "received"},
         {"lingering": True},
         {"answer": "received", "lingering": True},
     ),
-    script=script,
-    fault=fault,
-    promise=promise,
     served={
         "": Served(
             lambda conn: conn.early_response(_answer(h11.Connection(h11.SERVER))), unread=True, speaks_plain=True
         )
     },
-    lookalikes=(
-        LookAlike("unread", "the same reset, but no answer was sent before it"),
-        LookAlike("keepalive-race", "the request was small and complete; here it is an upload, and fails every time"),
-        LookAlike("crash", "the server's process is gone, and its log has no answer for that request"),
-    ),
+    lookalikes={
+        "unread": "the same reset, but no answer was sent before it",
+        "keepalive-race": "the request was small and complete; here it is an upload, and fails every time",
+        "crash": "the server's process is gone, and its log has no answer for that request",
+    },
     met=(
         "413, 401 or 400 from an application server turned into 502 by the proxy before it, only for large bodies",
         '"connection reset by peer" while uploading, and a 413 for the same request in the server\'s access log',

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Misuse
-from faultkit.evidence.verdict import Promise, Rst
+from faultkit.cause import Misuse, Options, Promise, Rst, Served, described, option
+from faultkit.options import duration
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
 TIMEWAIT = 60  # seconds: TCP_TIMEWAIT_LEN in include/net/tcp.h
@@ -33,9 +32,8 @@ SYSCTL = "ipv4.tcp_fin_timeout"
 HALF_CLOSED = ("expired", "aborted")  # the ends for which close() must find the FIN acknowledged
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
+    from faultkit.cause import Play, Socket
     from faultkit.served import End
-    from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,8 @@ class FinWaitTimeout(Options):
         "how FIN-WAIT-2 ends: in silence, at once, by close() after shutdown(), or by a sysctl lowered meanwhile",
         choices=("expired", "skipped", "aborted", "lowered"),
     )
-    timeout_seconds: float = option(
-        1.0, "with expired: how long the orphan may wait", unit="ms", least=1000, most=120000, multiple=1000
+    timeout_seconds: float = duration(
+        1.0, "with expired: how long the orphan may wait", least=1000, most=120000, multiple=1000
     )
     by: str = option(
         "linger2", "with expired: TCP_LINGER2 of the socket, or net.ipv4.tcp_fin_timeout", choices=("linger2", "sysctl")
@@ -110,7 +108,7 @@ async def _outlast(client: Socket, play: Play) -> None:
     )
     if options.end == "lowered":
         play.scenery.sysctl(SYSCTL, TIMEWAIT)
-    play.notes.expect(tick="", end="the end of FIN-WAIT-2", ticks=(), ends=options.lasts)
+    play.notes.expect("the end of FIN-WAIT-2", ends=options.lasts)
     if options.end == "expired":
         # It goes without a sign to anybody.
         while tcp_state(address, client.address):  # noqa: ASYNC110
@@ -119,7 +117,7 @@ async def _outlast(client: Socket, play: Play) -> None:
     else:
         await client.over()
     gone = time.time_ns()
-    play.notes.measure(ORPHAN, predicted=options.lasts, measured=(gone - closed.ended_ns) / 1e9)
+    play.notes.measure(ORPHAN, predicted=options.lasts, began_ns=closed.ended_ns, ended_ns=gone)
 
 
 def promise(options: FinWaitTimeout, play: Play) -> Promise:
@@ -174,19 +172,17 @@ def _forget_soon(conn: End) -> None:
     conn.close()
 
 
-CAUSE = Cause(
-    name="fin-wait-timeout",
+CAUSE = described(
+    __name__,
     family="application",
     summary="an orphan in FIN-WAIT-2 is dropped before the peer closes",
     seldom=True,
-    doing=doing,
     story=(
         "After close() the kernel waits in FIN-WAIT-2 for the peer's FIN, but for an orphan, a connection that no program "
         "holds any more, only as long as TCP_LINGER2 or net.ipv4.tcp_fin_timeout allows (60 s; tcp(7)). RFC 9293 knows no "
         "such limit. The peer is not told: it sits in CLOSE-WAIT, and when it writes, a host that has forgotten the "
         "connection answers RST. A negative TCP_LINGER2 allows no wait at all: the reset follows the FIN at once."
     ),
-    options=FinWaitTimeout,
     variants=(
         {},
         {"end": "skipped"},
@@ -194,15 +190,12 @@ CAUSE = Cause(
         {"end": "lowered"},
         {"by": "sysctl"},
     ),
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(_forget_soon, ends_answer=True)},
-    lookalikes=(
-        LookAlike("late-write", "the same for the client, but sooner after the FIN: reason TCP_TIMEWAIT_SOCKET"),
-        LookAlike("half-open", "no FIN on the wire before the write; recv then gives ECONNRESET, not EOF"),
-        LookAlike("linger", "no FIN before the RST; recv gives ECONNRESET"),
-    ),
+    lookalikes={
+        "late-write": "the same for the client, but sooner after the FIN: reason TCP_TIMEWAIT_SOCKET",
+        "half-open": "no FIN on the wire before the write; recv then gives ECONNRESET, not EOF",
+        "linger": "no FIN before the RST; recv gives ECONNRESET",
+    },
     met=(
         "a client that leaks sockets: thousands in CLOSE-WAIT on its side, nothing on the server's",
         "a long download or push over a half-closed connection whose other program closed instead of shutting down",

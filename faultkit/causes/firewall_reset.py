@@ -18,10 +18,10 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import FORGED, AtLeast, Options, Promise, Rst, described, option
 from faultkit.evidence import icmp, timers
 from faultkit.evidence.transcript import Call
-from faultkit.evidence.verdict import FORGED, AtLeast, Promise, Rst
+from faultkit.options import conntrack_timeout, firewall_tool, user_timeout
 from faultkit.stage import conntrack
 from faultkit.stage.firewall import REFUSALS
 from faultkit.witness.calls import Socket
@@ -35,21 +35,10 @@ POLLED = 2.0  # seconds; arbitrary: the end is looked for, not told, so on a bus
 class FirewallReset(Options):
     answer: str = option("tcp-reset", "what the firewall answers to the next segment", choices=STEPS)
     forgets: str = option("flush", "how the firewall forgets the connection", choices=("flush", "timeout"))
-    timeout_seconds: float = option(
-        1.0,
-        "nf_conntrack_tcp_timeout_established, with --forgets timeout; the kernel's own is 5 days",
-        unit="ms",
-        least=1000,
-        most=432000000,
-        multiple=1000,
-    )
+    timeout_seconds: float = conntrack_timeout(1.0, ", with --forgets timeout; the kernel's own is 5 days")
     first: str = option("client", "who sends first after that", choices=("client", "server"))
-    user_timeout_seconds: float = option(
-        1.0, "TCP_USER_TIMEOUT of who is never acknowledged", unit="ms", least=500, most=3600000
-    )
-    tool: str = option(
-        "auto", "the firewall command: auto takes the first that works", choices=("auto", "iptables", "nft")
-    )
+    user_timeout_seconds: float = user_timeout(1.0, " of who is never acknowledged", least=500, most=3600000)
+    tool: str = firewall_tool()
 
 
 def _expiry(options: FirewallReset) -> str:
@@ -121,18 +110,20 @@ async def _forget(play: Play, last: Call) -> None:
         conntrack.flush(play.stage.namespace)
         play.notes.step("firewall", "its table is flushed: conntrack -F")
         return
-    play.notes.expect(tick="", end="the firewall's entry runs out", ticks=(), ends=play.options.timeout_seconds)
+    play.notes.expect("the firewall's entry runs out", ends=play.options.timeout_seconds)
     # The kernel tells of an entry's end only when it collects it, which may be minutes later.
     while conntrack.entries(play.stage.namespace, play.stage.family):  # noqa: ASYNC110
         await trio.sleep(0.01)
     play.notes.step("firewall", "its entry has run out: conntrack -L shows none")
-    measured = (play.transcript.steps[-1].time_ns - last.ended_ns) / 1e9
-    play.notes.measure(IDLE, predicted=play.options.timeout_seconds, measured=measured, slack=POLLED)
+    gone_ns = play.transcript.steps[-1].time_ns
+    play.notes.measure(
+        IDLE, predicted=play.options.timeout_seconds, began_ns=last.ended_ns, ended_ns=gone_ns, slack=POLLED
+    )
 
 
 def _measure(play: Play, sent: Call, told: Call) -> None:
     predicted = timers.user_expiry(play.options.user_timeout_seconds)
-    play.notes.measure(_expiry(play.options), predicted=predicted, measured=(told.ended_ns - sent.began_ns) / 1e9)
+    play.notes.measure(_expiry(play.options), predicted=predicted, began_ns=sent.began_ns, ended_ns=told.ended_ns)
 
 
 def promise(options: FirewallReset, play: Play) -> Promise:
@@ -190,11 +181,10 @@ def doing(options: FirewallReset) -> str:
     return f"A stateful firewall {how}; the {options.first} sends first, and the firewall {answer}."
 
 
-CAUSE = Cause(
-    name="firewall-reset",
+CAUSE = described(
+    __name__,
     family="middlebox",
     summary="a stateful firewall forgot the flow: RST, ICMP or silence",
-    doing=doing,
     story=(
         "The firewall's entry for the connection is gone, so the next segment is INVALID to it and is refused "
         "(nf_conntrack_proto_tcp.c, tcp_new(); nf_conntrack_tcp_loose=0). A RST comes in the server's name, at once, and "
@@ -203,7 +193,6 @@ CAUSE = Cause(
         "half-open, it learns at its next write, from the client's kernel. A server that speaks first delivers its data, "
         "and the client's acknowledgement is what is refused."
     ),
-    options=FirewallReset,
     variants=(
         {},
         *({"answer": answer, "user_timeout_seconds": 0.5} for answer in STEPS[1:]),
@@ -212,21 +201,13 @@ CAUSE = Cause(
         {"first": "server", "answer": "drop", "user_timeout_seconds": 0.5},
         {"tool": "nft"},
     ),
-    prepare=prepare,
     after_idle=True,
-    script=script,
-    fault=fault,
-    promise=promise,
-    lookalikes=(
-        LookAlike(
-            "keepalive-race", "the same ECONNRESET after a pause, but there the server's own OutRsts counts the RST"
-        ),
-        LookAlike(
-            "half-open", "the server's host sent the RST itself: OutRsts moves there, and it holds no such socket"
-        ),
-        LookAlike("idle-firewall", "every segment is dropped both ways; here the server can still be heard"),
-        LookAlike("reject", "refuses from the first segment on; here all is well until the connection was idle"),
-    ),
+    lookalikes={
+        "keepalive-race": "the same ECONNRESET after a pause, but there the server's own OutRsts counts the RST",
+        "half-open": "the server's host sent the RST itself: OutRsts moves there, and it holds no such socket",
+        "idle-firewall": "every segment is dropped both ways; here the server can still be heard",
+        "reject": "refuses from the first segment on; here all is well until the connection was idle",
+    },
     met=(
         "the first query after lunch: a database connection pool behind a firewall with a 60-minute idle timeout",
         "conntrack -F, a firewall's failover without state synchronisation, or a full table (nf_conntrack: table full)",

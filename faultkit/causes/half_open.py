@@ -18,10 +18,9 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Unable
+from faultkit.cause import Options, Promise, Rst, Served, Unable, described, option
 from faultkit.evidence.transcript import Address
-from faultkit.evidence.verdict import Promise, Rst
+from faultkit.options import duration
 from faultkit.witness.calls import Socket
 
 
@@ -33,14 +32,7 @@ class HalfOpen(Options):
         "how the end vanishes: auto takes TCP_REPAIR in a namespace, else an abort that the other end cannot hear",
         choices=("auto", "repair", "deaf"),
     )
-    watch_seconds: float = option(
-        1.0,
-        "how long to watch that nothing arrives, with --found-by nobody",
-        unit="ms",
-        least=1,
-        most=86400000,
-        only_with=("found_by", "nobody"),
-    )
+    watch_seconds: float = duration(1.0, "how long to watch that nothing arrives", only_with=("found_by", "nobody"))
 
 
 def repairs(options: HalfOpen, play: Play) -> bool:
@@ -58,9 +50,7 @@ async def prepare(play: Play) -> None:
 
 async def server(play: Play) -> None:
     listener = play.listen()
-    connection = await listener.accept()
-    assert connection is not None
-    play.accepted.append(connection)
+    connection = await play.accept(listener)
     if play.options.found_by == "reconnect":
         await connection.recv(1)
         play.cues["read"].set()
@@ -144,7 +134,7 @@ def _vanish(client: Socket, play: Play) -> None:
 
 async def _watch(client: Socket, play: Play) -> None:
     seconds = play.options.watch_seconds
-    play.notes.expect(tick="", end="the end of the watch", ticks=(), ends=seconds)
+    play.notes.expect("the end of the watch", ends=seconds)
     with trio.move_on_after(seconds):
         await client.recv(65536)
     play.notes.step("client", f"heard nothing for {seconds:g} s, its socket is still {sockets.state(client.raw)}")
@@ -196,11 +186,10 @@ def doing(options: HalfOpen) -> str:
     }[options.found_by]
 
 
-CAUSE = Cause(
-    name="half-open",
+CAUSE = described(
+    __name__,
     family="absent",
     summary="the peer vanished without a word: the next write is reset",
-    doing=doing,
     story=(
         "A host that loses power sends neither FIN nor RST, so the other end stays ESTABLISHED (RFC 9293 section 3.5.1). "
         "Its next write succeeds, because send() only fills a buffer; the segment then meets a kernel that knows nothing "
@@ -209,13 +198,7 @@ CAUSE = Cause(
         "answers the SYN with a challenge ACK (RFC 5961 section 4.2), the client's kernel resets that (RFC 9293 section "
         "3.10.7.3), and its repeated SYN connects."
     ),
-    options=HalfOpen,
-    prepare=prepare,
-    server=server,
     after_idle=True,
-    script=script,
-    fault=fault,
-    promise=promise,
     variants=(
         {},
         {"found_by": "restarted"},
@@ -227,14 +210,12 @@ CAUSE = Cause(
         {"found_by": "nobody", "vanish_by": "deaf", "watch_seconds": 0.1},
     ),
     served={"": Served(lambda conn: conn.vanish(), needs_repair=True)},
-    lookalikes=(
-        LookAlike("linger", "the RST comes by itself, before any write, with a window and options: a socket's abort"),
-        LookAlike("keepalive-race", "the server closed: there is a FIN before the RST"),
-        LookAlike("keepalive-timeout", "the peer stays away: ETIMEDOUT by the probes, no RST from it"),
-        LookAlike(
-            "firewall-reset", "the same bare RST, but the server's OutRsts stands still and it knows the connection"
-        ),
-    ),
+    lookalikes={
+        "linger": "the RST comes by itself, before any write, with a window and options: a socket's abort",
+        "keepalive-race": "the server closed: there is a FIN before the RST",
+        "keepalive-timeout": "the peer stays away: ETIMEDOUT by the probes, no RST from it",
+        "firewall-reset": "the same bare RST, but the server's OutRsts stands still and it knows the connection",
+    },
     met=(
         "a server that lost power, was rebooted hard or whose virtual machine was replaced under the same address",
         "a failover of a virtual IP to a host that never had the connection",

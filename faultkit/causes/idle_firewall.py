@@ -15,12 +15,10 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Misuse
+from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, described, option
 from faultkit.evidence import timers
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.options import drop_with, duration, keepalive_count, keepalive_idle, keepalive_interval
 from faultkit.stage import sysctl
-from faultkit.trigger import Trigger
 
 EXPIRY = "client's keepalive expiry (probes)"
 RETRIES = "server's tcp_retries2 expiry"
@@ -28,31 +26,19 @@ TICK = b"tick\n"
 EVERY = 0.5  # seconds between the server's sends
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
 class IdleFirewall(Options):
-    keepalive_seconds: float = option(
-        2.0,
-        "TCP_KEEPIDLE of the client: idle time before the first probe",
-        unit="ms",
-        least=1000,
-        most=32767000,
-        multiple=1000,
-    )
+    keepalive_seconds: float = keepalive_idle(2.0, " of the client")
     # What libuv sets beside the idle time that Node's setKeepAlive is given: 1 s and 10 probes.
-    interval_seconds: float = option(
-        1.0, "TCP_KEEPINTVL: time between probes", unit="ms", least=1000, most=32767000, multiple=1000
-    )
-    count: int = option(10, "TCP_KEEPCNT: unanswered probes until the end", least=1, most=127)
+    interval_seconds: float = keepalive_interval(1.0)
+    count: int = keepalive_count(10)
     kernel_defaults: bool = option(False, "leave interval and count to the kernel: 75 s x 9, the 12-minute version")
-    gap_seconds: float = option(0.1, "time between the OUTPUT rule and the INPUT rule", unit="ms", least=0, most=60000)
+    gap_seconds: float = duration(0.1, "time between the OUTPUT rule and the INPUT rule", least=0, most=60000)
     port: int = option(7654, "the server's port", least=1, most=65535)
-    drop_with: str = option(
-        "auto", "what drops: auto takes the first that this machine has", choices=("auto", "iptables", "nft", "socket")
-    )
+    drop_with: str = drop_with("what drops")
     no_heal: bool = option(False, "never open the firewall again: the server runs into tcp_retries2")
     retries2: int | None = option(
         None,
@@ -137,9 +123,7 @@ class _Wall:
 
 async def server(play: Play) -> None:
     listener = play.listen(play.options.port)
-    connection = await listener.accept()
-    assert connection is not None
-    play.accepted.append(connection)
+    connection = await play.accept(listener)
     await fault(connection, play)
 
 
@@ -153,8 +137,10 @@ async def fault(connection: Socket, play: Play) -> None:
     if play.options.no_heal:
         cut_ns = next(step.time_ns for step in play.transcript.steps if step.actor in ("firewall", "black hole"))
         lost = next(c for c in play.transcript.calls if (c.role, c.name) == ("server", "send") and c.began_ns > cut_ns)
-        due, seconds = exhaustion(play.options, play), (told.ended_ns - lost.ended_ns) / 1e9
-        play.notes.measure(RETRIES, predicted=due.earliest, measured=seconds, slack=due.slack)
+        due = exhaustion(play.options, play)
+        play.notes.measure(
+            RETRIES, predicted=due.earliest, began_ns=lost.ended_ns, ended_ns=told.ended_ns, slack=due.slack
+        )
 
 
 async def _send_regularly(connection: Socket, play: Play) -> None:
@@ -181,10 +167,10 @@ async def script(play: Play) -> None:
     await trio.sleep(options.gap_seconds)
     await wall.drop(2)
     probes = tuple(options.keepalive_seconds + interval * n for n in range(count))
-    play.notes.expect(tick="keepalive probe", end="ETIMEDOUT at the client", ticks=probes, ends=options.expiry)
+    play.notes.expect("ETIMEDOUT at the client", tick="keepalive probe", ticks=probes, ends=options.expiry)
     while (told := await client.recv(65536)).data:
         pass  # what was on its way before the first rule
-    play.notes.measure(EXPIRY, predicted=options.expiry, measured=(told.ended_ns - _last_heard_ns(play)) / 1e9)
+    play.notes.measure(EXPIRY, predicted=options.expiry, began_ns=_last_heard_ns(play), ended_ns=told.ended_ns)
     _note_clocks(play, client)
     if not options.no_heal:
         await wall.heal()
@@ -262,11 +248,10 @@ def doing(options: IdleFirewall) -> str:
     )
 
 
-CAUSE = Cause(
-    name="idle-firewall",
+CAUSE = described(
+    __name__,
     family="middlebox",
     summary="packets silently dropped: ETIMEDOUT here, ECONNRESET there",
-    doing=doing,
     story=(
         "Packets vanish, and nobody is told. Two clocks run, one at each end. The client is idle, so its keepalive probes "
         "decide: ETIMEDOUT after idle + interval × count (tcp(7)), and a RST that is dropped too. The server has data "
@@ -274,7 +259,6 @@ CAUSE = Cause(
         "not. If the firewall opens before that, the next try meets a host that has forgotten the connection: RST, "
         "ECONNRESET. Otherwise the server, too, ends with ETIMEDOUT, and sends no RST."
     ),
-    options=IdleFirewall,
     variants=(
         {"keepalive_seconds": 1.0, "count": 1},
         {"keepalive_seconds": 1.0, "count": 1, "drop_with": "iptables"},
@@ -284,17 +268,12 @@ CAUSE = Cause(
         {"keepalive_seconds": 1.0, "count": 1, "no_heal": True, "retries2": 3, "drop_with": "socket"},
         {"keepalive_seconds": 1.0, "count": 4, "no_heal": True, "retries2": 1},
     ),
-    prepare=prepare,
-    server=server,
     after_idle=True,
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(lambda conn: conn.black_hole(), when=Trigger("idle", 0.5), hangs=True)},
-    lookalikes=(
-        LookAlike("keepalive-timeout", "one dead host instead of a cut path: the server's own timers have stopped too"),
-        LookAlike("closed-port", "connect() fails at once: somebody answers"),
-    ),
+    lookalikes={
+        "keepalive-timeout": "one dead host instead of a cut path: the server's own timers have stopped too",
+        "closed-port": "connect() fails at once: somebody answers",
+    },
     met=(
         "cloud NAT gateways and load balancers that forget a flow after 60 s to 350 s idle, and drop what comes later",
         "a stateful firewall after a failover or a reload without connection tracking state",

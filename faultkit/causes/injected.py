@@ -12,14 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, option
+from faultkit.cause import FORGED, Options, Promise, Rst, described, option
 from faultkit.evidence.transcript import Address
-from faultkit.evidence.verdict import FORGED, Promise, Rst
 from faultkit.stage.forge import Forgery
 from faultkit.witness.calls import Socket
 
 # How far the forged number is from RCV.NXT. The windows of loopback are about 64 KiB and never scaled beyond 6 MB
 # (net.ipv4.tcp_rmem), so 2^30 below is outside whatever the window is.
+OTHER = {"client": "server", "server": "client"}
 OFFSETS = {"exact": 0, "in-window": 1, "out-of-window": -(1 << 30)}
 
 
@@ -44,18 +44,23 @@ async def fault(connection: Socket, play: Play) -> None:
     await connection.recv(65536)
     await connection.send(b"hello")
     await play.cues["forged"].wait()
-    if play.options.number != "exact":
-        await connection.recv(65536)
-        await connection.send(b"again")
-        await connection.recv(65536)
-        connection.close()
+    if play.options.number == "exact":
+        await find_out("server", connection, play)
         return
-    if "server" not in play.options.struck:
-        await play.cues["client knows"].wait()
-        await connection.send(b"x")
     await connection.recv(65536)
+    await connection.send(b"again")
     await connection.recv(65536)
-    play.cues["server knows"].set()
+    connection.close()
+
+
+async def find_out(role: str, end: Socket, play: Play) -> None:
+    """Be told, by the forged RST or by the answer to a write of one's own after the other has been told."""
+    if role not in play.options.struck:
+        await play.cues["told"].wait()
+        await end.send(b"x")
+    await end.recv(65536)
+    await end.recv(65536)
+    play.cues["told"].set()
 
 
 async def script(play: Play) -> None:
@@ -67,20 +72,14 @@ async def script(play: Play) -> None:
     await client.recv(65536)
     ends = {"client": client.address, "server": address}
     for victim in options.struck:
-        other = "server" if victim == "client" else "client"
-        await forge(play, ends[other], ends[victim], f"RST to the {victim} in the {other}'s name")
+        await forge(play, ends[OTHER[victim]], ends[victim], f"RST to the {victim} in the {OTHER[victim]}'s name")
     play.cues["forged"].set()
-    if options.number != "exact":
-        await client.send(b"alive")
-        await client.recv(65536)
-        client.close()
+    if options.number == "exact":
+        await find_out("client", client, play)
         return
-    if "client" not in options.struck:
-        await play.cues["server knows"].wait()
-        await client.send(b"x")
+    await client.send(b"alive")
     await client.recv(65536)
-    await client.recv(65536)
-    play.cues["client knows"].set()
+    client.close()
 
 
 async def forge(play: Play, source: Address, destination: Address, text: str) -> None:
@@ -98,8 +97,7 @@ async def forge(play: Play, source: Address, destination: Address, text: str) ->
 
 def promise(options: Injected, play: Play) -> Promise:
     hello = ("client SYN", "server SYN,ACK", "client PSH,ACK 5", "server PSH,ACK 5")
-    names = {"client": "server", "server": "client"}
-    forged = [names[victim] for victim in options.struck]
+    forged = [OTHER[victim] for victim in options.struck]
     start = {"client": ("connect ok", "send 5", "recv 5"), "server": ("accept ok", "recv 5", "send 5")}
     if options.number != "exact":
         return Promise(
@@ -107,16 +105,12 @@ def promise(options: Injected, play: Play) -> Promise:
                 "client": (*start["client"], "send 5", "recv 5", "close ok"),
                 "server": (*start["server"], "recv 5", "send 5", "recv EOF", "close ok"),
             },
-            packets=(
-                *hello,
-                *(f"{by} RST" for by in forged),
-                *("client PSH,ACK 5", "server PSH,ACK 5", "client FIN,ACK", "server FIN,ACK"),
-            ),
+            packets=(*hello, *(f"{by} RST" for by in forged), *hello[2:], "client FIN,ACK", "server FIN,ACK"),
             resets=tuple(Rst(by, FORGED) for by in forged),
             counters={"TcpExtTCPChallengeACK": len(forged) if options.number == "in-window" else 0},
         )
     told = ("recv ECONNRESET", "recv EOF")
-    late = "" if options.to == "both" else names[options.to]  # who learns of it by its own next write
+    late = OTHER.get(options.to, "")  # who learns of it by its own next write
     # The server still listens on its port, so there the write meets the listener.
     reason = "NO_SOCKET" if options.to == "client" else "TCP_FLAGS"
     return Promise(
@@ -132,19 +126,17 @@ def promise(options: Injected, play: Play) -> Promise:
 
 
 def doing(options: Injected) -> str:
-    whom = {"both": "both ends, each in the other's name"}.get(options.to) or (
-        f"the {options.to} in the {'server' if options.to == 'client' else 'client'}'s name"
-    )
+    victim = options.to
+    whom = "both ends, each in the other's name" if victim == "both" else f"the {victim} in the {OTHER[victim]}'s name"
     number = {"exact": "the exact", "in-window": "an inexact", "out-of-window": "an impossible"}[options.number]
     return f"Something in between sends a RST with {number} sequence number to {whom}."
 
 
-CAUSE = Cause(
-    name="injected",
+CAUSE = described(
+    __name__,
     family="middlebox",
     summary="a forged RST from in between, in the other end's name",
     seldom=True,
-    doing=doing,
     story=(
         "A RST is believed by its sequence number alone. Exactly RCV.NXT ends the connection; any other number of the "
         "receive window is answered with a challenge ACK, which a true sender would answer with an exact RST and a forger "
@@ -152,25 +144,15 @@ CAUSE = Cause(
         "fails, who reads along does not. The end in whose name it came sent nothing: its OutRsts stands still, and TTL "
         "and IP ID are another machine's."
     ),
-    options=Injected,
     variants=(
-        {},
-        {"to": "server"},
-        {"to": "both"},
-        {"number": "in-window"},
-        {"number": "in-window", "to": "both"},
-        {"number": "out-of-window"},
-        {"number": "out-of-window", "to": "server"},
+        *({}, {"to": "server"}, {"to": "both"}, {"number": "in-window"}, {"number": "in-window", "to": "both"}),
+        *({"number": "out-of-window"}, {"number": "out-of-window", "to": "server"}),
     ),
-    prepare=prepare,
-    script=script,
-    fault=fault,
-    promise=promise,
-    lookalikes=(
-        LookAlike("linger", "a real RST: RST,ACK with a window, the sender's own TTL, and its OutRsts moves"),
-        LookAlike("reject", "also nobody's OutRsts, but only in answer to a segment, and with the TTL of the firewall"),
-        LookAlike("load-balancer-idle", "a reset to both ends too, but after an idle time that is the same every time"),
-    ),
+    lookalikes={
+        "linger": "a real RST: RST,ACK with a window, the sender's own TTL, and its OutRsts moves",
+        "reject": "also nobody's OutRsts, but only in answer to a segment, and with the TTL of the firewall",
+        "load-balancer-idle": "a reset to both ends too, but after an idle time that is the same every time",
+    },
     met=(
         "national and campus filters that watch for names (TLS SNI, HTTP Host) and reset both ends at once",
         "intrusion prevention and parental control in the path; Comcast's resets of BitTorrent uploads (2007)",

@@ -19,19 +19,16 @@ import h11
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Misuse
-from faultkit.evidence.verdict import Promise, Rst
-from faultkit.trigger import Trigger
+from faultkit.cause import Misuse, Options, Promise, Rst, Served, Trigger, described, option
+from faultkit.options import duration
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
 class KeepaliveRace(Options):
-    timeout_seconds: float = option(0.5, "the server's idle keep-alive timeout", unit="ms", least=1, most=3600000)
+    timeout_seconds: float = duration(0.5, "the server's idle keep-alive timeout", most=3600000)
     fin: str = option(
         "unsent", "where the server's FIN is when the request is sent", choices=("unsent", "in-flight", "unprocessed")
     )
@@ -56,8 +53,7 @@ def intervals(sweep: str) -> list[int]:
 async def server(play: Play) -> None:
     listener = play.listen()
     if play.options.sweep is None:
-        connection = await listener.accept()
-        assert connection is not None
+        connection = await play.accept(listener)
         await fault(connection, play)
         return
     async with trio.open_nursery() as nursery:
@@ -167,7 +163,7 @@ async def _sweep(play: Play) -> None:
     """
     address = await play.cues.serving()
     tried = intervals(play.options.sweep)
-    play.notes.expect(tick="request", end="end of the sweep", ticks=(), ends=sum(tried) / 1000)
+    play.notes.expect("end of the sweep", tick="request", ticks=(), ends=sum(tried) / 1000)
     client: Socket | None = None
     for milliseconds in tried:
         if client is None:
@@ -227,11 +223,10 @@ def doing(options: KeepaliveRace) -> str:
     return f"An HTTP server closes a connection idle for {limit} while {where[options.fin]}."
 
 
-CAUSE = Cause(
-    name="keepalive-race",
+CAUSE = described(
+    __name__,
     family="application",
     summary="HTTP idle expiry: a request crosses the server's close",
-    doing=doing,
     story=(
         "The server's idle timer closes the connection at the moment in which the client reuses it (RFC 9112 section "
         "9.5). A request that finds the server's socket closing or gone is answered with RST. Before the FIN has reached "
@@ -239,27 +234,22 @@ CAUSE = Cause(
         'turns the same reset into EOF, then EPIPE (tcp_reset()). nginx logs the one as "recv() failed (104: Connection '
         'reset by peer)", the other as "upstream prematurely closed connection".'
     ),
-    options=KeepaliveRace,
     variants=(
         {"timeout_seconds": 0.05},
         {"timeout_seconds": 0.05, "fin": "in-flight"},
         {"timeout_seconds": 0.05, "fin": "unprocessed"},
         {"timeout_seconds": 0.05, "sweep": "53:48"},
     ),
-    server=server,
     after_idle=True,
-    script=script,
-    fault=fault,
-    promise=promise,
     served={
         "unsent": Served(lambda conn: conn.close_unread(), when=Trigger("requests", 2), unread=True),
         "in-flight": Served(lambda conn: conn.close_held(), when=Trigger("answers", 1), holds_fin=True),
         "unprocessed": Served(lambda conn: conn.close(), when=Trigger("answers", 1), ends_answer=True),
     },
-    lookalikes=(
-        LookAlike("unread", "the same RST,ACK on a first request: no idle time before it"),
-        LookAlike("idle-firewall", "also after an idle time, but the request waits for seconds before it fails"),
-    ),
+    lookalikes={
+        "unread": "the same RST,ACK on a first request: no idle time before it",
+        "idle-firewall": "also after an idle time, but the request waits for seconds before it fails",
+    },
     met=(
         "502s from nginx, HAProxy or a cloud load balancer in front of Node (5 s), gunicorn (2 s) or uvicorn (5 s)",
         '"socket hang up" and ECONNRESET in HTTP clients with a connection pool, on the first request after a pause',

@@ -1,49 +1,34 @@
-# TCP keepalive ends a connection that has heard nothing for idle + interval * count seconds (RFC 9293 section 3.8.4,
-# tcp(7)): ETIMEDOUT for the program, and, unlike every other timeout in the kernel, a RST for the peer
-# (tcp_keepalive_timer()). Counter TCPAbortOnTimeout, reason TCP_KEEPALIVE_TIMEOUT.
-# Probes are not sent while data is unacknowledged: then only retransmission (tcp_retries2, about 15 minutes) or
-# TCP_USER_TIMEOUT ends the connection, with ETIMEDOUT and without a RST. The kernel counts the user timeout from the
-# first retransmission, about 200 ms after the data was sent.
+# TCP keepalive ends a connection that has heard nothing for idle + interval * count seconds (RFC 9293 section 3.8.4, tcp(7)),
+# and, unlike every other timeout in the kernel, with a RST for the peer: counter TCPAbortOnTimeout, reason
+# TCP_KEEPALIVE_TIMEOUT. With data unacknowledged no probe is sent: then retransmission ends it (tcp_retries2, about 15
+# minutes) or TCP_USER_TIMEOUT, which the kernel counts from the first retransmission, about 200 ms after the send.
 # Not idle-firewall: there the network drops, here the server's host does.
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import trio
-
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Misuse
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, described, option
+from faultkit.options import keepalive_count, keepalive_idle, keepalive_interval, user_timeout
 
 EXPIRY = "client's keepalive expiry"
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT"
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
 class KeepaliveTimeout(Options):
-    # The bounds are the kernel's: MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL, MAX_TCP_KEEPCNT in include/net/tcp.h.
-    keepalive_seconds: float = option(
-        1.0, "TCP_KEEPIDLE: idle time before the first probe", unit="ms", least=1000, most=32767000, multiple=1000
-    )
-    interval_seconds: float = option(
-        1.0, "TCP_KEEPINTVL: time between probes", unit="ms", least=1000, most=32767000, multiple=1000
-    )
-    count: int = option(2, "TCP_KEEPCNT: unanswered probes until the end", least=1, most=127)
+    keepalive_seconds: float = keepalive_idle(1.0)
+    interval_seconds: float = keepalive_interval(1.0)
+    count: int = keepalive_count(2)
     with_data: bool = option(
         False, "leave data unacknowledged: keepalive is silent then, only TCP_USER_TIMEOUT ends it"
     )
-    user_timeout_seconds: float | None = option(
-        None,
-        "TCP_USER_TIMEOUT, with --with-data; default 1 s after keepalive would have expired",
-        unit="ms",
-        least=1,
-        most=2147483647,
+    user_timeout_seconds: float | None = user_timeout(
+        None, ", with --with-data; default 1 s after keepalive would have expired"
     )
 
     def check(self) -> None:
@@ -68,10 +53,9 @@ async def fault(connection: Socket, play: Play) -> None:
     play.cues["deaf"].set()
     await play.cues["expired"].wait()
     if not play.options.with_data:
-        # The kernel tells the client before its RST is through loopback's queue, and that RST must not arrive any more.
-        # Nobody is told of what is dropped: the probes and the RST.
-        while sockets.dropped(connection.raw) <= play.options.count:  # noqa: ASYNC110
-            await trio.sleep(0.002)
+        # The kernel tells the client before its RST is through loopback's queue, and that RST must not arrive any more:
+        # the probes and the RST are what is dropped.
+        await connection.dropped(play.options.count + 1)
     sockets.heal(connection)
     play.notes.step("server", "hears again")
     await connection.send(b"still there?")
@@ -81,12 +65,8 @@ async def fault(connection: Socket, play: Play) -> None:
 async def script(play: Play) -> None:
     options: KeepaliveTimeout = play.options
     client = play.socket("client")
-    sockets.keepalive(
-        client,
-        idle_seconds=int(options.keepalive_seconds),
-        interval_seconds=int(options.interval_seconds),
-        count=options.count,
-    )
+    idle, interval = int(options.keepalive_seconds), int(options.interval_seconds)
+    sockets.keepalive(client, idle_seconds=idle, interval_seconds=interval, count=options.count)
     if options.with_data:
         sockets.user_timeout(client, seconds=options.patience)
     await client.connect(await play.cues.serving())
@@ -94,42 +74,35 @@ async def script(play: Play) -> None:
     await play.cues["deaf"].wait()
     if options.with_data:
         heard = await client.send(b"unacknowledged")
-        play.notes.expect(tick="", end="TCP_USER_TIMEOUT", ticks=(), ends=options.patience)
+        play.notes.expect("TCP_USER_TIMEOUT", ends=options.patience)
         name, predicted = USER_TIMEOUT, options.patience
     else:
-        probes = tuple(options.keepalive_seconds + options.interval_seconds * n for n in range(options.count))
-        play.notes.expect(tick="keepalive probe", end="ETIMEDOUT", ticks=probes, ends=options.expiry)
+        probes = tuple(float(idle + interval * n) for n in range(options.count))
+        play.notes.expect("ETIMEDOUT", tick="keepalive probe", ticks=probes, ends=options.expiry)
         name, predicted = EXPIRY, options.expiry
     told = await client.recv(65536)
-    play.notes.measure(name, predicted=predicted, measured=(told.ended_ns - heard.began_ns) / 1e9)
+    play.notes.measure(name, predicted=predicted, began_ns=heard.began_ns, ended_ns=told.ended_ns)
     play.cues["expired"].set()
 
 
 def promise(options: KeepaliveTimeout, play: Play) -> Promise:
-    sent: tuple[str, ...]
-    wire: tuple[str, ...]
-    resets: tuple[Rst, ...]
-    counters: dict[str, int | AtLeast] = {"TcpExtTCPAbortOnTimeout": 1, "TcpEstabResets": 2}
-    if options.with_data:
-        sent, wire = ("send 1", "send 14"), ("client PSH,ACK 1", "client PSH,ACK 14")
-        resets = (Rst("client", "NO_SOCKET"),)
-        counters |= {"TcpRetransSegs": AtLeast(1)}
-        measured, seconds = USER_TIMEOUT, options.patience
-    else:
-        sent, wire = ("send 1",), ("client PSH,ACK 1", "client RST,ACK")
-        resets = (Rst("client", "TCP_KEEPALIVE_TIMEOUT"), Rst("client", "NO_SOCKET"))
-        counters |= {"TcpExtTCPKeepAlive": options.count}
-        measured, seconds = EXPIRY, options.expiry
+    data, resets = options.with_data, [Rst("client", "NO_SOCKET")]
+    if not data:
+        resets.insert(0, Rst("client", "TCP_KEEPALIVE_TIMEOUT"))
+    moved: dict[str, int | AtLeast] = {"TcpRetransSegs": AtLeast(1)} if data else {"TcpExtTCPKeepAlive": options.count}
     return Promise(
         calls={
-            "client": ("connect ok", *sent, "recv ETIMEDOUT"),
+            "client": ("connect ok", "send 1", *(["send 14"] if data else []), "recv ETIMEDOUT"),
             "server": ("accept ok", "recv 1", "send 12", "recv ECONNRESET"),
         },
-        packets=("client SYN", "server SYN,ACK", *wire, "server PSH,ACK 12", "client RST"),
+        packets=(
+            *("client SYN", "server SYN,ACK", "client PSH,ACK 1", "client PSH,ACK 14" if data else "client RST,ACK"),
+            *("server PSH,ACK 12", "client RST"),
+        ),
         resets=resets,
-        counters=counters | {"TcpOutRsts": len(resets)},
-        measurements=(measured,),
-        seconds=seconds,
+        counters={"TcpExtTCPAbortOnTimeout": 1, "TcpEstabResets": 2, "TcpOutRsts": len(resets), **moved},
+        measurements=(USER_TIMEOUT if data else EXPIRY,),
+        seconds=options.patience if data else options.expiry,
     )
 
 
@@ -145,11 +118,10 @@ def doing(options: KeepaliveTimeout) -> str:
     )
 
 
-CAUSE = Cause(
-    name="keepalive-timeout",
+CAUSE = described(
+    __name__,
     family="timer",
     summary="an idle connection, a dead peer: probes end it, ETIMEDOUT",
-    doing=doing,
     story=(
         "The client heard nothing for its keepalive idle time, sent its probes, heard nothing again, and its kernel gave "
         "the connection up: ETIMEDOUT for the program, and a RST towards the peer (RFC 9293 section 3.8.4; "
@@ -157,20 +129,13 @@ CAUSE = Cause(
         "knows the connection and answers with another RST. With data unacknowledged no probe is sent at all; then only "
         "retransmission or TCP_USER_TIMEOUT ends it, and no RST is sent."
     ),
-    options=KeepaliveTimeout,
     variants=({"count": 1}, {"count": 1, "with_data": True}),
     after_idle=True,
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(lambda conn: conn.black_hole(), hangs=True)},
-    lookalikes=(
-        LookAlike(
-            "idle-firewall",
-            "the same ETIMEDOUT, but the peer is alive and keeps retransmitting; ss -to there shows its timer",
-        ),
-        LookAlike("linger", "ECONNRESET instead of ETIMEDOUT: the peer is there and says so"),
-    ),
+    lookalikes={
+        "idle-firewall": "the same ETIMEDOUT, but the peer is alive and keeps retransmitting; ss -to there shows its timer",
+        "linger": "ECONNRESET instead of ETIMEDOUT: the peer is there and says so",
+    },
     met=(
         "a peer that lost power or its network, a suspended laptop, a virtual machine that was moved or frozen",
         "database and message-queue clients with keepalive on; without it they would wait for ever",

@@ -13,8 +13,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.evidence.verdict import Promise, Rst
+from faultkit.cause import Options, Promise, Rst, Served, described, option
 
 # What the client is told, by the order of its calls.
 ORDERS: dict[str, tuple[str, ...]] = {
@@ -24,8 +23,7 @@ ORDERS: dict[str, tuple[str, ...]] = {
 }
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,7 @@ def clients(options: LateWrite) -> dict[str, str]:
 async def server(play: Play) -> None:
     listener = play.listen()
     for _ in clients(play.options):
-        connection = await listener.accept()
-        assert connection is not None
+        connection = await play.accept(listener)
         await fault(connection, play)
 
 
@@ -86,7 +83,7 @@ async def _write_late(client: Socket, order: str, play: Play) -> None:
 
 def promise(options: LateWrite, play: Play) -> Promise:
     n = len(clients(options))
-    wire: list[str] = []
+    wire = list[str]()
     for role in clients(options):
         wire += [
             f"{role} SYN",
@@ -97,17 +94,15 @@ def promise(options: LateWrite, play: Play) -> Promise:
             "server RST",
         ]
     closed = options.by == "close"
-    at_socket = [role for role in clients(options) if not closed or role in play.kept]  # whose data meets no bucket
+    at_socket = {role for role in clients(options) if not closed or role in play.kept}  # whose data meets no bucket
+    reasons = ["TCP_ABORT_ON_DATA" if role in at_socket else "TCP_TIMEWAIT_SOCKET" for role in clients(options)]
     return Promise(
         calls={
             **{role: ("connect ok", "send 5", *ORDERS[order], "close ok") for role, order in clients(options).items()},
             "server": ("accept ok", "recv 5", "close ok" if closed else "shutdown ok") * n,
         },
         packets=wire,
-        resets=tuple(
-            Rst("server", "TCP_ABORT_ON_DATA" if role in at_socket else "TCP_TIMEWAIT_SOCKET")
-            for role in clients(options)
-        ),
+        resets=[Rst("server", reason) for reason in reasons],
         counters={"TcpOutRsts": n, "TcpEstabResets": n, "TcpExtTCPAbortOnData": len(at_socket)},
         seconds=0.1 * n,
     )
@@ -120,39 +115,27 @@ def doing(options: LateWrite) -> str:
     return f"The server reads a request and {how}; the client writes afterwards: {options.order}."
 
 
-CAUSE = Cause(
-    name="late-write",
+CAUSE = described(
+    __name__,
     family="application",
     summary="a write after the peer's close: the first is fine",
-    doing=doing,
     story=(
         "close() by the server sends FIN, and FIN only says that the server sends nothing more; that it reads nothing more "
         "either, TCP has no word for (RFC 9293 section 3.6). So the client's first write is accepted, sent, and answered "
         "with RST. The call after it tells, if it is a send: EPIPE (with SIGPIPE, unless ignored). A recv goes on giving "
         "EOF, and never ECONNRESET, because the client was in CLOSE-WAIT already (tcp_reset())."
     ),
-    options=LateWrite,
     variants=(
-        {},
-        {"order": "send-recv-send-recv"},
-        {"order": "recv-send-recv-send"},
-        {"order": "all"},
-        {"by": "shutdown"},
-        {"by": "shutdown", "order": "all"},
+        *({}, {"order": "send-recv-send-recv"}, {"order": "recv-send-recv-send"}, {"order": "all"}),
+        *({"by": "shutdown"}, {"by": "shutdown", "order": "all"}),
     ),
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(lambda conn: conn.close(), ends_answer=True)},
-    lookalikes=(
-        LookAlike("keepalive-race", "the FIN crosses the request: recv gives ECONNRESET, not EOF"),
-        LookAlike("unread", "the closer had bytes left to read: no FIN before the RST, recv gives ECONNRESET"),
-        LookAlike(
-            "fin-wait-timeout", "the same for the client, but reason NO_SOCKET: the server's kernel has forgotten it"
-        ),
-        LookAlike("half-open", "no FIN on the wire before the write; the recv after it gives ECONNRESET"),
-    ),
+    lookalikes={
+        "keepalive-race": "the FIN crosses the request: recv gives ECONNRESET, not EOF",
+        "unread": "the closer had bytes left to read: no FIN before the RST, recv gives ECONNRESET",
+        "fin-wait-timeout": "the same for the client, but reason NO_SOCKET: the server's kernel has forgotten it",
+        "half-open": "no FIN on the wire before the write; the recv after it gives ECONNRESET",
+    },
     met=(
         '"broken pipe" (EPIPE, SIGPIPE) in a program that writes to a pooled connection without looking at it first',
         "a log shipper or metrics client that only writes: its first message after the server's restart is lost silently",

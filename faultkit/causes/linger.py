@@ -10,12 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.evidence.verdict import Promise, Rst
+from faultkit.cause import Options, Promise, Rst, Served, described, option
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
@@ -35,8 +33,7 @@ async def fault(connection: Socket, play: Play) -> None:
 
 
 async def script(play: Play) -> None:
-    client = play.socket("client")
-    await client.connect(await play.cues.serving())
+    client = await play.connect()
     await client.send(b"x")
     await client.recv(65536)
     await client.recv(65536)
@@ -61,26 +58,21 @@ def doing(options: Linger) -> str:
     return f"The server reads one byte, then closes with SO_LINGER {{1, 0}}{lost}."
 
 
-CAUSE = Cause(
-    name="linger",
+CAUSE = described(
+    __name__,
     family="application",
     summary="SO_LINGER {on, 0}: close() throws data away and sends RST",
-    doing=doing,
     story=(
         "SO_LINGER with a linger time of 0 turns close() into an abort: the kernel discards the send queue and sends RST "
         "instead of FIN (socket(7); tcp_close(); ABORT in RFC 9293 section 3.10.4). Whatever the client was still to get "
         "is lost, and its next call fails with ECONNRESET."
     ),
-    options=Linger,
     variants=({}, {"unsent": 4096}),
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(lambda conn: conn.abort())},
-    lookalikes=(
-        LookAlike("unread", "TCPAbortOnClose moves instead of TCPAbortOnData; the closer had bytes left to read"),
-        LookAlike("closed-port", "the RST answers a SYN: connect() itself fails"),
-    ),
+    lookalikes={
+        "unread": "TCPAbortOnClose moves instead of TCPAbortOnData; the closer had bytes left to read",
+        "closed-port": "the RST answers a SYN: connect() itself fails",
+    },
     met=(
         "servers and load testers that set SO_LINGER {1, 0} to keep out of TIME-WAIT",
         "health checks of load balancers, which close with a RST to save a round trip",

@@ -13,17 +13,14 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.evidence.verdict import Promise, Rst
-from faultkit.trigger import Trigger
+from faultkit.cause import Options, Promise, Rst, Served, Trigger, described, option
 from faultkit.witness.kernel import counters
 
 DEFER = 60  # seconds; arbitrary: longer than the play
 DROPPED = "TcpExtTCPDeferAcceptDrop"
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play
 
 
 @dataclass(frozen=True)
@@ -32,10 +29,6 @@ class ListenerClosed(Options):
     deferred: bool = option(
         False, "TCP_DEFER_ACCEPT: the clients have sent nothing yet, so the server's kernel has no connection to reset"
     )
-
-
-async def fault(connection: Socket, play: Play) -> None:
-    raise AssertionError("nothing is ever accepted")
 
 
 async def server(play: Play) -> None:
@@ -102,37 +95,25 @@ def doing(options: ListenerClosed) -> str:
     )
 
 
-CAUSE = Cause(
-    name="listener-closed",
+CAUSE = described(
+    __name__,
     family="application",
     summary="a listener closes with connections never accepted: RST",
     seldom=True,
-    doing=doing,
     story=(
         "The kernel finishes handshakes before accept(), so a client can be connected, and its request received, while no "
         "program has the connection. Closing the listener aborts what is left in its accept queue with RST "
         "(inet_csk_listen_stop()). The client's connect() and first send succeed, its next call fails with ECONNRESET. "
         "Connections already accepted are not touched."
     ),
-    options=ListenerClosed,
-    variants=(
-        {},
-        {"connections": 1},
-        {"deferred": True},
-    ),
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
+    variants=({}, {"connections": 1}, {"deferred": True}),
     served={"": Served(door=lambda door: door.reset_waiting(), when=Trigger("accept"))},
-    lookalikes=(
-        LookAlike(
-            "unread", "TCPAbortOnClose moves: a program had accepted the connection; here no abort counter moves"
-        ),
-        LookAlike("linger", "TCPAbortOnData moves; here no abort counter moves, and several clients die at once"),
-        LookAlike("closed-port", "a moment later: with the listener gone connect() itself fails, ECONNREFUSED"),
-        LookAlike("backlog-full", "the listener is still there: ss -ltn shows Recv-Q above Send-Q"),
-    ),
+    lookalikes={
+        "unread": "TCPAbortOnClose moves: a program had accepted the connection; here no abort counter moves",
+        "linger": "TCPAbortOnData moves; here no abort counter moves, and several clients die at once",
+        "closed-port": "a moment later: with the listener gone connect() itself fails, ECONNREFUSED",
+        "backlog-full": "the listener is still there: ss -ltn shows Recv-Q above Send-Q",
+    },
     met=(
         "a few ECONNRESETs at every deploy: the old process closes its listener while the queue is not empty",
         "SO_REUSEPORT workers: each has a queue of its own, and the queue dies with its worker",

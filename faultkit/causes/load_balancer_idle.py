@@ -19,16 +19,13 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Misuse
+from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, described, option
 from faultkit.evidence.transcript import Address
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
-from faultkit.trigger import Trigger
+from faultkit.options import duration
 
 if TYPE_CHECKING:
     from faultkit.acting.child import Inside
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 IDLE = "balancer's idle timeout"
 SPAN = 3  # idle timeouts that a heartbeat must survive to prove its point; arbitrary
@@ -40,9 +37,7 @@ MESSAGES = {
 
 @dataclass(frozen=True)
 class LoadBalancerIdle(Options):
-    timeout_seconds: float = option(
-        1.0, "the balancer's idle timeout; 60000 in real life", unit="ms", least=300, most=7200000
-    )
+    timeout_seconds: float = duration(1.0, "the balancer's idle timeout; 60000 in real life", least=300, most=7200000)
     expires: str = option(
         "reset", "what the balancer does then: reset both sides, or forget them silently", choices=("reset", "forget")
     )
@@ -51,12 +46,8 @@ class LoadBalancerIdle(Options):
         "both ends wait for the other's word, or the client sends a request now and then",
         choices=("websocket", "http"),
     )
-    heartbeat_seconds: float | None = option(
-        None,
-        "the remedy: the client sends a message this often, shorter than the timeout",
-        unit="ms",
-        least=10,
-        most=7200000,
+    heartbeat_seconds: float | None = duration(
+        None, "the remedy: the client sends a message this often, shorter than the timeout", least=10, most=7200000
     )
     tcp_keepalive: bool = option(False, "TCP keepalive each second at both ends: shows that it does not help")
 
@@ -111,8 +102,7 @@ async def server(play: Play) -> None:
 async def _serve(backend: Socket, play: Play) -> None:
     """Answers, and, where both sides may speak, speaks first once the connection is forgotten."""
     options: LoadBalancerIdle = play.options
-    connection = await backend.accept()
-    assert connection is not None
+    connection = await play.accept(backend)
     _set_up(connection, play)
     play.cues["joined"].set()
     answer = MESSAGES[options.protocol][1]
@@ -143,8 +133,7 @@ async def _serve(backend: Socket, play: Play) -> None:
 async def balance(play: Inside, backend: Address) -> None:
     """The balancer's process, for one connection."""
     play.transcript.roles[backend] = "server"
-    connection = await play.listen(role="balancer").accept()
-    assert connection is not None
+    connection = await play.accept(play.listen(role="balancer"))
     await fault(connection, play)
     play.tell("expired")
     await play.cues["over"].wait()
@@ -180,7 +169,7 @@ async def carry(connection: Socket, server: Address, play: Play) -> None:
             nursery.start_soon(pass_on, connection, upstream)
             nursery.start_soon(pass_on, upstream, connection)
     if idle.cancelled_caught:
-        play.notes.measure(IDLE, predicted=seconds, measured=(time.time_ns() - heard_ns) / 1e9)
+        play.notes.measure(IDLE, predicted=seconds, began_ns=heard_ns, ended_ns=time.time_ns())
         _expire((connection, upstream), play)
     else:
         connection.close()
@@ -210,9 +199,7 @@ async def script(play: Play) -> None:
     await client.send(request)
     await client.recv(65536)
     if options.heartbeat_seconds is not None:
-        play.notes.expect(
-            tick="", end="the heartbeat has outlived the timeout", ticks=(), ends=SPAN * options.timeout_seconds
-        )
+        play.notes.expect("the heartbeat has outlived the timeout", ends=SPAN * options.timeout_seconds)
         for _ in range(options.beats):
             await trio.sleep(options.heartbeat_seconds)
             await client.send(request)
@@ -220,7 +207,7 @@ async def script(play: Play) -> None:
         client.close()
         play.cues["over"].set()
         return
-    play.notes.expect(tick="", end="the balancer's idle timeout", ticks=(), ends=options.timeout_seconds)
+    play.notes.expect("the balancer's idle timeout", ends=options.timeout_seconds)
     await play.cues["expired"].wait()
     if options.expires == "forget":
         if options.protocol == "websocket":
@@ -305,11 +292,10 @@ def doing(options: LoadBalancerIdle) -> str:
     return f"A load balancer {what} a {kind} connection that is idle for {limit}{beside}."
 
 
-CAUSE = Cause(
-    name="load-balancer-idle",
+CAUSE = described(
+    __name__,
     family="middlebox",
     summary="a balancer's idle timeout: RST now, or at the next use",
-    doing=doing,
     story=(
         "The balancer holds two connections and a timer, usually of 60 s, that every byte sets back. When it runs out, "
         "some reset both sides: whoever waits in recv gets ECONNRESET at once, and a pool that does not look gets it from "
@@ -318,7 +304,6 @@ CAUSE = Cause(
         "address of the balancer, which to the client is the server. TCP keepalive does not reach the timer of a proxy: "
         "its kernel answers the probes. A message of the application does."
     ),
-    options=LoadBalancerIdle,
     variants=(
         {},
         {"timeout_seconds": 0.3, "protocol": "http"},
@@ -327,18 +312,14 @@ CAUSE = Cause(
         {"timeout_seconds": 0.6, "heartbeat_seconds": 0.15},
         {"timeout_seconds": 2.0, "tcp_keepalive": True},
     ),
-    server=server,
     after_idle=True,
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(lambda conn: conn.abort(), when=Trigger("idle", 1.0))},
-    lookalikes=(
-        LookAlike("linger", "the same RST,ACK with a window, but from the server itself and after no idle time"),
-        LookAlike("keepalive-race", "also after an idle time, but the server closed (FIN) and the request crossed it"),
-        LookAlike("firewall-reset", "the RST is forged: no host on the way counts it in OutRsts"),
-        LookAlike("idle-firewall", "nobody answers the next segment at all: it ends by a timer"),
-    ),
+    lookalikes={
+        "linger": "the same RST,ACK with a window, but from the server itself and after no idle time",
+        "keepalive-race": "also after an idle time, but the server closed (FIN) and the request crossed it",
+        "firewall-reset": "the RST is forged: no host on the way counts it in OutRsts",
+        "idle-firewall": "nobody answers the next segment at all: it ends by a timer",
+    },
     met=(
         "AWS: an NLB forgets after 350 s idle and answers the next segment with RST; an ALB ends it after 60 s",
         "Azure Load Balancer: 4 minutes, silent by default, with TCP Reset enabled a RST to both sides",

@@ -23,11 +23,9 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.errors import Unable
+from faultkit.cause import Options, Promise, Rst, Unable, described, option
 from faultkit.evidence.segments import mptcp_options
 from faultkit.evidence.transcript import Address, Packet
-from faultkit.evidence.verdict import Promise, Rst
 from faultkit.stage.addresses import ip
 from faultkit.stage.forge import Forgery
 from faultkit.stage.namespace import Namespace
@@ -123,8 +121,7 @@ async def prepare(play: Play) -> None:
 
 async def server(play: Play) -> None:
     listener = play.listen(protocol=IPPROTO_MPTCP)
-    connection = await listener.accept()
-    assert connection is not None
+    connection = await play.accept(listener)
     if play.options.path == "stripped":
         # No kernel is to answer the join: a deaf listener takes the place of the one that would.
         address = listener.address
@@ -289,8 +286,8 @@ def promise(options: Mptcp, play: Play) -> Promise:
     )
 
 
-CAUSE = Cause(
-    name="mptcp",
+CAUSE = described(
+    __name__,
     family="protocol",
     summary="Multipath TCP resets one path, and the connection lives on",
     seldom=True,
@@ -300,17 +297,11 @@ CAUSE = Cause(
         "options or data were changed on the way, is reset, with the reason in an MP_TCPRST option (section 3.6); the data "
         "goes over the others, and the programs see nothing. A capture and OutRsts show resets all the same."
     ),
-    options=Mptcp,
     variants=tuple({"path": name} for name in PATHS),
-    prepare=prepare,
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
-    lookalikes=(
-        LookAlike("injected", "that RST has no MP_TCPRST option, and the connection dies of it"),
-        LookAlike("bad-segment", "there no connection of yours is near; here nstat's MPTcpExt counters move too"),
-    ),
+    lookalikes={
+        "injected": "that RST has no MP_TCPRST option, and the connection dies of it",
+        "bad-segment": "there no connection of yours is near; here nstat's MPTcpExt counters move too",
+    },
     met=(
         "iPhones and other hosts with two networks, behind a NAT or firewall that strips unknown TCP options on one of them",
         "load balancers that send the join of a second path to another server: unknown token",

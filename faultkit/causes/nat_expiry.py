@@ -18,11 +18,10 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.errors import Misuse
+from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, described, option
 from faultkit.evidence import timers
 from faultkit.evidence.transcript import Address
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.options import conntrack_timeout, duration, firewall_tool, user_timeout
 from faultkit.stage import conntrack
 from faultkit.witness.calls import Socket
 
@@ -51,14 +50,7 @@ NETS = {
 
 @dataclass(frozen=True)
 class NatExpiry(Options):
-    timeout_seconds: float = option(
-        1.0,
-        "how long an idle mapping lasts (nf_conntrack_tcp_timeout_established)",
-        unit="ms",
-        least=1000,
-        most=432000000,
-        multiple=1000,
-    )
+    timeout_seconds: float = conntrack_timeout(1.0, ": how long an idle mapping lasts")
     answer: str = option(
         "reset", "what the router does with a push for a mapping that is gone", choices=("reset", "drop")
     )
@@ -67,15 +59,11 @@ class NatExpiry(Options):
         "the remedy: a message of the client, or TCP keepalive of its kernel (each second), shorter than the timeout",
         choices=("none", "message", "tcp-keepalive"),
     )
-    heartbeat_seconds: float = option(
-        0.4, "time between messages, with --renewed-by message", unit="ms", least=10, most=432000000
+    heartbeat_seconds: float = duration(
+        0.4, "time between messages, with --renewed-by message", least=10, most=432000000
     )
-    user_timeout_seconds: float = option(
-        1.0, "TCP_USER_TIMEOUT of the server, with --answer drop", unit="ms", least=500, most=3600000
-    )
-    tool: str = option(
-        "auto", "the firewall command: auto takes the first that works", choices=("auto", "iptables", "nft")
-    )
+    user_timeout_seconds: float = user_timeout(1.0, " of the server, with --answer drop", least=500, most=3600000)
+    tool: str = firewall_tool()
 
     def check(self) -> None:
         limit = f"--timeout {self.timeout_seconds * 1000:g}"
@@ -129,8 +117,7 @@ async def server(play: Play) -> None:
     listener.bind(Address(_net(play).server, _port()))
     listener.listen()
     play.cues["listening"].set()
-    connection = await listener.accept()
-    assert connection is not None
+    connection = await play.accept(listener)
     await fault(connection, play)
 
 
@@ -148,7 +135,7 @@ async def fault(connection: Socket, play: Play) -> None:
     told = await connection.recv(65536)
     if play.options.answer == "drop":
         predicted = timers.user_expiry(play.options.user_timeout_seconds)
-        play.notes.measure(EXPIRY, predicted=predicted, measured=(told.ended_ns - sent.began_ns) / 1e9)
+        play.notes.measure(EXPIRY, predicted=predicted, began_ns=sent.began_ns, ended_ns=told.ended_ns)
     play.cues["told"].set()
 
 
@@ -167,14 +154,16 @@ async def script(play: Play) -> None:
     if options.renewed_by != "none":
         await _outlive(client, play)
         return
-    play.notes.expect(tick="", end="the router's mapping runs out", ticks=(), ends=options.timeout_seconds)
+    play.notes.expect("the router's mapping runs out", ends=options.timeout_seconds)
     # The kernel tells of a mapping's end only when it collects it, which may be minutes later.
     assert play.stage.namespace is not None
     while conntrack.entries(play.stage.namespace, play.stage.family):  # noqa: ASYNC110
         await trio.sleep(0.01)
     play.notes.step("router", "the mapping has run out: conntrack -L shows none")
-    measured = (play.transcript.steps[-1].time_ns - answered.ended_ns) / 1e9
-    play.notes.measure(IDLE, predicted=options.timeout_seconds, measured=measured, slack=POLLED)
+    gone_ns = play.transcript.steps[-1].time_ns
+    play.notes.measure(
+        IDLE, predicted=options.timeout_seconds, began_ns=answered.ended_ns, ended_ns=gone_ns, slack=POLLED
+    )
     play.cues["over"].set()
     await play.cues["told"].wait()
     play.notes.step("client", f"was told nothing: its end is {sockets.state(client.raw)}, and the push is lost")
@@ -186,7 +175,7 @@ async def _outlive(client: Socket, play: Play) -> None:
     """Several timeouts long the mapping is renewed; then the push arrives."""
     options: NatExpiry = play.options
     span = SPAN * options.timeout_seconds
-    play.notes.expect(tick="", end="the heartbeat has outlived the timeout", ticks=(), ends=span)
+    play.notes.expect("the heartbeat has outlived the timeout", ends=span)
     if options.renewed_by == "message":
         for _ in range(options.beats):
             await trio.sleep(options.heartbeat_seconds)
@@ -249,11 +238,10 @@ def doing(options: NatExpiry) -> str:
     return f"A NAT router forgets a mapping that is idle for {limit}, then {what} what the server pushes."
 
 
-CAUSE = Cause(
-    name="nat-expiry",
+CAUSE = described(
+    __name__,
     family="middlebox",
     summary="a NAT mapping expires: the server's push is lost or reset",
-    doing=doing,
     story=(
         "The client sits behind a router that lends its connection one of its own ports, and takes it back when the "
         "connection is idle (RFC 5382 REQ-5; nf_conntrack_tcp_timeout_established). The server's next push is then "
@@ -261,7 +249,6 @@ CAUSE = Cause(
         "client, who only waits, never does. When it writes at last, the router maps it anew in the middle of the "
         "connection, and the server's host, which has given up, answers RST. What any segment renews, a heartbeat keeps."
     ),
-    options=NatExpiry,
     variants=(
         {},
         {"answer": "drop"},
@@ -269,19 +256,12 @@ CAUSE = Cause(
         {"renewed_by": "tcp-keepalive", "timeout_seconds": 2.0},
         {"tool": "nft"},
     ),
-    prepare=prepare,
-    server=server,
     after_idle=True,
-    script=script,
-    fault=fault,
-    promise=promise,
-    lookalikes=(
-        LookAlike(
-            "load-balancer-idle", "a proxy has a connection of its own to each side, and TCP keepalive does not help"
-        ),
-        LookAlike("firewall-reset", "no address is changed, and the RST is forged: nobody's OutRsts counts it"),
-        LookAlike("half-open", "the client's host is gone; here it is there, and its socket still ESTABLISHED"),
-    ),
+    lookalikes={
+        "load-balancer-idle": "a proxy has a connection of its own to each side, and TCP keepalive does not help",
+        "firewall-reset": "no address is changed, and the RST is forged: nobody's OutRsts counts it",
+        "half-open": "the client's host is gone; here it is there, and its socket still ESTABLISHED",
+    },
     met=(
         "push notifications, MQTT and chat on mobile networks: late, all at once, when the phone next speaks",
         "SSH through a home router: frozen after a pause, then 'Connection reset by peer' or 'Broken pipe'",

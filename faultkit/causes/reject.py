@@ -16,10 +16,9 @@ from dataclasses import dataclass
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.errors import Misuse
+from faultkit.cause import FORGED, AtLeast, Misuse, Options, Promise, Rst, described, option
 from faultkit.evidence import icmp, timers
-from faultkit.evidence.verdict import FORGED, AtLeast, Promise, Rst
+from faultkit.options import firewall_tool, user_timeout
 from faultkit.stage.firewall import REFUSALS
 from faultkit.witness.calls import Socket
 
@@ -31,12 +30,8 @@ class Reject(Options):
     answer: str = option("tcp-reset", "what the firewall answers", choices=REFUSALS)
     at: str = option("connect", "what it refuses", choices=("connect", "established"))
     recverr: bool = option(False, "set IP_RECVERR on the client's socket, with --at established and an ICMP answer")
-    user_timeout_seconds: float = option(
-        1.0, "TCP_USER_TIMEOUT of the client, with --at established", unit="ms", least=500, most=3600000
-    )
-    tool: str = option(
-        "auto", "the firewall command: auto takes the first that works", choices=("auto", "iptables", "nft")
-    )
+    user_timeout_seconds: float = user_timeout(1.0, " of the client, with --at established", least=500, most=3600000)
+    tool: str = firewall_tool()
 
     def check(self) -> None:
         if self.recverr and (self.at != "established" or self.answer == "tcp-reset"):
@@ -59,8 +54,7 @@ async def server(play: Play) -> None:
     listener = play.listen()
     if play.options.at == "connect":
         return  # nothing ever reaches it
-    connection = await listener.accept()
-    assert connection is not None
+    connection = await play.accept(listener)
     await fault(connection, play)
 
 
@@ -96,10 +90,10 @@ async def script(play: Play) -> None:
     else:
         sockets.user_timeout(client, seconds=play.options.user_timeout_seconds)
         ends = timers.user_expiry(play.options.user_timeout_seconds)
-        play.notes.expect(tick="", end="TCP_USER_TIMEOUT", ticks=(), ends=ends)
+        play.notes.expect("TCP_USER_TIMEOUT", ends=ends)
         sent = await client.send(b"hello")
         told = await client.recv(65536)
-        play.notes.measure(EXPIRY, predicted=ends, measured=(told.ended_ns - sent.began_ns) / 1e9)
+        play.notes.measure(EXPIRY, predicted=ends, began_ns=sent.began_ns, ended_ns=told.ended_ns)
     play.cues["told"].set()
 
 
@@ -163,11 +157,10 @@ def doing(options: Reject) -> str:
     return f"A firewall rejects a segment of an established connection with {options.answer}{end}."
 
 
-CAUSE = Cause(
-    name="reject",
+CAUSE = described(
+    __name__,
     family="middlebox",
     summary="a firewall refuses with a RST or an ICMP error",
-    doing=doing,
     story=(
         "A REJECT rule answers in the name of a host that never saw the segment. At connect() a RST gives ECONNREFUSED; "
         "an ICMP error gives ECONNREFUSED, EHOSTUNREACH, ENETUNREACH, over IPv6 also EACCES (tcp_v4_err(), "
@@ -177,7 +170,6 @@ CAUSE = Cause(
         "is left half-open and learns at its next write. On loopback the first ICMP error arrives while connect() holds "
         "the socket (LockDroppedIcmps): a blocking connect(), and any over IPv6, then takes 1 s, until its second SYN."
     ),
-    options=Reject,
     variants=(
         {},
         *({"answer": answer} for answer in REFUSALS[1:]),
@@ -187,18 +179,11 @@ CAUSE = Cause(
         {"tool": "nft"},
         {"tool": "nft", "answer": "net-unreachable", "at": "established", "recverr": True},
     ),
-    prepare=prepare,
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
-    lookalikes=(
-        LookAlike("closed-port", "the same errno and packets, but the server's own OutRsts counts the RST"),
-        LookAlike("connect-timeout", "nobody answers: connect() waits for minutes and ends in ETIMEDOUT"),
-        LookAlike(
-            "firewall-reset", "the same reset, but only after an idle time: the rule knows the connection's state"
-        ),
-    ),
+    lookalikes={
+        "closed-port": "the same errno and packets, but the server's own OutRsts counts the RST",
+        "connect-timeout": "nobody answers: connect() waits for minutes and ends in ETIMEDOUT",
+        "firewall-reset": "the same reset, but only after an idle time: the rule knows the connection's state",
+    },
     met=(
         'firewalld and ufw reject by default: "No route to host" (EHOSTUNREACH) from a host that answers ping',
         "kube-proxy rejects what goes to a Service without endpoints: ECONNREFUSED although every pod is fine",

@@ -1,22 +1,20 @@
-# Data is sent and never acknowledged. The kernel sends it again after 0.2 s (a tail loss probe, RFC 8985), then with
-# doubling timeouts (RFC 6298), until tcp_retries2 is exhausted (default 15: some 15 minutes) or TCP_USER_TIMEOUT is over
-# (RFC 5482): ETIMEDOUT (tcp_write_timeout()). It sends no RST, so the other end learns at its own next write: NO_SOCKET.
-# Both clocks start at the first retransmission, 0.4 s after the send, and are looked at only when a timer fires: see
-# faultkit.evidence.timers. Keepalive is silent all the while. Counter TCPAbortOnTimeout, measured on Linux 6.18.
-# A network that heals in time loses nothing, but the data waits for the next try, up to as long again as the outage took.
+# Data that is never acknowledged is sent again after 0.2 s (a tail loss probe, RFC 8985), then with doubling timeouts
+# (RFC 6298). Both clocks, tcp_retries2's and TCP_USER_TIMEOUT's, start at the first retransmission, 0.4 s after the send, and
+# are looked at only when a timer fires: see faultkit.evidence.timers. Counter TCPAbortOnTimeout, measured on Linux 6.18.
+# A network that heals in time lets the data wait for the next try, up to as long again as the outage took.
 # Not keepalive-timeout: there nothing is in flight, and the kernel that gives up says so with a RST.
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, Served, option
-from faultkit.errors import Unable
+from faultkit.cause import AtLeast, Options, Promise, Rst, Served, Unable, described, option
 from faultkit.evidence import timers
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.options import duration, retries2, user_timeout
 from faultkit.stage import sysctl
 from faultkit.witness.calls import Socket
 
@@ -32,29 +30,9 @@ class RetransmitTimeout(Options):
         "which comes first: the kernel's retries, TCP_USER_TIMEOUT, or the network's healing",
         choices=("retries", "user-timeout", "healing"),
     )
-    retries2: int = option(
-        1,
-        "net.ipv4.tcp_retries2 of the namespace, with --ended-by retries; the kernel's default is 15",
-        least=1,
-        most=15,
-        only_with=("ended_by", "retries"),
-    )
-    user_timeout_seconds: float = option(
-        1.0,
-        "TCP_USER_TIMEOUT of the client, with --ended-by user-timeout",
-        unit="ms",
-        least=1,
-        most=2147483647,
-        only_with=("ended_by", "user-timeout"),
-    )
-    outage_seconds: float = option(
-        0.5,
-        "how long the network is cut, with --ended-by healing",
-        unit="ms",
-        least=1,
-        most=600000,
-        only_with=("ended_by", "healing"),
-    )
+    retries2: int = retries2(1, " (the kernel's default is 15)", only_with=("ended_by", "retries"))
+    user_timeout_seconds: float = user_timeout(1.0, " of the client", only_with=("ended_by", "user-timeout"))
+    outage_seconds: float = duration(0.5, "how long the network is cut", most=600000, only_with=("ended_by", "healing"))
 
     @property
     def expected(self) -> tuple[str, timers.Expiry]:
@@ -88,17 +66,14 @@ async def fault(connection: Socket, play: Play) -> None:
     sockets.black_hole(connection)
     play.notes.step("network", "nothing that the client sends arrives from here on")
     play.cues["cut"].set()
-    if play.options.ended_by == "healing":
-        await trio.sleep(play.options.outage_seconds)
-    else:
+    heals = play.options.ended_by == "healing"
+    with trio.move_on_after(play.options.outage_seconds if heals else math.inf):
         await play.cues["expired"].wait()
     sockets.heal(connection)
     play.notes.step("network", f"heals; the server's socket is {sockets.state(connection.raw)}")
-    if play.options.ended_by == "healing":
+    if heals:
         await connection.recv(65536)
-        await connection.send(b"answer")
-    else:
-        await connection.send(b"news")
+    await connection.send(b"answer" if heals else b"news")
     await connection.recv(65536)
 
 
@@ -115,7 +90,7 @@ async def script(play: Play) -> None:
     sent = await client.send(b"request")
     name, due = options.expected
     ticks = tuple(at for at in timers.tries(20) if at < due.earliest)
-    play.notes.expect(tick="retransmission", end=name, ticks=ticks, ends=due.earliest)
+    play.notes.expect(name, tick="retransmission", ticks=ticks, ends=due.earliest)
     told = await client.recv(65536)
     if options.ended_by == "healing":
         told = next(call for call in play.transcript.calls if call.data == b"request")
@@ -123,38 +98,23 @@ async def script(play: Play) -> None:
     else:
         await client.send(b"request")
         play.cues["expired"].set()
-    play.notes.measure(name, predicted=due.earliest, measured=(told.ended_ns - sent.ended_ns) / 1e9, slack=due.slack)
+    play.notes.measure(name, predicted=due.earliest, began_ns=sent.ended_ns, ended_ns=told.ended_ns, slack=due.slack)
 
 
 def promise(options: RetransmitTimeout, play: Play) -> Promise:
-    packets = ["client SYN", "server SYN,ACK", "client PSH,ACK 1", "client PSH,ACK 7"]
     name, due = options.expected
+    client, server = ["recv ETIMEDOUT", "send EPIPE"], ["send 4", "recv ECONNRESET"]
+    wire, resets = ["server PSH,ACK 4", "client RST"], [Rst("client", "NO_SOCKET")]
+    counters = {"TcpExtTCPAbortOnTimeout": 1, "TcpEstabResets": 2, "TcpOutRsts": 1}
     if options.ended_by == "healing":
-        return Promise(
-            calls={
-                "client": ("connect ok", "send 1", "send 7", "recv 6", "close ok"),
-                "server": ("accept ok", "recv 1", "recv 7", "send 6", "recv EOF"),
-            },
-            packets=(*packets, "server PSH,ACK 6", "client FIN,ACK"),
-            resets=(),
-            counters={"TcpRetransSegs": AtLeast(1)},
-            measurements=(name,),
-            seconds=due.latest,
-        )
+        client, server = ["recv 6", "close ok"], ["recv 7", "send 6", "recv EOF"]
+        wire, resets, counters = ["server PSH,ACK 6", "client FIN,ACK"], [], {}
     return Promise(
-        calls={
-            "client": ("connect ok", "send 1", "send 7", "recv ETIMEDOUT", "send EPIPE"),
-            "server": ("accept ok", "recv 1", "send 4", "recv ECONNRESET"),
-        },
-        packets=(*packets, "server PSH,ACK 4", "client RST"),
-        resets=(Rst("client", "NO_SOCKET"),),
-        counters={
-            "TcpExtTCPAbortOnTimeout": 1,
-            "TcpRetransSegs": AtLeast(1),
-            "TcpEstabResets": 2,
-            "TcpOutRsts": 1,
-        },
-        measurements=(name,),
+        calls={"client": ["connect ok", "send 1", "send 7", *client], "server": ["accept ok", "recv 1", *server]},
+        packets=["client SYN", "server SYN,ACK", "client PSH,ACK 1", "client PSH,ACK 7", *wire],
+        resets=resets,
+        counters={"TcpRetransSegs": AtLeast(1), **counters},
+        measurements=[name],
         seconds=due.latest,
     )
 
@@ -168,11 +128,10 @@ def doing(options: RetransmitTimeout) -> str:
     return f"The client's data is lost, retransmission after retransmission, {ends[options.ended_by]}."
 
 
-CAUSE = Cause(
-    name="retransmit-timeout",
+CAUSE = described(
+    __name__,
     family="timer",
     summary="sent data is never acknowledged: ETIMEDOUT in the end",
-    doing=doing,
     story=(
         "send() succeeded, but no acknowledgement comes. The kernel sends the data again, waiting twice as long each time "
         "(RFC 6298 section 5.5), until tcp_retries2 is exhausted: ETIMEDOUT, by default after about 15 minutes "
@@ -180,20 +139,15 @@ CAUSE = Cause(
         "the other end, if it lives, still believes in the connection, and is reset at its next write. When the network "
         "heals in time nothing is lost; the data only waits for the next retransmission."
     ),
-    options=RetransmitTimeout,
-    prepare=prepare,
-    script=script,
-    fault=fault,
-    promise=promise,
     variants=({}, {"ended_by": "user-timeout"}, {"ended_by": "healing"}),
     served={"": Served(lambda conn: conn.black_hole(), hangs=True)},
-    lookalikes=(
-        LookAlike("keepalive-timeout", "nothing was in flight: TCPKeepAlive moves, and a RST goes out"),
-        LookAlike("zero-window", "every probe is answered, with window 0: the peer is alive and does not read"),
-        LookAlike("idle-firewall", "the same clock at the sender, after an idle time: only the middle is broken"),
-        LookAlike("connect-timeout", "connect() itself gives ETIMEDOUT: there was no connection yet"),
-        LookAlike("half-open", "the peer's host is up again and answers: ECONNRESET at once"),
-    ),
+    lookalikes={
+        "keepalive-timeout": "nothing was in flight: TCPKeepAlive moves, and a RST goes out",
+        "zero-window": "every probe is answered, with window 0: the peer is alive and does not read",
+        "idle-firewall": "the same clock at the sender, after an idle time: only the middle is broken",
+        "connect-timeout": "connect() itself gives ETIMEDOUT: there was no connection yet",
+        "half-open": "the peer's host is up again and answers: ECONNRESET at once",
+    },
     met=(
         "a request to a host that has just lost power or its route: clients hang for 15 minutes",
         "Kubernetes or a cloud takes a node away without a FIN: pooled connections to it hang, new ones work",

@@ -22,10 +22,8 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, option
-from faultkit.errors import Misuse
+from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, described, option
 from faultkit.evidence.transcript import Address
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
 from faultkit.stage.forge import Forgery
 from faultkit.witness.calls import Socket
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_listed
@@ -79,12 +77,10 @@ async def prepare(play: Play) -> None:
 
 async def server(play: Play) -> None:
     listener = play.listen()
-    connection = await listener.accept()
-    assert connection is not None
+    connection = await play.accept(listener)
     await fault(connection, play)
     for _ in range(play.options.later):
-        connection = await listener.accept()
-        assert connection is not None
+        connection = await play.accept(listener)
         told = await connection.recv(65536)
         await connection.send(told.data)
         connection.close()
@@ -124,7 +120,7 @@ async def script(play: Play) -> None:
         await assassinate(play, ours, address)
     if play.options.rfc1337:
         again.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, 1)
-        play.notes.expect(tick="SYN", end="ETIMEDOUT", ticks=(RTO,), ends=3 * RTO)
+        play.notes.expect("ETIMEDOUT", tick="SYN", ticks=(RTO,), ends=3 * RTO)
         await again.connect(address)
         again.close()
     else:
@@ -233,8 +229,8 @@ def promise(options: TimeWait, play: Play) -> Promise:
     )
 
 
-CAUSE = Cause(
-    name="time-wait",
+CAUSE = described(
+    __name__,
     family="protocol",
     summary="segments that meet what is left of a closed connection",
     seldom=True,
@@ -248,23 +244,15 @@ CAUSE = Cause(
         "of RFC 1337, which tcp_rfc1337 forbids, and with it those reconnects. tcp_tw_recycle, gone since Linux 4.12, held "
         "timestamps against a whole address, and so shut out hosts behind one NAT; what is left compares the same port only."
     ),
-    options=TimeWait,
     variants=(
         *({"arrives": name} for name in ARRIVALS),
         *({"arrives": name, "rfc1337": True} for name in ("old-syn", "old-timestamp", "stale-data")),
     ),
-    prepare=prepare,
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
-    lookalikes=(
-        LookAlike("keepalive-race", "the same RST on a connection that was reused: there a request and a FIN crossed"),
-        LookAlike(
-            "half-open", "the same ACK and RST before a reconnect succeeds, but the old server's socket gets ECONNRESET"
-        ),
-        LookAlike("closed-port", "ECONNREFUSED too, but at every port and every time, not once from the same port"),
-    ),
+    lookalikes={
+        "keepalive-race": "the same RST on a connection that was reused: there a request and a FIN crossed",
+        "half-open": "the same ACK and RST before a reconnect succeeds, but the old server's socket gets ECONNRESET",
+        "closed-port": "ECONNREFUSED too, but at every port and every time, not once from the same port",
+    },
     met=(
         "clients with few local ports, or a fixed one: load tests, NATs, SIP and BGP speakers, replication links",
         "old servers with tcp_tw_recycle = 1 behind NAT or a load balancer: SYNs of some users vanish for a minute",

@@ -6,12 +6,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from faultkit.cause import Cause, LookAlike, Options, Served
-from faultkit.evidence.verdict import Promise, Rst
+from faultkit.cause import Options, Promise, Rst, Served, described
 
 if TYPE_CHECKING:
-    from faultkit.acting.play import Play
-    from faultkit.witness.calls import Socket
+    from faultkit.cause import Play, Socket
 
 
 async def fault(connection: Socket, play: Play) -> None:
@@ -21,8 +19,7 @@ async def fault(connection: Socket, play: Play) -> None:
 
 
 async def script(play: Play) -> None:
-    client = play.socket("client")
-    await client.connect(await play.cues.serving())
+    client = await play.connect()
     await client.send(b"hello")
     await client.recv(65536)
     await client.recv(65536)
@@ -41,8 +38,8 @@ def promise(options: Options, play: Play) -> Promise:
     )
 
 
-CAUSE = Cause(
-    name="unread",
+CAUSE = described(
+    __name__,
     family="application",
     summary="close() with unread received data: RST instead of FIN",
     doing=lambda options: "The server closes while the request sits unread in its receive buffer.",
@@ -51,14 +48,11 @@ CAUSE = Cause(
         "delivered, so close() sends RST instead of FIN (RFC 1122 section 4.2.2.13, RFC 2525 section 2.17; tcp_close()). "
         "An answer sent just before can be destroyed on its way by the same reset."
     ),
-    script=script,
-    fault=fault,
-    promise=promise,
     served={"": Served(lambda conn: conn.close_unread(), unread=True)},
-    lookalikes=(
-        LookAlike("linger", "TCPAbortOnData moves instead of TCPAbortOnClose; the closer had read everything"),
-        LookAlike("keepalive-race", "the same reset, but only on a reused connection after an idle time"),
-    ),
+    lookalikes={
+        "linger": "TCPAbortOnData moves instead of TCPAbortOnClose; the closer had read everything",
+        "keepalive-race": "the same reset, but only on a reused connection after an idle time",
+    },
     met=(
         "a server that answers an upload early (413, 401) and closes without reading the rest",
         "a worker killed or timed out with a request in its socket",

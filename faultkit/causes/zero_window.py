@@ -1,13 +1,12 @@
-# A receiver that stops reading fills its buffer and advertises window 0. The sender's kernel keeps the rest and probes the
-# window, with doubling pauses (tcp_probe_timer()). As long as probes are answered the connection must stay (RFC 9293
-# section 3.8.6.1): neither keepalive nor tcp_retries2 ends it, and nothing does by default. TCP_USER_TIMEOUT is the
-# application's own word (RFC 6429): it counts from the first probe, 0.2 s after the window closed, answers or not:
-# ETIMEDOUT, counter TCPAbortOnTimeout, no RST. The receiver's next read opens the window, and that segment is reset:
-# NO_SOCKET. Linux answers out-of-window segments at most every 0.5 s (tcp_invalid_ratelimit), so the second probe goes
-# unanswered. Measured on 6.18.
+# A receiver that stops reading advertises window 0, and as long as the sender's probes are answered the connection must stay
+# (RFC 9293 section 3.8.6.1): neither keepalive nor tcp_retries2 ends it. TCP_USER_TIMEOUT is the application's own word
+# (RFC 6429): it counts from the first probe, 0.2 s after the window closed, answers or not. Counter TCPAbortOnTimeout. Linux
+# answers out-of-window segments at most every 0.5 s (tcp_invalid_ratelimit), so the second probe goes unanswered. Measured on
+# 6.18.
 # Not retransmit-timeout: there nothing is acknowledged, here everything that was sent is.
 from __future__ import annotations
 
+import math
 import socket
 import time
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.play import Play
-from faultkit.cause import Cause, LookAlike, Options, Served, option
+from faultkit.cause import AtLeast, Options, Promise, Rst, Served, described, option
 from faultkit.evidence import timers
-from faultkit.evidence.verdict import AtLeast, Promise, Rst
+from faultkit.options import duration, user_timeout
 from faultkit.witness.calls import Socket
 
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT expiry"
@@ -32,22 +31,8 @@ class ZeroWindow(Options):
         "what ends the wait: the client's TCP_USER_TIMEOUT, or the server, which reads again",
         choices=("user-timeout", "reading"),
     )
-    user_timeout_seconds: float = option(
-        1.0,
-        "TCP_USER_TIMEOUT of the client, with --ended-by user-timeout",
-        unit="ms",
-        least=1,
-        most=2147483647,
-        only_with=("ended_by", "user-timeout"),
-    )
-    stall_seconds: float = option(
-        2.0,
-        "how long the server does not read, with --ended-by reading",
-        unit="ms",
-        least=1,
-        most=86400000,
-        only_with=("ended_by", "reading"),
-    )
+    user_timeout_seconds: float = user_timeout(1.0, " of the client", only_with=("ended_by", "user-timeout"))
+    stall_seconds: float = duration(2.0, "how long the server does not read", only_with=("ended_by", "reading"))
     # Arbitrary, but small: the kernel doubles both, and grows neither once it was set (socket(7)).
     receive_buffer: int = option(8192, "SO_RCVBUF of the server", unit="bytes", least=4096, most=1048576)
 
@@ -68,8 +53,7 @@ async def server(play: Play) -> None:
     listener = play.listen()
     # Before the handshake, which advertises the first window.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, play.options.receive_buffer)
-    connection = await listener.accept()
-    assert connection is not None
+    connection = await play.accept(listener)
     await fault(connection, play)
 
 
@@ -77,21 +61,16 @@ async def fault(connection: Socket, play: Play) -> None:
     """Read one byte, then nothing for as long as it takes."""
     await connection.recv(1)
     play.cues["idle"].set()
-    if play.options.ended_by == "reading":
-        play.notes.step("server", f"does not read for {play.options.stall_seconds:g} s")
-        await trio.sleep(play.options.stall_seconds)
-        play.notes.step("server", f"reads again; {connection.unread()} bytes are waiting")
-        left = play.options.total
-        while left > 0 and (told := await connection.recv(65536)).data:
-            left -= len(told.data)
+    stalls, left = play.options.ended_by == "reading", play.options.total
+    play.notes.step("server", f"does not read{f' for {play.options.stall_seconds:g} s' if stalls else ''}")
+    with trio.move_on_after(play.options.stall_seconds if stalls else math.inf):
+        await play.cues["expired"].wait()
+    play.notes.step("server", f"reads again; {connection.unread()} bytes are waiting")
+    while left and (told := await connection.recv(65536)).data:
+        left -= len(told.data)
+    if stalls:
         await connection.send(b"answer")
         await connection.recv(65536)
-        return
-    play.notes.step("server", "does not read")
-    await play.cues["expired"].wait()
-    play.notes.step("server", f"reads again; {connection.unread()} bytes are waiting")
-    while (await connection.recv(65536)).data:
-        pass
 
 
 async def script(play: Play) -> None:
@@ -103,9 +82,9 @@ async def script(play: Play) -> None:
     await client.connect(await play.cues.serving())
     await client.send(b"x")
     await play.cues["idle"].wait()
-    began = time.time_ns()
+    began_ns = time.time_ns()
     name, due = options.due
-    play.notes.expect(tick="", end=name, ticks=(), ends=due)
+    play.notes.expect(name, ends=due)
     left = options.total
     while left:
         told = await client.send(bytes(left))
@@ -113,48 +92,37 @@ async def script(play: Play) -> None:
             break
         left -= int(told.outcome)
     if options.ended_by == "user-timeout":
-        play.notes.measure(name, predicted=due, measured=(told.ended_ns - began) / 1e9)
+        play.notes.measure(name, predicted=due, began_ns=began_ns, ended_ns=told.ended_ns)
         await client.recv(65536)
         await client.send(b"x")
         play.cues["expired"].set()
     else:
         await client.recv(65536)
-        calls = play.transcript.calls
-        stopped = next(call for call in calls if call.told == "recv 1")
-        waited = max((call for call in calls if call.name == "send"), key=lambda call: call.ended_ns - call.began_ns)
-        play.notes.measure(name, predicted=due, measured=(waited.ended_ns - stopped.ended_ns) / 1e9)
+        stopped = next(call for call in play.transcript.calls if call.told == "recv 1")
+        sends = [call for call in play.transcript.calls if call.name == "send"]
+        waited = max(sends, key=lambda call: call.ended_ns - call.began_ns)
+        play.notes.measure(name, predicted=due, began_ns=stopped.ended_ns, ended_ns=waited.ended_ns)
         client.close()
 
 
 def promise(options: ZeroWindow, play: Play) -> Promise:
-    packets = ("client SYN", "server SYN,ACK", "client PSH,ACK 1", "client ACK n | client PSH,ACK n +")
     name, due = options.due
+    client, server = ["send ETIMEDOUT", "recv EOF", "send EPIPE"], ["recv ECONNRESET"]
+    wire, resets = ["client RST"], [Rst("client", "NO_SOCKET")]
+    counters = {"TcpExtTCPAbortOnTimeout": 1, "TcpEstabResets": 2, "TcpOutRsts": 1}
     if options.ended_by == "reading":
-        return Promise(
-            calls={
-                "client": ("connect ok", "send 1", "send n +", "recv 6", "close ok"),
-                "server": ("accept ok", "recv 1", "recv n +", "send 6", "recv EOF"),
-            },
-            packets=(*packets, "server PSH,ACK 6", "client FIN,ACK"),
-            resets=(),
-            counters={"TcpExtTCPWinProbe": AtLeast(1 if due > 0.5 else 0)},
-            measurements=(name,),
-            seconds=due,
-        )
+        client, server = ["recv 6", "close ok"], ["send 6", "recv EOF"]
+        wire, resets, counters = ["server PSH,ACK 6", "client FIN,ACK"], [], {}
+    probes = AtLeast(0 if options.ended_by == "reading" and due <= 0.5 else 1)
     return Promise(
         calls={
-            "client": ("connect ok", "send 1", "send n +", "send ETIMEDOUT", "recv EOF", "send EPIPE"),
-            "server": ("accept ok", "recv 1", "recv n +", "recv ECONNRESET"),
+            "client": ["connect ok", "send 1", "send n +", *client],
+            "server": ["accept ok", "recv 1", "recv n +", *server],
         },
-        packets=(*packets, "client RST"),
-        resets=(Rst("client", "NO_SOCKET"),),
-        counters={
-            "TcpExtTCPWinProbe": AtLeast(1),
-            "TcpExtTCPAbortOnTimeout": 1,
-            "TcpEstabResets": 2,
-            "TcpOutRsts": 1,
-        },
-        measurements=(name,),
+        packets=["client SYN", "server SYN,ACK", "client PSH,ACK 1", "client ACK n | client PSH,ACK n +", *wire],
+        resets=resets,
+        counters={"TcpExtTCPWinProbe": probes, **counters},
+        measurements=[name],
         seconds=due,
     )
 
@@ -162,17 +130,14 @@ def promise(options: ZeroWindow, play: Play) -> Promise:
 def doing(options: ZeroWindow) -> str:
     if options.ended_by == "reading":
         return f"The server does not read for {options.stall_seconds:g} s, the client's send waits, and nothing dies."
-    return (
-        "The server does not read, the client's send waits, and TCP_USER_TIMEOUT = "
-        f"{options.user_timeout_seconds * 1000:g} ms ends it."
-    )
+    limit = f"TCP_USER_TIMEOUT = {options.user_timeout_seconds * 1000:g} ms"
+    return f"The server does not read, the client's send waits, and {limit} ends it."
 
 
-CAUSE = Cause(
-    name="zero-window",
+CAUSE = described(
+    __name__,
     family="timer",
     summary="the peer does not read: send() waits, if need be for ever",
-    doing=doing,
     story=(
         "The receiver's buffer is full, and its kernel advertises window 0. The sender may not send, so it probes the "
         "window with doubling pauses (RFC 9293 section 3.8.6.1; tcp_probe_timer()). The peer's kernel answers, so the "
@@ -180,21 +145,13 @@ CAUSE = Cause(
         "TCP_USER_TIMEOUT ends it although the probes are answered: ETIMEDOUT, and no RST. The receiver learns when it "
         "reads at last: the window that it then offers is answered with RST, behind the data that it already has."
     ),
-    options=ZeroWindow,
-    server=server,
-    script=script,
-    fault=fault,
-    promise=promise,
     variants=({}, {"ended_by": "reading", "stall_seconds": 0.6}),
     served={"": Served(lambda conn: conn.stop_reading(), hangs=True)},
-    lookalikes=(
-        LookAlike(
-            "retransmit-timeout",
-            "nothing comes back at all: ss -to shows timer:(on,...) instead of timer:(persist,...)",
-        ),
-        LookAlike("keepalive-timeout", "the sender was idle: nothing was waiting to be sent (ss: Send-Q 0)"),
-        LookAlike("idle-firewall", "the peer reads, but nothing gets there"),
-    ),
+    lookalikes={
+        "retransmit-timeout": "nothing comes back at all: ss -to shows timer:(on,...) instead of timer:(persist,...)",
+        "keepalive-timeout": "the sender was idle: nothing was waiting to be sent (ss: Send-Q 0)",
+        "idle-firewall": "the peer reads, but nothing gets there",
+    },
     met=(
         "a consumer that is stuck in a lock, a debugger, SIGSTOP or a long garbage collection while a producer writes",
         "a client that pauses a download: the server's worker hangs in send() for hours",

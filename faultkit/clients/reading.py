@@ -51,7 +51,7 @@ def read(pasted: str, among: Sequence[Known] | None = None) -> Reading:
     ranked: list[tuple[tuple[int, ...], Candidate]] = []
     ways: dict[str, str] = {}
     families = list(FAMILIES)
-    taken = Counter(like.cause for cause in causes.by_family() for like in cause.lookalikes)
+    taken = Counter(taken for cause in causes.by_family() for taken in cause.lookalikes)
     texts = [pasted] if matched.words else [one.text for one in matched.known]
     wanted = {name for text in texts for name in _calls(text)}
     for number, cause in enumerate(causes.by_family()):

@@ -99,9 +99,9 @@ def candidates(causes: Iterable[Cause], sighting: Sighting) -> list[Candidate]:
 def tell(candidate: Candidate, others: Sequence[Candidate]) -> str:
     """The one observation that would tell it from the others: in its own words if it has any, else what only it promises."""
     near = {other.cause.name for other in others} - {candidate.cause.name}
-    for like in candidate.cause.lookalikes:
-        if like.cause in near:
-            return f"not {like.cause}: {like.tell}"
+    for name, tells in candidate.cause.lookalikes.items():
+        if name in near:
+            return f"not {name}: {tells}"
     for name in candidate.promise.counters or ():
         if all(name not in (other.promise.counters or ()) for other in others if other is not candidate):
             return f"only here {name} moves"

@@ -119,20 +119,23 @@ class Exchange:
         return f"{self.request} {self.outcome}"
 
 
+SLACK = 0.3  # seconds; arbitrary: what every measurement is allowed for the machine
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """A duration that the kernel's clocks decide: predicted before, measured after.
 
     The kernel's timer wheel fires late by up to an eighth of each timer, never early (kernel/time/timer.c), so a
     measurement agrees between `predicted` and `predicted` * 9/8 + `slack`, all in seconds. `slack` is for the machine.
-    `withheld` is the time for which a busy one let this program wait for a processor: it may have noted by that much too late
-    when the measured time began, and when it ended.
+    `withheld` is the time for which a busy one let this program wait for a processor meanwhile: it may have noted by that
+    much too late when the measured time began, and when it ended.
     """
 
     name: str
     predicted: float
     measured: float
-    slack: float = 0.3
+    slack: float = SLACK
     withheld: float = 0.0
 
     @property

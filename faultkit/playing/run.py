@@ -39,6 +39,7 @@ async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, 
     """Play the cause once. Raises `Misuse` and `Unable` as its halves do; everything else that happens is in the transcript."""
     transcript = seeing.begin()
     play = Play(cause.name, options, stage, transcript)
+    trio.lowlevel.add_instrument(play.notes.processor)
     try:
         await cause.make_ready(play)
         try:
@@ -48,6 +49,7 @@ async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, 
         # Asked anew, because what can be promised of a later call may depend on what the kernel made of an earlier one.
         promise = cause.promise(options, play)
     finally:
+        trio.lowlevel.remove_instrument(play.notes.processor)
         with trio.CancelScope(shield=True):
             await play.strike()
     return Outcome(cause, options, stage, promise, transcript, judge(promise, transcript))
@@ -75,11 +77,8 @@ async def _perform(cause: Cause, play: Play, seconds: float, watch: Watch | None
 
 async def _serve_one(cause: Cause, play: Play) -> None:
     """Listen, accept one connection, and let the fault have it."""
-    listener = play.listen()
-    connection = await listener.accept()
-    if connection is not None:
-        play.accepted.append(connection)
-        await cause.fault(connection, play)
+    assert cause.fault is not None, f"{cause.name}: a cause without a fault has a server of its own"
+    await cause.fault(await play.accept(play.listen()), play)
 
 
 def raise_first(group: BaseExceptionGroup[BaseException]) -> NoReturn:

@@ -22,7 +22,6 @@ from faultkit.stage.addresses import ip
 if TYPE_CHECKING:
     from faultkit.acting.play import Play
     from faultkit.evidence.verdict import Promise
-    from faultkit.witness.calls import Socket
 
 _FOLDERS = Path(__file__).parents[1] / "recipes/stacks"  # in a checkout a symlink to recipes/ at the root
 _PAGE = "README.md"
@@ -97,10 +96,6 @@ class Stack(Cause):
         return "".join(lines)
 
 
-async def _no_fault(connection: Socket, play: Play) -> None:
-    """A stack whose programs are all real serves nothing itself."""
-
-
 async def _no_server(play: Play) -> None:
     """The programs are the servers, and the script starts them."""
 
@@ -130,7 +125,6 @@ def stack(
         story=" ".join(page.story),
         promise=promise,
         script=script,
-        fault=_no_fault,
         server=_no_server,
         options=options,
         variants=variants,

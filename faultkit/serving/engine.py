@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 import trio
 
-from faultkit.errors import Misuse
+from faultkit.errors import Misuse, Unable
+from faultkit.serving import limits
 
 T = TypeVar("T")
 
@@ -71,7 +72,7 @@ class Engine:
 
         What it raises goes to `failed`, and nothing more is called then. Raises `FileExistsError` where the socket is watched.
         """
-        self._must_be_here()
+        self.must_be_here()
         self._epoll.register(descriptor, events)
         watch = self._watches[descriptor] = Watch(descriptor, call, failed)
         return watch
@@ -119,7 +120,7 @@ class Engine:
 
         Quicker than `call`, which has to wake a thread and wait for it: that takes longer than making a server.
         """
-        self._must_be_here()
+        self.must_be_here()
         with self._turning:
             return work()
 
@@ -151,7 +152,7 @@ class Engine:
 
     def _ask(self, begin: Callable[[], None], given: Future[T], seconds: float) -> T:
         assert self._token
-        self._must_be_here()
+        self.must_be_here()
         self._token.run_sync_soon(begin)
         try:
             error = given.exception(seconds)
@@ -165,7 +166,8 @@ class Engine:
             raise error
         return given.result()
 
-    def _must_be_here(self) -> None:
+    def must_be_here(self) -> None:
+        """Raise `Misuse` in a process that was forked from the engine's."""
         if self.elsewhere:
             raise Misuse(f"the server runs in process {self._process}, which this one was forked from: use it there")
 
@@ -227,6 +229,14 @@ class Thread:
                 self._engine = self._thread = None
 
     def _start(self) -> None:
+        try:
+            self._begin()
+        except OSError as error:
+            if lacking := limits.sentence(error):
+                raise Unable(f"the servers cannot have a thread: {lacking}") from error
+            raise
+
+    def _begin(self) -> None:
         engine, ready = Engine(), threading.Event()
         refused: list[BaseException] = []
 

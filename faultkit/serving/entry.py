@@ -6,6 +6,7 @@ import contextlib
 import errno
 import ipaddress
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import trio
 
 from faultkit.errors import Misuse, Unable
-from faultkit.serving import answers, waiting
+from faultkit.serving import answers, limits, waiting
 from faultkit.serving import plan as plans
 from faultkit.serving.answers import Answer
 from faultkit.serving.door import Door
@@ -49,15 +50,16 @@ class Serving:
     ) -> None:
         if self._server.elsewhere:
             return  # a forked child leaves the `with`: the server is its parent's
+        all_is_well = kind is None and not _unittest_failed()
         try:
-            if kind is None:
+            if all_is_well:
                 self._server.check()
         finally:
             try:
                 self._server.close()
             finally:
                 SHARED.release()
-        if kind is None:
+        if all_is_well:
             self._server.check_crash()
 
     async def __aenter__(self) -> Server:
@@ -79,13 +81,31 @@ class Serving:
         if self._here is None:
             self.__exit__(kind, error, trace)
             return
+        all_is_well = kind is None and not _unittest_failed()
         try:
-            if kind is None:
+            if all_is_well:
                 await self._server.acheck()
         finally:
             await self._here.aclose()
-        if kind is None:
+        if all_is_well:
             self._server.check_crash()
+
+
+def _unittest_failed() -> bool:
+    """Is this the clean-up of a unittest test that has failed by itself? `enterContext` says nothing of that to the context
+    manager, whose own complaint would come on top."""
+    case, frame = sys.modules.get("unittest.case"), sys._getframe()
+    while case and (frame := frame.f_back):  # type: ignore[assignment]  # None above the first
+        if frame.f_code is case.TestCase.run.__code__:
+            return _told_of(frame.f_locals["self"], frame.f_locals["result"])
+    return False
+
+
+def _told_of(test: object, result: object) -> bool:
+    """Has that test's failure, or why it was skipped, been told to the result? pytest is its own, and keeps it so."""
+    told = [getattr(result, kind, ()) for kind in ("failures", "errors", "skipped", "expectedFailures")]
+    ours = any(getattr(case, "test_case", case) is test for kind in told for case, _ in kind)  # a subTest's has that
+    return ours or bool(getattr(result, "_excinfo", None))
 
 
 def serve(
@@ -199,6 +219,8 @@ def _bound(family: socket.AddressFamily, host: str, port: int) -> Door:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise Misuse(f"port {port} is in use on {host}: leave it out to get a free one") from error
+        if lacking := limits.sentence(error):
+            raise Unable(f"there is no socket for a server: {lacking}") from error
         raise Unable(
             f"port {port} on {host} is refused ({error.strerror}): leave both out to get a free port on loopback"
         ) from error

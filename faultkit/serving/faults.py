@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from faultkit import causes
 from faultkit.cause import FAMILIES, Served
 from faultkit.errors import Misuse, Unable
+from faultkit.serving import words
 from faultkit.trigger import Trigger
 
 if TYPE_CHECKING:
@@ -194,10 +194,8 @@ def _cause(name: str, base: str, variant: str | None) -> Served:
     if base not in causes.names():
         if name == OK:
             raise Misuse("ok is no fault: it stands in a plan, or alone")
-        near = difflib.get_close_matches(name.lower(), [*names(), OK], n=1, cutoff=0.5)
-        raise Misuse(
-            f"there is no fault {name!r}: " + (f"did you mean {near[0]}?" if near else "faultkit serve names them all")
-        )
+        meant = words.hint(name, [*names(), OK])
+        raise Misuse(f"there is no fault {name!r}: {meant or 'faultkit serve names them all'}")
     cause = causes.load(base)
     if not cause.served:
         raise Misuse(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any, Concatenate, ParamSpec
 
-from faultkit.errors import Misuse
+from faultkit.errors import Misuse, Unable
 from faultkit.serving import tracebacks
 from faultkit.serving.engine import Engine
 from faultkit.serving.entry import Serving, serve
@@ -43,7 +43,7 @@ class _Opened:
         """What is wrong is written down, the first that is."""
         try:
             yield
-        except (FaultNotMet, HandlerCrashed, TimeoutError) as error:
+        except (FaultNotMet, HandlerCrashed, Unable, TimeoutError) as error:
             self.complaint = self.complaint or f"{type(error).__name__}: {error}"
 
 
@@ -73,6 +73,11 @@ class FaultServer:
         __tracebackhide__ = True  # pytest's: a keyword that serve() does not take is the caller's matter
         if self._closed:
             raise Misuse(f"the test that asked for this {self._name} has ended: ask for the fixture again")
+        if self._engine.elsewhere:
+            raise Misuse(
+                f"this process was forked from the test's, which checks and closes what {self._name} opens: "
+                "open one here by `with faultkit.serve(...)`"
+            )
         defaults = {name: value for name, value in self._defaults.items() if not (fault and name == "fault")}
         merged = {**defaults, **keywords}
         server = serve(*fault, **merged).open(self._engine)
@@ -122,7 +127,8 @@ class FaultServer:
 def _told(opened: _Opened) -> str:
     server = opened.server
     seen = server.connections
-    lines = [f"{opened.call} on port {server.port}" + ("" if seen else ": no connection came")]
+    nobody = ": clients met the closed door" if server.turned_away else ": no connection came"
+    lines = [f"{opened.call} on port {server.port}" + ("" if seen else nobody)]
     if server.seed is not None:
         lines.append(f"  seed={server.seed} repeats these faults")
     if len(seen) > SHOWN:
@@ -130,7 +136,7 @@ def _told(opened: _Opened) -> str:
     lines += [f"  {record!r}" for record in seen[-SHOWN:]]
     try:
         server.check_crash()
-    except HandlerCrashed as crash:
+    except (HandlerCrashed, Unable) as crash:
         if (error := crash.__cause__) and (trace := tracebacks.behind_us(error)):
             lines += "".join(traceback.format_exception(type(error), error, trace)).splitlines()
     return "\n".join(lines)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import socket
 import ssl
 from collections.abc import Callable
 
 import trio
 
-from faultkit.errors import Misuse
+from faultkit.errors import Misuse, Unable
 from faultkit.evidence.transcript import Address
+from faultkit.serving import limits, tls, unmet, waiting
 from faultkit.serving import plan as plans
-from faultkit.serving import tls, unmet, waiting
 from faultkit.serving.answers import Handler
 from faultkit.serving.door import BACKLOG, Door
 from faultkit.serving.engine import PATIENCE, Engine, Watch
@@ -63,7 +62,7 @@ class Server:
         self._choked = False  # out of descriptors: nobody is accepted
         self._trying = False  # a task will try again
         self._ca_file: str | None = None
-        self._crash: tuple[int, BaseException] | None = None
+        self._crash: tuple[int, BaseException, str | None] | None = None
         self._door_shut = False
         self._connections: list[Connection] = []
 
@@ -117,9 +116,9 @@ class Server:
     def wait_for_connection(self, number: int = 1, *, timeout_seconds: float = 5.0) -> Connection:
         """Wait until so many connections have been accepted, and give that one. Raises `TimeoutError`; not in an event loop."""
         _check_number(number)
-        self._waiting.wait(
-            lambda: self._count >= number, lambda: f"{unmet.came(self._count)}, not {number},", timeout_seconds
-        )
+        if self._engine:
+            self._engine.must_be_here()
+        self._waiting.wait(lambda: self._count >= number, lambda: self._came_instead(number), timeout_seconds)
         return self._connections[number - 1]
 
     async def await_connection(self, number: int = 1) -> Connection:
@@ -128,10 +127,21 @@ class Server:
         await self._waiting.come(lambda: self._count >= number)
         return self._connections[number - 1]
 
+    def _came_instead(self, number: int) -> str:
+        if self._count == 0 and self.turned_away:
+            return "no connection was accepted, only turned away,"
+        return f"{unmet.came(self._count)}, not {number},"
+
+    @property
+    def turned_away(self) -> bool:
+        """Has a client met the closed door of `refuse`, `connect-hang` and the like? Where a refusal is counted for the whole
+        network namespace, another port's passes for it."""
+        return self._door.turned_away
+
     @property
     def came(self) -> bool:
         """Has a client come, or been turned away at the door?"""
-        return self._count > 0 or self._door.turned_away
+        return self._count > 0 or self.turned_away
 
     async def await_ended(self, number: int) -> None:
         """Wait until so many connections have ended."""
@@ -175,9 +185,11 @@ class Server:
             raise FaultNotMet(sentence)
 
     def check_crash(self) -> None:
-        """Raise `HandlerCrashed` where a handler did."""
+        """Raise `HandlerCrashed` where a handler did, and `Unable` where the machine had no more descriptors or memory."""
         if self._crash is not None:
-            number, error = self._crash
+            number, error, lacking = self._crash
+            if lacking:
+                raise Unable(f"port {self.port}, connection {number}: {lacking}") from error
             said = str(error).partition("\n")[0]  # a failed assertion under pytest says more: it is in the cause
             raise HandlerCrashed(f"connection {number}: {type(error).__name__}{said and ': '}{said}") from error
 
@@ -258,7 +270,7 @@ class Server:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                if limits.sentence(error):
                     self._failed(self._count + 1, error)
                     self._choke()
                     return
@@ -330,7 +342,7 @@ class Server:
             self._each(record)
 
     def _failed(self, number: int, error: BaseException) -> None:
-        self._crash = self._crash or (number, error)
+        self._crash = self._crash or (number, error, limits.sentence(error))  # of the limits of this moment
 
     def _run(self, work: Callable[[], None]) -> None:
         engine = self._engine
@@ -405,7 +417,14 @@ class Server:
         if not self._must_be_met:
             return None
         turned_away = self._plan.door is not None and self._door.turned_away
-        return unmet.sentence(self._plan, self.port, self._connections, shut=self._door_shut, turned_away=turned_away)
+        return unmet.sentence(
+            self._plan,
+            self.port,
+            self._connections,
+            shut=self._door_shut,
+            turned_away=turned_away,
+            own=self._sessions.own,
+        )
 
 
 def _check_number(number: int) -> None:

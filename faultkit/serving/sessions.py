@@ -38,7 +38,8 @@ class Sessions:
         self._failed = failed  # told of an error that is no client's
         self._idle: trio.Event | None = None
         # What says nothing before the client does, and waits for no clock, needs no task until then.
-        self.lean = tls is None and not answers.speaks_first(handler)
+        self.own = answers.speaks_first(handler)  # the handler is the test's
+        self.lean = tls is None and not self.own
 
     def __len__(self) -> int:
         return len(self._live)
@@ -74,7 +75,11 @@ class Sessions:
         refused: Misuse | None = None
         for live in list(self._live.values()):
             live.arm()
-            cannot = self._cannot_fire(live)
+            try:
+                cannot = self._cannot_fire(live)
+            except OSError as error:  # a handler has closed its socket by itself
+                self._broke(live, error)
+                continue
             if cannot is None:
                 self._fire(live)
             refused = refused or cannot
@@ -82,9 +87,12 @@ class Sessions:
 
     def heal(self) -> None:
         """What hangs goes on, and what has not set in does not."""
-        for live in self._live.values():
-            live.heal()
+        for live in list(self._live.values()):
             live.spare()
+            try:
+                live.heal()
+            except OSError as error:  # a handler has closed its socket by itself
+                self._broke(live, error)
 
     def end(self) -> None:
         """End those without a task, and begin to end the others."""
@@ -184,6 +192,8 @@ class Sessions:
                 while (left := fault.when.amount - live.quiet_seconds) > 0:  # noqa: ASYNC110  # no event tells of it
                     await trio.sleep(left)
                 self._fire(live)
+        except Exception as error:  # a handler has closed its socket by itself
+            self._broke(live, error)
         finally:
             self._task_ended()
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from faultkit.serving.faults import OK
+from faultkit.serving.faults import OK, Fault
 from faultkit.serving.plan import Plan
 from faultkit.serving.record import Connection
 
 
-def sentence(plan: Plan, port: int, seen: Sequence[Connection], *, shut: bool, turned_away: bool) -> str | None:
-    """None where every fault was met, or by chance there was none. Shut: the fault of the door has set in."""
+def sentence(
+    plan: Plan, port: int, seen: Sequence[Connection], *, shut: bool, turned_away: bool, own: bool
+) -> str | None:
+    """None where every fault was met, or by chance there was none. Shut: the fault of the door has set in. Own: the handler is
+    the test's."""
     where = f"on port {port}"
     if door := plan.door:
         if not shut:
@@ -20,7 +23,10 @@ def sentence(plan: Plan, port: int, seen: Sequence[Connection], *, shut: bool, t
         if fault and number > len(seen):
             return f"{fault.name} {where} was never met: it was planned for connection {number}, and {came(len(seen))}"
         if fault and not (record := seen[number - 1]).fired:
-            return f"{fault.name} {where} was never met: it was planned {fault.when} of connection {number}, {_told(record)}"
+            return (
+                f"{fault.name} {where} was never met: it was planned {fault.when} of connection {number}, {_told(record)}"
+                + (_never_counted(fault, record) if own else "")
+            )
     every = plan.fault or plan.waiting
     if not every and plan.seed is None:
         return None
@@ -33,6 +39,7 @@ def sentence(plan: Plan, port: int, seen: Sequence[Connection], *, shut: bool, t
         when = f" {every.when}" if every else ""
         return (
             f"{drawn[0].fault} {where} was never met: it was to set in{when}, and {came(len(seen))}: {_told(drawn[-1])}"
+            + (_never_counted(every, *drawn) if own and every else "")
         )
     return None
 
@@ -40,6 +47,17 @@ def sentence(plan: Plan, port: int, seen: Sequence[Connection], *, shut: bool, t
 def came(count: int) -> str:
     """How many connections came."""
     return {0: "no connection came", 1: "1 connection came"}.get(count, f"{count} connections came")
+
+
+def _never_counted(fault: Fault, *seen: Connection) -> str:
+    """What a handler left out, where nothing was ever counted that the fault waits for."""
+    if not any(record.received for record in seen):
+        return ""
+    if fault.when.kind == "requests" and not any(record.requests for record in seen):
+        return "; its handler never said that a request was whole: `await conn.request()` does"
+    if fault.when.kind in ("answers", "mid-body") and not any(record.answers for record in seen):
+        return "; its handler never gave an answer whole: `await conn.answer(...)` does, send() is not counted"
+    return ""
 
 
 def _told(record: Connection) -> str:

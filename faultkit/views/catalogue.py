@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from faultkit.cause import FAMILIES, flag, spec, written
+from faultkit.cause import FAMILIES
+from faultkit.options import flag, spec, written
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +43,7 @@ def document(causes: Sequence[Cause]) -> list[dict[str, Any]]:
                 }
                 for option in fields(cause.options)
             ],
-            "lookalikes": {like.cause: like.tell for like in cause.lookalikes},
+            "lookalikes": dict(cause.lookalikes),
             "met": list(cause.met),
             "remedy": list(cause.remedy),
         }

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from faultkit.cause import flag, written
 from faultkit.evidence.attribution import attribute
 from faultkit.evidence.segments import read
+from faultkit.options import flag, written
 from faultkit.playing.stack import Stack
 from faultkit.version import VERSION
 

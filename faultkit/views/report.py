@@ -59,7 +59,9 @@ def show(console: Console, outcome: Outcome) -> None:
     verdict(console, outcome)
     evidence(console, transcript)
     resets(console, transcript, outcome.cause.story)
-    section(console, "Taken for", [f"{like.cause}: {like.tell}" for like in outcome.cause.lookalikes], bullets=True)
+    section(
+        console, "Taken for", [f"{cause}: {tell}" for cause, tell in outcome.cause.lookalikes.items()], bullets=True
+    )
     section(console, "Met in the wild", outcome.cause.met, bullets=True)
     section(console, "What to do about it", outcome.cause.remedy, bullets=True)
 

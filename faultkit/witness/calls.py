@@ -284,6 +284,12 @@ class Socket:
         while sockets.clock(self.raw).unacknowledged:  # noqa: ASYNC110
             await trio.sleep(0.002)
 
+    async def dropped(self, segments: int) -> None:
+        """Wait until that many segments that arrived were dropped below the socket. Nothing is recorded."""
+        # Nobody is told of what is dropped.
+        while sockets.dropped(self.raw) < segments:  # noqa: ASYNC110
+            await trio.sleep(0.002)
+
     def shutdown(self, how: int) -> Call:
         names = {socket.SHUT_RD: "SHUT_RD", socket.SHUT_WR: "SHUT_WR", socket.SHUT_RDWR: "SHUT_RDWR"}
         began = time.time_ns()

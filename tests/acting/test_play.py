@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from faultkit import NotProduced, causes, check_cause
-from faultkit.acting.notes import withheld
 from faultkit.acting.play import Play, rehearsal
+from faultkit.witness.processor import withheld
 from tests.ordinary import as_nobody
 from tests.stage.child import in_child
 

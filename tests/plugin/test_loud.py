@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -317,3 +319,109 @@ def test_outside_of_the_fixture_too(project: Project) -> None:
         ]
     )
     assert "/faultkit/serving/" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("name", ["connect-hang", "refuse"])
+def test_who_met_a_closed_door_is_told_of(name: str, project: Project) -> None:
+    result = project.run(f"def test_it(fault_server):\n    talk(fault_server({name!r}))")
+    result.assert_outcomes(failed=1)
+    assert re.fullmatch(rf"fault_server\('{name}'\) on port \d+: clients met the closed door", section(result))
+
+
+def test_a_server_that_a_forked_child_asks_the_tests_fixture_for(project: Project) -> None:
+    project.run(
+        """
+        import os
+        import warnings
+        import faultkit
+
+        def test_it(fault_server):
+            parents = fault_server()
+            reader, writer = os.pipe()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)
+                child = os.fork()
+            if child == 0:
+                for ask in (lambda: fault_server("linger"), parents.wait_for_connection):
+                    try:
+                        ask()
+                    except faultkit.Misuse as refusal:
+                        os.write(writer, f"{refusal}\\n".encode())
+                with faultkit.serve() as own:
+                    os.write(writer, talk(own, b"its own"))
+                os._exit(0)
+            os.close(writer)
+            with open(reader) as pipe:
+                first, second, third = pipe.read().splitlines()
+            os.waitpid(child, 0)
+            assert first == (
+                "this process was forked from the test's, which checks and closes what fault_server opens: "
+                "open one here by `with faultkit.serve(...)`"
+            )
+            assert second == (
+                f"the server runs in process {os.getpid()}, which this one was forked from: use it there"
+            )
+            assert third == "its own"
+            assert talk(parents) == b"x"
+        """
+    ).assert_outcomes(passed=1)
+
+
+CONTEXTS = """
+    import unittest
+    import faultkit
+
+    class Test(unittest.{case}):
+        {test}def test_its_own_failure(self):
+            {enter}(faultkit.serve("linger"))
+            self.fail("its own")
+
+        {test}def test_skipped(self):
+            {enter}(faultkit.serve("linger"))
+            self.skipTest("for its own reason")
+
+        {test}def test_not_met(self):
+            {enter}(faultkit.serve("linger"))
+
+        {test}def test_met(self):
+            server = {enter}(faultkit.serve("linger"))
+            with self.assertRaises(ConnectionResetError):
+                talk(server)
+
+    class Old(unittest.TestCase):
+        def setUp(self):
+            self.serving = faultkit.serve("linger")
+            self.serving.__enter__()
+
+        def tearDown(self):
+            self.serving.__exit__(None, None, None)
+
+        def test_its_own_failure(self):
+            self.fail("its own")
+"""
+CASES = {
+    "TestCase": {"case": "TestCase", "test": "", "enter": "self.enterContext"},
+    "IsolatedAsyncioTestCase": {
+        "case": "IsolatedAsyncioTestCase",
+        "test": "async ",
+        "enter": "await self.enterAsyncContext",
+    },
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_unittest_that_fails_by_itself_has_nothing_put_on_top(case: str, project: Project) -> None:
+    tests = CONTEXTS.format(**CASES[case])
+    result = project.run(tests)
+    result.assert_outcomes(passed=1, failed=3, skipped=1)
+    assert result.stdout.str().count("FaultNotMet: linger on port") == 2  # of the test, and in the summary
+    ended = subprocess.run(
+        [sys.executable, "-m", "unittest", "test_it"],
+        cwd=project.pytester.path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.stderr.count("FaultNotMet: linger on port") == 1, ended.stderr
+    assert "Ran 5 tests" in ended.stderr
+    assert "FAILED (failures=3, skipped=1)" in ended.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 import trio
@@ -253,3 +254,40 @@ def test_the_engine_watches_nothing_when_all_is_closed() -> None:
         assert held._watches == {}
     finally:
         SHARED.release()
+
+
+CLOSED_BY_ITSELF: dict[str, dict[str, Any]] = {
+    "fire": {"fault": "linger", "at": "fire"},
+    "fire, of what is to be unread": {"fault": "unread", "at": "fire"},
+    "heal and fire": {"fault": "linger", "at": "fire"},
+    "idle": {"fault": "linger", "after_idle_seconds": 0.05},
+}
+
+
+@pytest.mark.parametrize("what", CLOSED_BY_ITSELF)
+def test_a_socket_that_the_handler_closed_does_not_keep_a_fault_from_the_others(what: str) -> None:
+    async def handler(conn: Live) -> None:
+        if conn.record.number == 1:
+            conn.sock.close()
+        else:
+            await conn.answer(b"x")
+        await trio.sleep_forever()
+
+    keywords = CLOSED_BY_ITSELF[what]
+    with (
+        faultkit.serve() as beside,
+        pytest.raises(HandlerCrashed, match=r"^connection 1: OSError: \[Errno 9\] Bad file descriptor$"),
+        faultkit.serve(**keywords, answer=handler) as server,
+        client(server) as broken,
+        client(server) as plain,
+    ):
+        assert broken.recv() == "EOF"
+        assert plain.recv() == "x"
+        plain.send(b"unread")
+        if "heal" in what:
+            server.heal()
+        if "fire" in what:
+            server.fire()
+        assert plain.recv() == "ECONNRESET"
+        assert server.connections[0].wait_for_end().ended == "failed"
+        innocent(beside)

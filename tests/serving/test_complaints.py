@@ -123,3 +123,63 @@ async def test_what_is_wrong_is_told_in_the_loop_of_the_server_too() -> None:
     with pytest.raises(ZeroDivisionError):
         async with faultkit.serve("linger"):
             raise ZeroDivisionError
+
+
+async def sends_and_counts_nothing(conn: Live) -> None:
+    while await conn.receive():
+        await conn.send(b"+OK\r\n")
+
+
+NEVER_COUNTED: dict[str, tuple[dict[str, Any], str]] = {
+    "after_requests": (
+        {"after_requests": 2},
+        "; its handler never said that a request was whole: `await conn.request()` does",
+    ),
+    "after_answers": (
+        {"after_answers": 1},
+        "; its handler never gave an answer whole: `await conn.answer(...)` does, send() is not counted",
+    ),
+    "mid-body": (
+        {"at": "mid-body"},
+        "; its handler never gave an answer whole: `await conn.answer(...)` does, send() is not counted",
+    ),
+    "after_bytes": ({"after_bytes": 100}, ", peer closed"),
+}
+
+
+@pytest.mark.parametrize("planned", [False, True], ids=["every", "planned"])
+@pytest.mark.parametrize("when", NEVER_COUNTED)
+def test_a_handler_that_counts_nothing_is_told_what_the_fault_waits_for(when: str, planned: bool) -> None:
+    keywords, said = NEVER_COUNTED[when]
+    fault: dict[str, Any] = {"plan": ["linger"]} if planned else {"fault": "linger"}
+    with (
+        pytest.raises(FaultNotMet) as unmet,
+        faultkit.serve(**fault, **keywords, answer=sends_and_counts_nothing) as server,
+    ):
+        with client(server) as plain:
+            for _ in range(2):
+                plain.send(b"PING\r\n")
+                assert plain.recv() == "+OK\r\n"
+        server.connections[0].wait_for_end()
+    assert str(unmet.value).endswith(said)
+
+
+def test_an_answer_of_ours_counts_by_itself_and_nothing_is_said_of_a_handler() -> None:
+    with pytest.raises(FaultNotMet) as unmet, faultkit.serve("linger", after_requests=1, answer="http") as server:
+        with client(server) as plain:
+            plain.send(b"GET")
+        server.wait_for_connection().wait_for_end()
+    assert "handler" not in str(unmet.value)
+
+
+@pytest.mark.parametrize("name", ["connect-hang", "refuse", "backlog-full"])
+def test_who_was_turned_away_has_come(name: str) -> None:
+    with faultkit.serve(name) as server:
+        for _ in range(2):  # one may still find a place in a full queue
+            with unconnected(server, timeout=0.1) as plain:
+                plain.connect(server.address)
+        assert server.came
+        assert server.turned_away
+        with pytest.raises(TimeoutError) as late:
+            server.wait_for_connection(timeout_seconds=0.01)
+        assert str(late.value) == "no connection was accepted, only turned away, after 0.01 s"

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from faultkit.cause import Cause, Options, checked, flag, spec, written
+from faultkit.cause import Cause, Options, checked
 from faultkit.commands.line.values import milliseconds, whole
+from faultkit.options import flag, spec, written
 
 
 def own(cause: Cause) -> list[click.Parameter]:

@@ -74,7 +74,7 @@ async def script(play: Play) -> None:
     await app.listens(APP)
     client = Client(play, NGINX)
     longest = play.options.keep_alive + LOOKS
-    play.notes.expect(tick="", end="end of the last idle time", ticks=(), ends=longest * len(play.options.races))
+    play.notes.expect("end of the last idle time", ends=longest * len(play.options.races))
     for fin, method in play.options.races:
         primed = await client.request("GET", "/prime")
         if play.options.fixed:
@@ -119,8 +119,8 @@ async def _race(
 def _closed(play: Play, primed: Exchange, method: str, fin: str) -> None:
     play.notes.step("app", f"was idle for {play.options.keep_alive} s: its timer has run out, and it has closed")
     # From the request on: gunicorn winds its clock up before we have the answer.
-    measured = (time.time_ns() - primed.began_ns) / 1e9
-    play.notes.measure(CLOSES.format(method, fin), predicted=play.options.keep_alive, measured=measured, slack=LOOKS)
+    name, began_ns, ended_ns = CLOSES.format(method, fin), primed.began_ns, time.time_ns()
+    play.notes.measure(name, predicted=play.options.keep_alive, began_ns=began_ns, ended_ns=ended_ns, slack=LOOKS)
 
 
 def promise(options: GunicornKeepalive, play: Play) -> Promise:

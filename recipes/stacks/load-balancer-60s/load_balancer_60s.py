@@ -51,9 +51,9 @@ async def script(play: Play) -> None:
     await play.cues.serving()
     silence = play.options.timeout_seconds * SILENCE / TIMEOUT
     if play.options.fixed:
-        play.notes.expect(tick="", end="the news", ticks=(), ends=silence)
+        play.notes.expect("the news", ends=silence)
     else:
-        play.notes.expect(tick="", end=IDLE, ticks=(), ends=play.options.timeout_seconds)
+        play.notes.expect(IDLE, ends=play.options.timeout_seconds)
     subscriber = await play.programs.start("subscriber", WEBSOCKETS, "subscriber.py", environment=second)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Client(play, HTTP).request, "GET", "/events")

@@ -62,20 +62,19 @@ async def script(play: Play) -> None:
     play.programs.callers({SERVER: "client"})
     listener = play.listen(SERVER.port)
     node = await play.programs.start("client", NODE, "client.js")
-    connection = await listener.accept()
-    assert connection is not None
+    connection = await play.accept(listener)
     heard_ns = await _say(connection, b"hello\n")
     if options.fixed:
-        play.notes.expect(tick="", end="the silence", ticks=(), ends=SILENCE)
+        play.notes.expect("the silence", ends=SILENCE)
         await trio.sleep(SILENCE)
         await _say(connection, b"still there?\n")
         connection.close()
     else:
         interval, count = options.probing()
         probes = tuple(float(IDLE + interval * n) for n in range(count))
-        play.notes.expect(tick="keepalive probe", end="ETIMEDOUT", ticks=probes, ends=options.expiry)
+        play.notes.expect("ETIMEDOUT", tick="keepalive probe", ticks=probes, ends=options.expiry)
         line = await node.said("ETIMEDOUT")
-        play.notes.measure(EXPIRY, predicted=options.expiry, measured=(line.time_ns - heard_ns) / 1e9)
+        play.notes.measure(EXPIRY, predicted=options.expiry, began_ns=heard_ns, ended_ns=line.time_ns)
         await connection.recv(65536)
     await node.ended()
 

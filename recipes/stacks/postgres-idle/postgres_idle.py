@@ -73,14 +73,14 @@ async def script(play: Play) -> None:
             await client.request("GET", "/kept")
             await client.request("GET", "/kept", note="psycopg does not open another")
     if options.fixed and cases != ("terminate",):
-        play.notes.expect(tick="", end="the silence", ticks=(), ends=SILENCE)
+        play.notes.expect("the silence", ends=SILENCE)
         await trio.sleep(SILENCE)
         for case, path in ("idle", "/kept"), ("keepalive", "/hold"):
             if case in cases:
                 await client.request("GET", path)
     elif "keepalive" in cases:
         line = await postgres.said("Connection timed out")
-        play.notes.measure(EXPIRY, predicted=EXPIRES, measured=(line.time_ns - held_ns) / 1e9)
+        play.notes.measure(EXPIRY, predicted=EXPIRES, began_ns=held_ns, ended_ns=line.time_ns)
         await client.request("GET", "/hold")
 
 

@@ -60,7 +60,7 @@ async def _closed_by_redis(play: Play) -> None:
     while len(ends) < len(BEFORE):  # who connects is read off the wire
         ends = [end for end, role in play.transcript.roles.items() if role == "app" and end != APP]
         await trio.sleep(0.002)
-    play.notes.expect(tick="", end="redis closes what is idle", ticks=(), ends=SILENCE)
+    play.notes.expect("redis closes what is idle", ends=SILENCE)
     for path, end in zip(BEFORE, ends, strict=True):
         play.kept.discard("app")
         await play.fin_acknowledged(REDIS, end)
