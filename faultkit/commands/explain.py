@@ -46,7 +46,11 @@ def command(capture: str, connection: int | None, html: str | None, svg: str | N
         emit(diagnoses.document(chosen, work.seen))
     elif html is None and svg is None:
         width = _width()
-        lines = diagnoses.report(chosen, work.seen, width) if connection is None else diagnoses.explained(chosen[0], 1, width, full=True)
+        lines = (
+            diagnoses.report(chosen, work.seen, width)
+            if connection is None
+            else diagnoses.explained(chosen[0], 1, width, full=True)
+        )
         for line in lines:
             click.echo(line)
     if work.seen.ended:
@@ -67,4 +71,6 @@ def _opened(capture: str) -> IO[bytes]:
     try:
         return open(capture, "rb")  # by the caller's with
     except OSError as error:
-        raise Misuse(f"explain: {capture} cannot be read ({error.strerror}): name a capture, or - for standard input") from error
+        raise Misuse(
+            f"explain: {capture} cannot be read ({error.strerror}): name a capture, or - for standard input"
+        ) from error

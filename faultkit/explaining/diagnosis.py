@@ -35,7 +35,9 @@ class Finding:
 
     end: str
     harm: Harm
-    causes: tuple[str, ...]  # as typed after `faultkit`: "keepalive-race --fin in-flight"; () where the catalogue has none
+    causes: tuple[
+        str, ...
+    ]  # as typed after `faultkit`: "keepalive-race --fin in-flight"; () where the catalogue has none
     sure: Sureness
     why: str  # one to three sentences that cite packet numbers
     by: Sender = ""

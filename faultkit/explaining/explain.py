@@ -20,7 +20,8 @@ from faultkit.explaining.story import SIDES, Story
 
 @dataclass(slots=True)
 class Seen:
-    """What the capture tells beside each connection: needed to tell some causes apart, and to say what it cannot show."""
+    """What the capture tells beside each connection: needed to tell some causes apart, and to say what it cannot "
+    "show."""
 
     accepted: Counter[object] = field(default_factory=Counter)  # handshakes completed, by server
     refused: Counter[object] = field(default_factory=Counter)  # SYNs refused, by client's host
@@ -80,7 +81,8 @@ class Explaining:
         self.seen.unread = text.unread
         if not text.connections:
             raise Misuse(
-                "explain: nothing in it is a packet: give a pcap or pcapng file, or rows of tcpdump, tshark or Wireshark"
+                "explain: nothing in it is a packet: give a pcap or pcapng file, or rows of tcpdump, tshark or "
+                "Wireshark"
             )
         for connection in text.connections:
             self._last(connection)
@@ -155,4 +157,3 @@ def _weakened(found: Finding, story: Story) -> Finding:
     if found.sure == "shown by the packets" and (story.deaf is not None or (story.missing and found.harm != "closed")):
         return replace(found, sure="most likely")
     return found
-

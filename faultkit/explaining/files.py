@@ -10,7 +10,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, cast
 
 from faultkit.errors import Misuse
 
@@ -73,12 +73,13 @@ class Source:
         if beginning.startswith(GZIP):
             import gzip
 
-            self.packed, self._stream, self._head = "gzip", gzip.GzipFile(fileobj=_Rejoined(self._head, stream)), b""
+            self.packed = "gzip"
+            self._stream, self._head = cast(IO[bytes], gzip.GzipFile(fileobj=_Rejoined(self._head, stream))), b""
         elif beginning == ZSTD:
             import zstandard
 
             reader = zstandard.ZstdDecompressor().stream_reader(
-                _Rejoined(self._head, stream), read_across_frames=True
+                cast(IO[bytes], _Rejoined(self._head, stream)), read_across_frames=True
             )
             self.packed, self._stream, self._head = "zstd", reader, b""
 
@@ -162,7 +163,8 @@ def is_capture(source: Source) -> bool:
 
 
 class Frames:
-    """The frames of a capture in their order. After the last one `ended` says what was wrong with the file; "" if nothing."""
+    """The frames of a capture in their order. After the last one `ended` says what was wrong with the file; "" "
+    "if nothing."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -271,7 +273,9 @@ class Frames:
             else:
                 continue  # names, statistics, secrets, somebody's own
             if which >= len(interfaces) or captured > end - data:
-                self._stop(base + offset - total, "a packet that its block cannot hold, or of an interface that is not there")
+                self._stop(
+                    base + offset - total, "a packet that its block cannot hold, or of an interface that is not there"
+                )
                 return
             link, _, numerator, denominator, shift = interfaces[which]
             number += 1

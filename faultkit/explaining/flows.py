@@ -15,7 +15,16 @@ from faultkit.evidence.transcript import Address
 from faultkit.explaining import layers
 
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
-_LETTERS = ((SYN, "SYN"), (FIN, "FIN"), (RST, "RST"), (PSH, "PSH"), (ACK, "ACK"), (URG, "URG"), (64, "ECE"), (128, "CWR"))
+_LETTERS = (
+    (SYN, "SYN"),
+    (FIN, "FIN"),
+    (RST, "RST"),
+    (PSH, "PSH"),
+    (ACK, "ACK"),
+    (URG, "URG"),
+    (64, "ECE"),
+    (128, "CWR"),
+)
 
 # Packets of one connection that are kept before the middle is left out, at its beginning and at its end; arbitrary.
 _MOST, _FIRST, _LAST = 400, 24, 120
@@ -26,7 +35,8 @@ DATA = 96  # bytes of data that are kept of a segment
 
 
 class Packet(NamedTuple):
-    """One segment of a connection, as far as its source told it: None is "not told". Numbers are relative to the SYN's."""
+    """One segment of a connection, as far as its source told it: None is "not told". Numbers are relative to the "
+    "SYN's."""
 
     number: int
     time_ns: int | None
@@ -38,7 +48,9 @@ class Packet(NamedTuple):
     size: int | None  # bytes of data
     ttl: int | None
     ip_id: int | None
-    options: tuple[tuple[str, object], ...] | None  # by Wireshark's names; None where it is not known whether there are any
+    options: (
+        tuple[tuple[str, object], ...] | None
+    )  # by Wireshark's names; None where it is not known whether there are any
     data: bytes  # its beginning
     note: str = ""  # what the row said beside that
     raw_seq: int = 0  # the fields as sent; the second even without the flag
@@ -113,21 +125,22 @@ def turned(ends: bytes) -> bytes:
 
 
 def gathered(frames: Iterable[tuple[int, int | None, int, bytes, int, int]], census: Census) -> Iterator[Connection]:
-    """The connections of a capture, each as soon as it is known to be over. What was no segment is counted in `census`."""
+    """The connections of a capture, each as soon as it is known to be over. What was no segment is counted in "
+    "`census`."""
     table: dict[bytes, _Flow] = {}
     closing: dict[int, _Flow] = {}
-    read, unreachable, kinds, count = layers.read, layers.Unreachable, census.others, 0
+    read, unreachable, other, kinds, count = layers.read, layers.Unreachable, layers.Other, census.others, 0
     number = 0
     for number, time_ns, link, data, _, length in frames:
         found = read(link, data, length)
-        if type(found) is not tuple:
+        if isinstance(found, (unreachable, other)):
             if isinstance(found, unreachable):
                 about = table.get(found.ends)
                 if about:
                     about.complaints.append((number, time_ns, found))
                 kinds["ICMP"] = kinds.get("ICMP", 0) + 1
             else:
-                kinds[found.value] = kinds.get(found.value, 0) + 1  # type: ignore[union-attr]
+                kinds[found.value] = kinds.get(found.value, 0) + 1
             continue
         ends = found[0]
         flow = table.get(ends)
@@ -213,8 +226,7 @@ def _begins_anew(flow: _Flow, ends: bytes, seq: int) -> bool:
     syns = [segment[2] for segment in own if segment[1] & SYN]
     if syns:
         return seq not in syns
-    ended = any(segment[1] & (FIN | RST) for _, _, segment in flow.packets)
-    return ended
+    return any(segment[1] & (FIN | RST) for _, _, segment in flow.packets)
 
 
 def _forget(table: dict[bytes, _Flow], closing: dict[int, _Flow], flow: _Flow) -> None:
@@ -279,7 +291,29 @@ def _client(flow: _Flow) -> bytes:
 
 # Ports that are a server's, though larger than many that clients have (IANA's registry; /etc/services lacks some).
 _SERVERS = frozenset(
-    {1433, 1521, 2049, 2181, 3000, 3306, 3389, 4000, 5000, 5432, 5671, 5672, 6379, 6443, 7000, 8000, 8080, 8443, 8883, 9000, 9092}
+    {
+        1433,
+        1521,
+        2049,
+        2181,
+        3000,
+        3306,
+        3389,
+        4000,
+        5000,
+        5432,
+        5671,
+        5672,
+        6379,
+        6443,
+        7000,
+        8000,
+        8080,
+        8443,
+        8883,
+        9000,
+        9092,
+    }
     | {9200, 9300, 11211, 15672, 27017, 50051}
 )
 
@@ -329,9 +363,7 @@ def relative(number: int, base: int) -> int:
     return off - 0x100000000 if off >= 0xC0000000 else off
 
 
-def _packet(
-    number: int, time_ns: int | None, segment: layers.Segment, client: bytes, bases: tuple[int, int]
-) -> Packet:
+def _packet(number: int, time_ns: int | None, segment: layers.Segment, client: bytes, bases: tuple[int, int]) -> Packet:
     ends, flags, seq, ack, window, size, ttl, ip_id, rest, options = segment
     side = int(ends != client)
     return Packet(

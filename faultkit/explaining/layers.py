@@ -22,14 +22,15 @@ class Other(Enum):
 
 
 # What a segment's frame told: the two ends as bytes (source and destination address, source and destination port), flags,
-# sequence and acknowledgement number, window (-1: cut off), bytes of data, TTL or hop limit, IP ID (-1: IPv6 has none), the bytes behind
-# the fixed TCP header (options and the beginning of the data), and how many of them are options (more than there are bytes
+# sequence and acknowledgement number, window (-1: cut off), bytes of data, TTL or hop limit, IP ID (-1: IPv6 has none), the bytes
+# behind the fixed TCP header (options and the beginning of the data), and how many of them are options (more than there are bytes
 # where the capture has cut them). No class: see `files.Frame`.
 Segment = tuple[bytes, int, int, int, int, int, int, int, bytes, int]
 
 
 class Unreachable(NamedTuple):
-    """An ICMP error about a TCP segment: who says it, what, and the ends and the number of the segment that it is about."""
+    """An ICMP error about a TCP segment: who says it, what, and the ends and the number of the segment that it "
+    "is about."""
 
     ends: bytes
     by: bytes
@@ -44,9 +45,12 @@ _TCP = struct.Struct("!HHIIBBH").unpack_from
 _TO_FLAGS = struct.Struct("!HHIIBB").unpack_from
 _DEEPEST = 10  # headers below headers; arbitrary: more is made up
 
-_ICMP4 = {0: "net-unreachable", 1: "host-unreachable", 3: "port-unreachable", 4: "fragmentation-needed"} | dict.fromkeys(
-    (9, 10, 13), "admin-prohibited"
-)
+_ICMP4 = {
+    0: "net-unreachable",
+    1: "host-unreachable",
+    3: "port-unreachable",
+    4: "fragmentation-needed",
+} | dict.fromkeys((9, 10, 13), "admin-prohibited")
 _ICMP6 = {
     0: "net-unreachable",
     1: "admin-prohibited",
@@ -58,7 +62,8 @@ _ICMP6 = {
 
 
 def read(link: int, data: bytes, length: int) -> Segment | Unreachable | Other:
-    """The TCP segment in a frame, or the ICMP error about one, or what it is instead. `length` is the frame's on the wire."""
+    """The TCP segment in a frame, or the ICMP error about one, or what it is instead. `length` is the frame's on "
+    "the wire."""
     # Nearly every packet of nearly every capture: Ethernet, IPv4 without options, whole, TCP.
     if link == 1 and data[12:15] == b"\x08\x00\x45" and data[23:24] == b"\x06" and len(data) >= 54:
         total, ip_id, ttl, _, _, _, _, seq, ack, offset, flags, window = _FIXED(data, 16)
@@ -130,7 +135,9 @@ def _tagged(kind: int, at: int, data: bytes) -> tuple[int, int]:
         at += 4
         if data[at] >> 4 in (4, 6):
             return 0, at
-        return _ethertype(data, at + 4 + 12 if data[at] >> 4 == 0 else at + 12)  # a pseudowire, with a control word or not
+        return _ethertype(
+            data, at + 4 + 12 if data[at] >> 4 == 0 else at + 12
+        )  # a pseudowire, with a control word or not
     return kind, at
 
 

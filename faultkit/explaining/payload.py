@@ -1,4 +1,5 @@
-"""What a segment's first bytes are, as far as an end's meaning depends on it: a request, or the last words of a protocol."""
+"""What a segment's first bytes are, as far as an end's meaning depends on it: a request, or the last words of a "
+"protocol."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ from faultkit.explaining.flows import Packet
 _REQUEST = re.compile(rb"(GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|CONNECT|TRACE) ")
 _REQUEST_ROW = re.compile(r"\b(GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|CONNECT) \S+ ?(HTTP/1|$)")
 _QUIT = re.compile(rb"(?i)(QUIT|BYE|LOGOUT|EXIT|\S+ LOGOUT|\*1\r\n\$4\r\nQUIT)\r?\n?")
-_QUIT_ROW = re.compile(r"\b(QUIT|LOGOUT|Encrypted Alert|Alert \(Level: \w+, Description: Close Notify\))\b|Encrypted Alert", re.I)
+_QUIT_ROW = re.compile(
+    r"\b(QUIT|LOGOUT|Encrypted Alert|Alert \(Level: \w+, Description: Close Notify\))\b|Encrypted Alert", re.I
+)
 
 
 def request(packet: Packet) -> bool:
@@ -19,7 +22,8 @@ def request(packet: Packet) -> bool:
 
 
 def farewell(packets: list[Packet]) -> str:
-    """What the data is, where it is nothing but the last words of a protocol; "" where it is more, or cannot be told."""
+    """What the data is, where it is nothing but the last words of a protocol; "" where it is more, or cannot be "
+    "told."""
     found = {_farewell(packet) for packet in packets}
     return found.pop() if len(found) == 1 else "the last words of a protocol" if found and "" not in found else ""
 

@@ -55,8 +55,10 @@ def _after_another(diagnosis: Diagnosis, by_number: dict[int, Diagnosis]) -> Dia
                 end="an old connection in TIME-WAIT was in the way",
                 causes=("time-wait --arrives old-syn", "time-wait --arrives old-timestamp"),
                 sure="one of these",
-                why=f"The SYN in packet {syn.number} met what was left of connection {before.connection.number}, which both had closed: its number or "
-                f"its timestamp is older than that one's, so the kernel acknowledges the old connection instead, and the client's RST in packet "
+                why=f"The SYN in packet {syn.number} met what was left of connection {before.connection.number}, "
+                "which both had closed: its number or "
+                "its timestamp is older than that one's, so the kernel acknowledges the old connection instead, "
+                "and the client's RST in packet "
                 f"{rst.number} answers that (RFC 1337; RFC 9293 section 3.6.1)",
             )
         return diagnosis
@@ -67,8 +69,10 @@ def _after_another(diagnosis: Diagnosis, by_number: dict[int, Diagnosis]) -> Dia
             harm="suspicious",
             causes=("bad-segment --segment second-syn",),
             sure="most likely",
-            why=f"The handshake of connection {before.connection.number} was not finished when a SYN with another number came from the same port "
-            f"(packet {syn.number}): RST,ACK in packet {rst.number}. Two programs behind one address, or a forged SYN",
+            why=f"The handshake of connection {before.connection.number} was not finished when a SYN with another "
+            "number came from the same port "
+            f"(packet {syn.number}): RST,ACK in packet {rst.number}. Two programs behind one address, or a forged "
+            "SYN",
         )
     if diagnosis.end == "refused" and 1 in fins and 0 not in fins:
         return replace(
@@ -76,7 +80,8 @@ def _after_another(diagnosis: Diagnosis, by_number: dict[int, Diagnosis]) -> Dia
             end="refused: the old connection is not over",
             causes=("time-wait --arrives syn", "closed-port", "reject"),
             sure="most likely",
-            why=f"The server had closed connection {before.connection.number} from the same port, the client had not: the SYN in packet {syn.number} met what "
+            why=f"The server had closed connection {before.connection.number} from the same port, the client had "
+            f"not: the SYN in packet {syn.number} met what "
             f"was left of it (FIN-WAIT-2), which answers with RST,ACK (packet {rst.number})",
         )
     return diagnosis
@@ -90,7 +95,13 @@ def _moved(found: list[Diagnosis]) -> list[Diagnosis]:
     result = list(found)
     for place, later in enumerate(found):
         first = later.connection.packets[0]
-        if not later.resets or later.connection.initial != (0, 0) or first.flags & (SYN | RST) or not first.raw_seq or not first.raw_ack:
+        if (
+            not later.resets
+            or later.connection.initial != (0, 0)
+            or first.flags & (SYN | RST)
+            or not first.raw_seq
+            or not first.raw_ack
+        ):
             continue
         for earlier in found:
             a, b = earlier.connection, later.connection
@@ -98,7 +109,10 @@ def _moved(found: list[Diagnosis]) -> list[Diagnosis]:
                 continue
             sent = (first.raw_seq - a.initial[first.side]) & 0xFFFFFFFF
             acknowledged = (first.raw_ack - a.initial[1 - first.side]) & 0xFFFFFFFF
-            ends = [max((p.end or 0 for p in a.packets if p.side == side), default=0) for side in (first.side, 1 - first.side)]
+            ends = [
+                max((p.end or 0 for p in a.packets if p.side == side), default=0)
+                for side in (first.side, 1 - first.side)
+            ]
             if abs(sent - ends[0]) <= 1 << 20 and abs(acknowledged - ends[1]) <= 1 << 20:
                 result[place] = replace(
                     later,
@@ -106,8 +120,10 @@ def _moved(found: list[Diagnosis]) -> list[Diagnosis]:
                     harm="failed",
                     causes=("nat-expiry", "half-open"),
                     sure="most likely",
-                    why=f"Packet {first.number} goes on with the numbers of connection {a.number}, from port {b.client.port} instead of {a.client.port}: what "
-                    f"translates addresses had lost its mapping and made a new one, and the server knows no such connection. {later.why}",
+                    why=f"Packet {first.number} goes on with the numbers of connection {a.number}, from port "
+                    f"{b.client.port} instead of {a.client.port}: what "
+                    "translates addresses had lost its mapping and made a new one, and the server knows no such "
+                    f"connection. {later.why}",
                     caveats=(*later.caveats, f"connections {a.number} and {b.number} are one"),
                 )
                 break
@@ -132,7 +148,8 @@ def _scans(found: list[Diagnosis]) -> list[Diagnosis]:
             d = replace(
                 d,
                 harm="harmless",
-                why=f"{d.why}. {d.connection.client.host} tries {len(ports)} ports of {d.connection.server.host}: a port scan",
+                why=f"{d.why}. {d.connection.client.host} tries {len(ports)} ports of {d.connection.server.host}: "
+                "a port scan",
                 plain=d.plain or "a port scan",
             )
         result.append(d)
@@ -148,7 +165,8 @@ def _probe_of_a_port(d: Diagnosis) -> bool:
 
 
 def _next_address(found: list[Diagnosis]) -> list[Diagnosis]:
-    """A refused address is no failure where the same client had an answer at another one of that port straight after it."""
+    """A refused address is no failure where the same client had an answer at another one of that port straight "
+    "after it."""
     result = []
     worked = [
         (d, _began(d))
@@ -168,7 +186,10 @@ def _next_address(found: list[Diagnosis]) -> list[Diagnosis]:
                     and at is not None
                     and began is not None
                     and -0.5 <= began - at <= _NEXT
-                    and (e.connection.client.host == c.client.host or (":" in e.connection.client.host) != (":" in c.client.host))
+                    and (
+                        e.connection.client.host == c.client.host
+                        or (":" in e.connection.client.host) != (":" in c.client.host)
+                    )
                 ),
                 None,
             )
@@ -177,7 +198,8 @@ def _next_address(found: list[Diagnosis]) -> list[Diagnosis]:
                     d,
                     end="refused at one address, the next one works: harmless",
                     harm="harmless",
-                    why=f"{d.why}. The client went on to {other.connection.server} (connection {other.connection.number}), which works (RFC 8305)",
+                    why=f"{d.why}. The client went on to {other.connection.server} (connection "
+                    f"{other.connection.number}), which works (RFC 8305)",
                 )
         result.append(d)
     return result
@@ -215,17 +237,24 @@ def _one_of_two(result: list[Diagnosis], first: int, second: int) -> None:
                 causes=(),
                 plain="an answer that bypasses the NAT",
                 sure="shown by the packets",
-                why=f"{mine.why}. Packet {twice[0].number} passed the box that translates (its TTL falls by one) and kept its addresses: the client, "
+                why=f"{mine.why}. Packet {twice[0].number} passed the box that translates (its TTL falls by one) "
+                "and kept its addresses: the client, "
                 "which knows the server under another address, cannot know it for an answer",
             )
         elif alone:
             rst = alone[0]
             why = (
-                f"{mine.why}. The RST in packet {rst.number} was seen on this side of the translation alone: the box that translates made it, "
+                f"{mine.why}. The RST in packet {rst.number} was seen on this side of the translation alone: the "
+                "box that translates made it, "
                 "because it has no mapping for that connection any more"
             )
             resets = tuple(
-                replace(told, by="middlebox", between=(), why=f"packet {told.number} was seen on one side of the translation alone")
+                replace(
+                    told,
+                    by="middlebox",
+                    between=(),
+                    why=f"packet {told.number} was seen on one side of the translation alone",
+                )
                 if told.number in {p.number for p in alone}
                 else told
                 for told in mine.resets
@@ -245,7 +274,8 @@ def _one_of_two(result: list[Diagnosis], first: int, second: int) -> None:
                 changed,
                 causes=("nat-expiry --answer drop", "half-open"),
                 sure="most likely",
-                why=f"{mine.why}. What one side of the translation of addresses sent did not come out on the other: the mapping was gone",
+                why=f"{mine.why}. What one side of the translation of addresses sent did not come out on the "
+                "other: the mapping was gone",
             )
         result[place] = changed
 
@@ -253,7 +283,11 @@ def _one_of_two(result: list[Diagnosis], first: int, second: int) -> None:
 def _untranslated(d: Diagnosis, packet: Packet) -> bool:
     """Was that packet seen a second time in the same connection, one hop later?"""
     return any(
-        p.number != packet.number and p[2:7] == packet[2:7] and p.ip_id == packet.ip_id and None not in (p.ttl, packet.ttl) and p.ttl != packet.ttl
+        p.number != packet.number
+        and p[2:7] == packet[2:7]
+        and p.ip_id == packet.ip_id
+        and None not in (p.ttl, packet.ttl)
+        and p.ttl != packet.ttl
         for p in d.connection.packets
     )
 
@@ -285,12 +319,15 @@ def _relayed(found: list[Diagnosis]) -> list[Diagnosis]:
             both = other is not None
             together = both and other is not None and abs(other - at) <= _TOGETHER
             kind = "" if together and _by_socket(front) else " --expires forget"
-            said = "and the RSTs of both left it at one moment" if together else "and it knows this connection no longer"
+            said = (
+                "and the RSTs of both left it at one moment" if together else "and it knows this connection no longer"
+            )
             why = (
-                f"{front.connection.server.host} passes the bytes of connection {front.connection.number} on in connection {back.connection.number}, {said}"
+                f"{front.connection.server.host} passes the bytes of connection {front.connection.number} on in "
+                f"connection {back.connection.number}, {said}"
                 f"{'' if idle is None else f', after {idle:.3g} s without data'}: a balancer, or another proxy"
             )
-            for d, by in ((front, "server"), (back, "client")):
+            for d in (front, back):
                 if d.resets:
                     changed[d.connection.number] = replace(
                         d,
@@ -317,7 +354,8 @@ def _idle(d: Diagnosis) -> float | None:
 
 
 def _same_bytes(a: Diagnosis, b: Diagnosis) -> bool:
-    """Have both carried the same sizes in both directions, each direction something, the second just after the first?"""
+    """Have both carried the same sizes in both directions, each direction something, the second just after the "
+    "first?"""
     sizes = []
     for d in (a, b):
         per_side = [[p.size for p in d.connection.packets if p.side == side and p.size] for side in (0, 1)]

@@ -122,9 +122,7 @@ _TCPDUMP = re.compile(
 # Wireshark's and tshark's column Info: "40000 → 80 [SYN, ACK] Seq=0 Ack=1 Win=3 Len=0".
 _NAMES = r"(?:FIN|SYN|RST|PSH|ACK|URG|ECE|ECN|CWR|NS|AE|<None>|Reserved|R)"
 _PORT = r"(?:\d{1,5}|[a-zA-Z][\w-]*(?: ?\(\d+\))?)"
-_WIRESHARK = re.compile(
-    rf"(?P<sport>{_PORT}) ?{_ARROW} ?(?P<dport>{_PORT}) ?\[(?P<flags>{_NAMES}(?:, ?{_NAMES})*)\]"
-)
+_WIRESHARK = re.compile(rf"(?P<sport>{_PORT}) ?{_ARROW} ?(?P<dport>{_PORT}) ?\[(?P<flags>{_NAMES}(?:, ?{_NAMES})*)\]")
 # A row of a protocol above TCP: number, time, ends, protocol, length of the frame, and what that protocol says.
 _ABOVE = re.compile(
     rf"(?P<number>\d+)[\s,\"]+(?:{_TIME})[\s,\"]+(?P<src>{_HOST4}|{_HOST6})[\s,\"]*{_ARROW}?[\s,\"]*(?P<dst>{_HOST4}|{_HOST6})[\s,\"]+"
@@ -141,7 +139,9 @@ _ACKED = re.compile(r"\back (\d+)")
 _WIN = re.compile(r"\bwin (\d+)")
 _LENGTH = re.compile(r"\blength (\d+)")
 _OPTIONS = re.compile(r"\boptions \[([^\]]*)\]|<([^<>]*(?:mss|sack|nop|timestamp|wscale)[^<>]*)>")
-_VALUES = {name: re.compile(rf"\b{name}[=:] ?(\d+)") for name in ("Seq", "Ack", "Win", "Len", "MSS", "WS", "TSval", "TSecr")}
+_VALUES = {
+    name: re.compile(rf"\b{name}[=:] ?(\d+)") for name in ("Seq", "Ack", "Win", "Len", "MSS", "WS", "TSval", "TSecr")
+}
 _VERBOSE = re.compile(r"\bttl (\d+), id (\d+)|\bhlim (\d+)")
 _LETTERS = {"S": SYN, "F": FIN, "R": RST, "P": PSH, ".": ACK, "U": URG, "E": 64, "W": 128}
 _WORDS = {"FIN": FIN, "SYN": SYN, "RST": RST, "PSH": PSH, "ACK": ACK, "URG": URG, "ECE": 64, "ECN": 64, "CWR": 128}
@@ -165,7 +165,9 @@ def _scanned(text: str) -> list[_Row]:
     rows: list[_Row] = []
     for place, (start, end, kind, match) in enumerate(kept):
         before = flat[max(kept[place - 1][1] if place else 0, start - 600) : start]
-        after = flat[end : min(kept[place + 1][0] if place + 1 < len(kept) else len(flat), end + _LONGEST)].partition("\x00")[0]
+        after = flat[end : min(kept[place + 1][0] if place + 1 < len(kept) else len(flat), end + _LONGEST)].partition(
+            "\x00"
+        )[0]
         if kind == "tcpdump":
             rows.append(_tcpdump(match, before, after))
         elif kind == "wireshark":
@@ -216,7 +218,17 @@ def _ends(text: str) -> tuple[str, int]:
     return host.lower(), _service(port)
 
 
-_SERVICES = {"http": 80, "https": 443, "ssh": 22, "x11": 6000, "imap2": 143, "imaps": 993, "http-alt": 8080, "webcache": 8080, "mysql": 3306}
+_SERVICES = {
+    "http": 80,
+    "https": 443,
+    "ssh": 22,
+    "x11": 6000,
+    "imap2": 143,
+    "imaps": 993,
+    "http-alt": 8080,
+    "webcache": 8080,
+    "mysql": 3306,
+}
 
 
 def _service(name: str) -> int:
@@ -278,7 +290,13 @@ def _tcpdump(match: re.Match[str], before: str, after: str) -> _Row:
         row.options = ()  # tcpdump prints them where there are any
     elif match["old"] and window:
         row.options = ()
-    behind = window.end() if match["old"] and window else length.end() if not match["old"] and (length := _LENGTH.search(body)) else 0
+    behind = (
+        window.end()
+        if match["old"] and window
+        else length.end()
+        if not match["old"] and (length := _LENGTH.search(body))
+        else 0
+    )
     row.note = body[behind : behind + 120]
     return row
 
@@ -369,7 +387,11 @@ def _of_json(text: str) -> list[_Row] | None:
     for document in documents:
         if not isinstance(document, dict):
             continue
-        layers = document.get("_source", document).get("layers") if isinstance(document.get("_source", document), dict) else None
+        layers = (
+            document.get("_source", document).get("layers")
+            if isinstance(document.get("_source", document), dict)
+            else None
+        )
         if not isinstance(layers, dict):
             continue
         fields: dict[str, str] = {}
@@ -516,7 +538,9 @@ def _anew(group: list[tuple[int, _Row]], row: _Row) -> bool:
     syns = [other for other in mine if other.flags & SYN]
     again = "Retransmission" in row.note
     if syns:
-        return not again and (row.seq not in (None, *(s.seq for s in syns)) or any(o.flags & (RST | FIN) for _, o in group))
+        return not again and (
+            row.seq not in (None, *(s.seq for s in syns)) or any(o.flags & (RST | FIN) for _, o in group)
+        )
     return "reused" in row.note or any(other.flags & (RST | FIN) for _, other in group) or bool(mine)
 
 
@@ -532,7 +556,12 @@ def _place_partial(rows: list[_Row]) -> None:
                 continue
             same = known.source == row.source
             if row.source == row.destination:  # on one host only what is said tells who says it
-                asks = bool(re.search(r"\b(GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|CONNECT|Request|Client Hello|Query|Call)\b", row.note))
+                asks = bool(
+                    re.search(
+                        r"\b(GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|CONNECT|Request|Client Hello|Query|Call)\b",
+                        row.note,
+                    )
+                )
                 to_server = known.dport < known.sport
                 same = asks == to_server
             row.sport, row.dport = (known.sport, known.dport) if same else (known.dport, known.sport)
@@ -571,14 +600,19 @@ def _made(place: int, group: list[tuple[int, _Row]]) -> Connection:
                 row.ack or 0,
             )
         )
-    server = next(((r.destination, r.dport) for r in rows if (r.source, r.sport) == client), (rows[0].source, rows[0].sport))
+    server = next(
+        ((r.destination, r.dport) for r in rows if (r.source, r.sport) == client), (rows[0].source, rows[0].sport)
+    )
     notes = []
     if any(row.time_ns is None for row in rows):
         notes.append("the rows tell no times")
     syns = [row.seq for row in rows if row.flags & SYN and row.seq is not None and row.seq > 0]
     connection = Connection(place, Address(*client), Address(*server), packets, from_rows=True, notes=notes)
     if syns:
-        initial = [next((r.seq or 0 for r in rows if r.flags & SYN and int((r.source, r.sport) != client) == side), 0) for side in (0, 1)]
+        initial = [
+            next((r.seq or 0 for r in rows if r.flags & SYN and int((r.source, r.sport) != client) == side), 0)
+            for side in (0, 1)
+        ]
         connection.initial = (initial[0], initial[1])
     return connection
 
@@ -595,8 +629,11 @@ def _client(rows: list[_Row]) -> tuple[str, int]:
 
 
 def _numbered(rows: list[_Row], client: tuple[str, int]) -> None:
-    """Sizes and numbers of the rows of protocols above TCP: from the frame's length, and from what the others acknowledge."""
-    headers = Counter(row.frame - row.size for row in rows if row.frame and row.size is not None and row.flags & SYN == 0)
+    """Sizes and numbers of the rows of protocols above TCP: from the frame's length, and from what the others "
+    "acknowledge."""
+    headers = Counter(
+        row.frame - row.size for row in rows if row.frame and row.size is not None and row.flags & SYN == 0
+    )
     header = headers.most_common(1)[0][0] if headers else None
     following: dict[int, int | None] = {0: None, 1: None}
     for row in rows:
@@ -631,7 +668,8 @@ def _base(rows: list[_Row], client: tuple[str, int], side: int) -> int:
 
 
 def _relative(number: int | None, base: int) -> int | None:
-    """tcpdump prints a connection's first numbers as they are and the later ones relative; both are counted from the base."""
+    """tcpdump prints a connection's first numbers as they are and the later ones relative; both are counted from "
+    "the base."""
     if number is None or not base:
         return number
     off = (number - base) & 0xFFFFFFFF

@@ -9,6 +9,7 @@ Detection of Connection Tampering", SIGCOMM 2023.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from faultkit.explaining.diagnosis import ResetTold
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
@@ -28,8 +29,10 @@ class Mark:
 MARKS: tuple[Mark, ...] = (
     Mark(
         "Citrix NetScaler",
-        "Citrix Product Documentation, 'RST window codes': the window of a RST is the code of its reason, 9300 an idle timeout",
-        windows=tuple(range(9700, 9703)) + (9300, 8201, 8202, 8203, 8204, 8205, 8206, 8207, 8208, 9811, 9812, 9816, 9200),
+        "Citrix Product Documentation, 'RST window codes': the window of a RST is the code of its reason, 9300 an "
+        "idle timeout",
+        windows=tuple(range(9700, 9703))
+        + (9300, 8201, 8202, 8203, 8204, 8205, 8206, 8207, 8208, 9811, 9812, 9816, 9200),
     ),
     Mark("F5 BIG-IP", "F5 K13223: tm.rstcause.pkt writes the reason into the RST's data", begins=b"BIG-IP: ["),
 )
@@ -67,7 +70,9 @@ def tell(story: Story, rst: Packet) -> ResetTold:
     if form == "abort":
         why = f"packet {rst.number} has a window and options, as a socket of the {name} sends it that aborts"
     elif form == "refusal":
-        why = f"packet {rst.number} answers the SYN, as the {name}'s kernel does, or a firewall that refuses in its name"
+        why = (
+            f"packet {rst.number} answers the SYN, as the {name}'s kernel does, or a firewall that refuses in its name"
+        )
         return ResetTold(rst.number, "", (name, "middlebox"), why, answers)
     elif form == "answer":
         what = f"answers packet {answers}" if answers else "answers a segment that was not captured"
@@ -102,7 +107,13 @@ def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
     if made and not any(p.window in made.windows for p in own.packets if not p.flags & RST):
         hints.append(f"it has the mark of {made.product}")
     sent = story.next_of(rst.side, rst)
-    if sent is not None and rst.seq is not None and rst.seq > sent + 1 and not story.connection.omitted and not story.missing:
+    if (
+        sent is not None
+        and rst.seq is not None
+        and rst.seq > sent + 1
+        and not story.connection.omitted
+        and not story.missing
+    ):
         hints.append(f"its number is {rst.seq - sent} beyond what its sender had sent")
     return shown, hints
 
@@ -125,7 +136,8 @@ def _hops(ttl: int) -> int:
 
 
 def signature(story: Story, rst: Packet) -> str:
-    """The signature of tampering that the packets of the RST's supposed sender have (SIGCOMM 2023, table 1); "" for none."""
+    """The signature of tampering that the packets of the RST's supposed sender have (SIGCOMM 2023, table 1); "" "
+    "for none."""
     own = story.sides[rst.side].packets
     resets = [p for p in own if p.flags & RST]
     if rst.side != 0 and not any(p.flags & SYN for p in own):
@@ -149,7 +161,7 @@ def signature(story: Story, rst: Packet) -> str:
 def both_at_once(story: Story) -> bool:
     """Did both ends send a RST within a moment, with IP IDs of one counter? Then one device made both."""
     resets = story.resets
-    for a, b in zip(resets, resets[1:], strict=False):
+    for a, b in pairwise(resets):
         if a.side == b.side:
             continue
         apart = story.seconds(a, b)
@@ -163,6 +175,6 @@ def both_at_once(story: Story) -> bool:
 def _one_counter(story: Story) -> bool:
     """Do the IP IDs of both sides lie beside each other, at the end of the connection?"""
     recent = [p for p in story.packets if p.ip_id][-24:]
-    changes = [(a, b) for a, b in zip(recent, recent[1:], strict=False) if a.side != b.side]
+    changes = [(a, b) for a, b in pairwise(recent) if a.side != b.side]
     near = sum(abs(b.ip_id - a.ip_id) <= 24 for a, b in changes if a.ip_id and b.ip_id)
     return len(changes) >= 4 and near >= len(changes) * 0.8

@@ -1,4 +1,5 @@
-"""Connections in which no RST was seen: closed in order, given up, never answered, or merely not over when the capture ends."""
+"""Connections in which no RST was seen: closed in order, given up, never answered, or merely not over when the "
+"capture ends."""
 
 from __future__ import annotations
 
@@ -24,8 +25,10 @@ def explain(story: Story, quiet: float | None, accepted: int) -> Finding:
             "failed",
             ("half-open --found-by reconnect", "time-wait --arrives old-syn"),
             "one of these",
-            f"Packet {met.number} answers the SYN with an acknowledgement and no SYN: whoever answers takes it for a segment of a connection that it "
-            "has already (a challenge ACK, RFC 5961 section 4), or something in between answers in the server's name. The client answers no RST, or "
+            f"Packet {met.number} answers the SYN with an acknowledgement and no SYN: whoever answers takes it "
+            "for a segment of a connection that it "
+            "has already (a challenge ACK, RFC 5961 section 4), or something in between answers in the server's "
+            "name. The client answers no RST, or "
             "it does not get through, and so the old connection stays in the way",
             plain="a SYN answered with a bare ACK",
             tell="capture at the server: does it send that ACK? ss -tan there shows the old connection",
@@ -61,13 +64,17 @@ def _still_open(story: Story, quiet: float | None) -> Finding:
 def _closing(story: Story) -> str:
     fins = [p for p in story.packets if p.flags & FIN and not p.flags & RST]
     first = fins[0]
-    return f"The {SIDES[first.side]} closed first (FIN in packet {first.number}), the {SIDES[1 - first.side]} after it: nothing was lost"
+    first_side, other = SIDES[first.side], SIDES[1 - first.side]
+    return f"The {first_side} closed first (FIN in packet {first.number}), the {other} after it: nothing was lost"
 
 
 def _acknowledged(story: Story, packet: Packet | None) -> bool:
     if packet is None:
         return False
-    return any(p.side != packet.side and p.ack is not None and packet.end is not None and p.ack >= packet.end for p in story.packets)
+    return any(
+        p.side != packet.side and p.ack is not None and packet.end is not None and p.ack >= packet.end
+        for p in story.packets
+    )
 
 
 def _complained(story: Story) -> Finding | None:
@@ -85,7 +92,8 @@ def _complained(story: Story) -> Finding | None:
             "failed",
             (),
             "shown by the packets",
-            f"{first.by} says in packet {first.number} that the TTL of a segment of the {side} ran out: a routing loop, or traceroute",
+            f"{first.by} says in packet {first.number} that the TTL of a segment of the {side} ran out: a routing "
+            "loop, or traceroute",
             by="middlebox",
             plain="TTL exceeded on the way",
         )
@@ -138,7 +146,8 @@ def _unanswered_syn(story: Story, quiet: float | None, accepted: int) -> Finding
         "failed",
         causes,
         "most likely",
-        f"The SYN (packet {', '.join(str(p.number) for p in syns[:4])}{', …' if len(syns) > 4 else ''}) was {times}{over} and nothing answers it{others}",
+        f"The SYN (packet {', '.join(str(p.number) for p in syns[:4])}{', …' if len(syns) > 4 else ''}) was "
+        f"{times}{over} and nothing answers it{others}",
         against=against,
         tell="capture at the server: does the SYN arrive there? nstat -az TcpExtListenDrops TcpExtListenOverflows",
     )
@@ -162,7 +171,8 @@ def _unfinished(story: Story, quiet: float | None) -> Finding:
         "failed" if len(answers) > 1 else "open",
         ("connect-timeout",) if len(answers) > 1 else (),
         "most likely" if len(answers) > 1 else "cannot be told",
-        f"The SYN,ACK (packet {', '.join(str(p.number) for p in answers[:4])}) was sent {len(answers)} times and the client does not answer it: "
+        f"The SYN,ACK (packet {', '.join(str(p.number) for p in answers[:4])}) was sent {len(answers)} times and "
+        "the client does not answer it: "
         "it does not arrive there, or the client has gone",
         plain="still open",
         tell="capture at the client: does the SYN,ACK arrive there?",
@@ -179,7 +189,6 @@ def _stuck(story: Story, quiet: float | None) -> Finding | None:
         probes = [p for p in own if story.is_probe(p)]
         acked = max((p.ack for p in other if p.ack is not None), default=None)
         name, peer = SIDES[side], SIDES[1 - side]
-        answer = next((p for p in story.sides[1].packets if p.flags & SYN), None)
         answers = [p for p in story.sides[1].packets if p.flags & SYN]
         if side == 0 and len(answers) > 1 and not any(p.size or not p.flags & SYN for p in story.sides[1].packets):
             return Finding(
@@ -187,7 +196,8 @@ def _stuck(story: Story, quiet: float | None) -> Finding | None:
                 "failed",
                 ("backlog-full --ended-by expiry",),
                 "most likely",
-                f"The client has finished its handshake, the server's SYN,ACK comes again all the same (packet {', '.join(str(p.number) for p in answers[1:4])}): "
+                "The client has finished its handshake, the server's SYN,ACK comes again all the same (packet "
+                f"{', '.join(str(p.number) for p in answers[1:4])}): "
                 "the server's accept queue is full, and it drops the ACK",
                 tell="ss -ltn and nstat -az TcpExtListenOverflows at the server",
             )
@@ -201,28 +211,37 @@ def _stuck(story: Story, quiet: float | None) -> Finding | None:
             if tries < 2 and not given_up:
                 continue
             closed = any(p.window == 0 for p in other[-3:])
-            causes: tuple[str, ...] = ("zero-window", "retransmit-timeout") if closed else (
-                "retransmit-timeout",
-                "idle-firewall --no-heal",
-                "firewall-reset --answer drop",
-                "nat-expiry --answer drop",
-                "half-open",
+            causes: tuple[str, ...] = (
+                ("zero-window", "retransmit-timeout")
+                if closed
+                else (
+                    "retransmit-timeout",
+                    "idle-firewall --no-heal",
+                    "firewall-reset --answer drop",
+                    "nat-expiry --answer drop",
+                    "half-open",
+                )
             )
             if not closed and not _was_idle(story, first):
                 causes = ("retransmit-timeout", "firewall-reset --answer drop", "half-open")
             return Finding(
-                f"gave up: the {peer} acknowledged nothing any more" if given_up else f"the {peer} acknowledges nothing any more",
+                f"gave up: the {peer} acknowledged nothing any more"
+                if given_up
+                else f"the {peer} acknowledges nothing any more",
                 "failed",
                 causes,
                 "most likely",
-                f"The {name} sent {kind} {tries + 1} times (packets {_listed(again)}{'' if over is None else f', over {over:.1f} s'}), and nothing "
+                f"The {name} sent {kind} {tries + 1} times (packets "
+                f"{_listed(again)}{'' if over is None else f', over {over:.1f} s'}), and nothing "
                 f"of the {peer} came any more{'; then it tried no longer' if given_up else ''}",
                 against="what drops the segments on the way looks the same as a host that is gone",
                 tell=f"capture at the {peer}: do the segments arrive there?",
             )
         if probes and len(probes) >= 1 and own and own[-1] in probes and (quiet is None or quiet > 1):
             return Finding(
-                f"gave up: the {peer} answered no keepalive probe" if quiet and quiet > 75 else f"the {peer} answers no keepalive probe",
+                f"gave up: the {peer} answered no keepalive probe"
+                if quiet and quiet > 75
+                else f"the {peer} answers no keepalive probe",
                 "failed",
                 ("keepalive-timeout", "idle-firewall"),
                 "most likely",
@@ -235,7 +254,8 @@ def _stuck(story: Story, quiet: float | None) -> Finding | None:
                 "failed",
                 ("zero-window",),
                 "shown by the packets",
-                f"The {peer}'s window is 0 since packet {_since_closed(story, 1 - side)}, to the end: its program does not read, and the {name} must wait",
+                f"The {peer}'s window is 0 since packet {_since_closed(story, 1 - side)}, to the end: its program "
+                f"does not read, and the {name} must wait",
                 tell=f"ss -tm at the {peer}: Recv-Q",
             )
     return None
@@ -272,7 +292,8 @@ def _half_closed(story: Story, quiet: float | None) -> Finding:
             "open",
             (),
             "shown by the packets",
-            f"The {name} has closed its direction (FIN in packet {fin.number}{', acknowledged' if acked else ''}), the {other} has not yet",
+            f"The {name} has closed its direction (FIN in packet "
+            f"{fin.number}{', acknowledged' if acked else ''}), the {other} has not yet",
             plain="still open",
         )
     return Finding(
@@ -280,6 +301,7 @@ def _half_closed(story: Story, quiet: float | None) -> Finding:
         "suspicious",
         ("fin-wait-timeout",),
         "most likely",
-        f"The {name} closed in packet {fin.number}, and the {other} has not within {quiet:.0f} s: its program has not seen the end, or does not look",
+        f"The {name} closed in packet {fin.number}, and the {other} has not within {quiet:.0f} s: its program has "
+        "not seen the end, or does not look",
         tell=f"ss -tn state close-wait at the {other}",
     )

@@ -1,10 +1,12 @@
-"""What a connection's packets tell before anybody asks why it ended: who sent what, what answers what, what is missing."""
+"""What a connection's packets tell before anybody asks why it ended: who sent what, what answers what, what is "
+"missing."""
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal
 
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Connection, Packet
@@ -101,11 +103,12 @@ class Story:
     def backwards(self) -> bool:
         """Do the times run backwards?"""
         times = [p.time_ns for p in self.packets if p.time_ns is not None]
-        return any(b < a for a, b in zip(times, times[1:], strict=False))
+        return any(b < a for a, b in pairwise(times))
 
     @cached_property
     def missing(self) -> list[int]:
-        """The numbers of packets that show that others were not captured: an acknowledgement of data never seen, a gap."""
+        """The numbers of packets that show that others were not captured: an acknowledgement of data never seen, "
+        "a gap."""
         if self.connection.omitted:
             return []
         found: list[int] = []
@@ -132,7 +135,8 @@ class Story:
         return self.packets[self._place[packet.number] + 1 :]
 
     def next_of(self, side: int, before: Packet) -> int | None:
-        """The number after everything that a side had sent before that packet; None where its numbers are not known."""
+        """The number after everything that a side had sent before that packet; None where its numbers are not "
+        "known."""
         ends = [p.end for p in self.before(before) if p.side == side and not p.flags & RST and p.end is not None]
         return max(ends) if ends else None
 
@@ -158,7 +162,9 @@ class Story:
         if not earlier:
             return None
         if rst.flags & ACK:
-            return next((p for p in reversed(earlier) if p.end is not None and p.end == rst.ack and p.end != p.seq), None)
+            return next(
+                (p for p in reversed(earlier) if p.end is not None and p.end == rst.ack and p.end != p.seq), None
+            )
         if rst.seq is None:
             return earlier[-1]
         return next((p for p in reversed(earlier) if p.ack == rst.seq), None)
@@ -167,7 +173,9 @@ class Story:
         return next((p for p in self.before(packet) if p.side == side and p.flags & FIN and not p.flags & RST), None)
 
     def data_before(self, side: int, packet: Packet) -> list[Packet]:
-        return [p for p in self.before(packet) if p.side == side and p.size and not p.flags & RST and not self.is_probe(p)]
+        return [
+            p for p in self.before(packet) if p.side == side and p.size and not p.flags & RST and not self.is_probe(p)
+        ]
 
     def is_probe(self, packet: Packet) -> bool:
         """A keepalive probe: at most a byte, the one before the next that it would send (RFC 9293 section 3.8.4).
@@ -175,7 +183,9 @@ class Story:
         tcpdump does not print the number of a segment without data: there, an acknowledgement that comes again after a
         second or more, and tells nothing new.
         """
-        if "Keep-Alive]" in packet.note or "TCP Keep-Alive" in packet.note and "ACK]" not in packet.note.partition("[ACK]")[0]:
+        if "Keep-Alive]" in packet.note or (
+            "TCP Keep-Alive" in packet.note and "ACK]" not in packet.note.partition("[ACK]")[0]
+        ):
             return True
         if packet.seq is None and packet.size == 0 and packet.flags & (SYN | FIN | RST | ACK) == ACK:
             mine = [p for p in self.before(packet) if p.side == packet.side and not p.flags & RST]
@@ -207,7 +217,8 @@ class Story:
 
 
 def _once(packets: list[Packet]) -> tuple[list[Packet], int]:
-    """Each packet once, where a mirror or several interfaces have shown it several times (same IP ID, numbers and data)."""
+    """Each packet once, where a mirror or several interfaces have shown it several times (same IP ID, numbers "
+    "and data)."""
     kept: list[Packet] = []
     copies: list[tuple[Packet, Packet]] = []
     for packet in packets:

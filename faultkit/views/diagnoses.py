@@ -1,4 +1,5 @@
-"""What was found in a capture: a table of the ends, the worst first, and one connection of each kind explained. Text and JSON."""
+"""What was found in a capture: a table of the ends, the worst first, and one connection of each kind explained. "
+"Text and JSON."""
 
 from __future__ import annotations
 
@@ -7,10 +8,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from faultkit.explaining.diagnosis import HARMS, Diagnosis
+from faultkit.explaining.diagnosis import HARMS, Diagnosis, ResetTold
 from faultkit.explaining.explain import Seen
 from faultkit.explaining.flows import Packet
-from faultkit.explaining.story import SIDES
 
 _FIRST, _LAST = 4, 12  # packets of a long connection that its ladder shows
 _ALIKE = 8  # connections of a group that are named
@@ -44,7 +44,7 @@ def groups(found: Iterable[Diagnosis]) -> list[Group]:
     for diagnosis in found:
         key = (diagnosis.harm, diagnosis.end, diagnosis.words, diagnosis.sure)
         made.setdefault(key, Group(diagnosis)).members.append(diagnosis)
-    return sorted(made.values(), key=lambda group: (HARMS.index(group.example.harm), -len(group.members)))  # type: ignore[arg-type]
+    return sorted(made.values(), key=lambda group: (HARMS.index(group.example.harm), -len(group.members)))
 
 
 def _count(number: int, what: str) -> str:
@@ -95,8 +95,22 @@ def table(found: list[Diagnosis], width: int) -> Iterator[str]:
         second = "; ".join(filter(None, (words if d.harm not in ("closed", "open") else "", sure)))
         yield head if not second else f"{head}: {second}" if len(head) + len(second) + 2 <= width else head
         if second and len(head) + len(second) + 2 > width:
-            yield from textwrap.wrap(second, width, initial_indent=" " * 7, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False)
-        yield from textwrap.wrap(tail, width, initial_indent=" " * 7, subsequent_indent=" " * 9, break_long_words=False, break_on_hyphens=False)
+            yield from textwrap.wrap(
+                second,
+                width,
+                initial_indent=" " * 7,
+                subsequent_indent=" " * 9,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        yield from textwrap.wrap(
+            tail,
+            width,
+            initial_indent=" " * 7,
+            subsequent_indent=" " * 9,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
 
 
 def arrow(packet: Packet) -> str:
@@ -163,28 +177,50 @@ def explained(d: Diagnosis, alike: int, width: int, *, full: bool = False) -> It
     yield ""
     yield from ladder(d)
     yield ""
+    for name, words in facts(d, full=full):
+        if name == "Play it":
+            yield f"  Play it: {words}"
+        else:
+            yield from _wrapped(f"{name}: {words}", width)
+
+
+def facts(d: Diagnosis, *, full: bool = True) -> Iterator[tuple[str, str]]:
+    """What is said of a connection, each with its name."""
     if d.words and d.harm not in ("closed", "open"):
-        yield from _wrapped(f"Cause: {', '.join(d.causes) if d.sure == 'one of these' else d.words} ({d.sure})", width)
-    yield from _wrapped(f"Why: {d.why}.", width)
+        yield "Cause", f"{', '.join(d.causes) if d.sure == 'one of these' and d.causes else d.words} ({d.sure})"
+    yield "Why", f"{d.why}."
     if d.against and len(d.causes) > 1:
-        yield from _wrapped(f"Rather than {d.causes[1]}: {d.against}.", width)
+        yield f"Rather than {d.causes[1]}", f"{d.against}."
     if full or len(d.resets) == 1:
         for reset in d.resets[:20]:
-            by = f"the {reset.by}" if reset.by in SIDES else "something in between" if reset.by else f"the {' or '.join(reset.between)}".replace("middlebox", "something in between")
-            sign = f"; signature {reset.signature}" if reset.signature else ""
-            yield from _wrapped(f"RST of packet {reset.number}: sent by {by}: {reset.why}{sign}.", width)
+            yield (
+                f"RST of packet {reset.number}",
+                f"sent by {_sender(reset)}: {reset.why}{f'; signature {reset.signature}' if reset.signature else ''}.",
+            )
     for caveat in d.caveats:
-        yield from _wrapped(f"Beware: {caveat}.", width)
+        yield "Beware", f"{caveat}."
     if d.tell and d.sure != "shown by the packets":
-        yield from _wrapped(f"What would tell: {d.tell}.", width)
+        yield "What would tell", f"{d.tell}."
     for remedy in remedies(d):
-        yield from _wrapped(f"Remedy: {remedy}", width)
+        yield "Remedy", remedy
     if d.causes and d.harm in ("failed", "suspicious"):
-        yield f"  Play it: faultkit {d.causes[0]}"
+        yield "Play it", f"faultkit {d.causes[0]}"
+
+
+def _sender(reset: ResetTold) -> str:
+    names = (reset.by,) if reset.by else reset.between
+    return " or ".join("something in between" if name == "middlebox" else f"the {name}" for name in names)
 
 
 def _wrapped(text: str, width: int, indent: str = "  ") -> list[str]:
-    return textwrap.wrap(text, width, initial_indent=indent, subsequent_indent=indent + "  ", break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def report(found: list[Diagnosis], seen: Seen, width: int) -> Iterator[str]:

@@ -1,0 +1,161 @@
+"""Resets with which a stack answers a segment of a connection of which it knows nothing, any more or yet."""
+
+from __future__ import annotations
+
+from faultkit.explaining import closed
+from faultkit.explaining.diagnosis import Finding, ResetTold, Sender
+from faultkit.explaining.flows import ACK, RST, SYN, Packet
+from faultkit.explaining.story import SIDES, Story
+from faultkit.explaining.wording import ended, is_round, listed
+
+
+def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
+    rst = story.resets[0]
+    side = rst.side
+    by = told[rst.number].by
+    end = ended(by, rst)
+    trigger = story.trigger(rst)
+    fin = story.fin_before(side, rst)
+    if fin is not None:
+        gave_up = trigger is not None and _gave_up(story, rst, trigger, by)
+        return gave_up or closed.explain(story, rst, fin, trigger, by, end)
+    if trigger is None:
+        return None
+    spoke = [p for p in story.before(rst) if p.side == side and not p.flags & (RST | SYN)]
+    opened = story.answer if side == 1 else story.syn
+    if not spoke and opened is not None:
+        return _never_accepted(story, rst, trigger, by, end)
+    return _forgotten(story, rst, trigger, by, end)
+
+
+def _never_accepted(story: Story, rst: Packet, trigger: Packet, by: Sender, end: str) -> Finding:
+    side, name, other = rst.side, SIDES[rst.side], SIDES[1 - rst.side]
+    repeated = [p for p in story.before(rst) if p.side == side and p.flags & SYN]
+    again = [p for p in story.before(rst) if p.side != side and story.repeats(p)]
+    if len(repeated) > 1 or again:
+        causes: tuple[str, ...] = ("backlog-full --ended-by expiry", "backlog-full --ended-by abort")
+        sure = "most likely"
+        why = (
+            f"The {name} never completed the connection on its side (its SYN,ACK came again, packet "
+            f"{listed(repeated[1:]) or '-'}; the "
+            f"{other} sent packet {trigger.number} again and again), and refuses it in packet {rst.number}: its "
+            "accept queue was full"
+        )
+    else:
+        causes = (
+            "backlog-full --ended-by abort",
+            "listener-closed --deferred",
+            "half-open",
+            "reject --at established",
+            "injected",
+        )
+        sure = "one of these"
+        why = (
+            f"The {name} has sent nothing but its SYN,ACK, and answers packet {trigger.number} with RST (packet "
+            f"{rst.number}): it has no "
+            "connection for it. Its accept queue was full, its listener was closed meanwhile, or a firewall lets "
+            "no data pass"
+        )
+    return Finding(
+        end,
+        "failed",
+        causes,
+        sure,  # type: ignore[arg-type]
+        why,
+        by=by,
+        tell="nstat -az TcpExtListenOverflows TcpEmbryonicRsts at the server; ss -ltn shows its queue",
+    )
+
+
+def _gave_up(story: Story, rst: Packet, trigger: Packet, by: Sender) -> Finding | None:
+    """Linux gives a connection up without a word; what comes for it later is answered with RST."""
+    side, name, other = rst.side, SIDES[rst.side], SIDES[1 - rst.side]
+    heard = [p for p in story.before(trigger) if p.side != side and not p.flags & RST]
+    if not heard:
+        return None
+    # What the other end sends again it had sent before we were silent.
+    last = next((p for p in reversed(heard) if not story.repeats(p)), heard[-1])
+    since = [p for p in story.before(trigger) if p.side == side and p.number > last.number]
+    again = [p for p in since if story.repeats(p) and p.size]
+    if story.fin_before(side, rst) and story.fin_before(1 - side, rst):
+        return None  # both had closed: what came again was late
+    probes = [p for p in since if story.is_probe(p)]
+    closed = last.window == 0 and not last.flags & SYN
+    acked = max((p.ack for p in heard if p.ack is not None), default=0)
+    stuck = [p for p in since if p.end is not None and p.end > acked and p.size]
+    if closed and (probes or stuck or again):
+        return Finding(
+            f"gave up: the {other} does not read",
+            "failed",
+            ("zero-window", "retransmit-timeout"),
+            "most likely",
+            f"The {other}'s window was 0 (packet {last.number}), the {name} waited and gave up without a word; "
+            f"packet {trigger.number} of the "
+            f"{other} then met no connection: RST in packet {rst.number}",
+            by=by,
+            tell=f"ss -tm at the {other}: Recv-Q; TCP_USER_TIMEOUT at the {name}",
+        )
+    if not again:
+        return None
+    seconds = story.seconds(again[0], again[-1])
+    return Finding(
+        f"gave up: the {other} acknowledged nothing any more",
+        "failed",
+        (
+            "retransmit-timeout",
+            "firewall-reset --answer drop",
+            "idle-firewall --no-heal",
+            "keepalive-timeout --with-data",
+            "reject --answer host-unreachable --at established",
+            "zero-window",
+        ),
+        "most likely",
+        f"The {name} sent the same data {len(again) + 1} times (packets "
+        f"{listed(again)}{'' if seconds is None else f', over {seconds:.1f} s'}) "
+        f"without an acknowledgement and gave up without a word, as Linux does (ETIMEDOUT); what the {other} sent "
+        f"later, packet {trigger.number}, "
+        f"met no connection: RST in packet {rst.number}",
+        by=by,
+        against="a firewall that drops it on the way looks the same from here; one that says so sends ICMP, which "
+        "was not captured",
+        tell=f"capture at the {other}: does what the {name} sent arrive there? And capture ICMP with it",
+    )
+
+
+def _forgotten(story: Story, rst: Packet, trigger: Packet, by: Sender, end: str) -> Finding:
+    gave_up = _gave_up(story, rst, trigger, by)
+    if gave_up:
+        return gave_up
+    side, name = rst.side, SIDES[rst.side]
+    idle = story.idle_before(trigger)
+    what = "the data of" if trigger.size else "the segment of"
+    if story.is_probe(trigger):
+        what = "the keepalive probe of"
+    pause = "" if idle is None or idle < 0.5 else f", after {idle:.3g} s without a packet,"
+    known = trigger.flags & ACK and not story.midway
+    causes: tuple[str, ...] = (
+        "half-open",
+        "firewall-reset",
+        "nat-expiry",
+        "load-balancer-idle --expires forget",
+        "injected",
+    )
+    spoke = [p for p in story.before(rst) if p.side == side and p.size]
+    if side == 1 and not spoke and trigger.ack == 1:
+        causes = (*causes, "backlog-full --ended-by abort", "listener-closed --deferred")
+    if idle is not None and is_round(idle) and not story.is_probe(trigger):
+        causes = ("load-balancer-idle --expires forget", "firewall-reset", "nat-expiry", "half-open")
+    return Finding(
+        end,
+        "failed",
+        causes,
+        "one of these",
+        f"The {name} answers {what} packet {trigger.number}{pause} with a bare RST (packet {rst.number}) and had "
+        "sent no FIN: whoever "
+        "answers knows nothing of this connection. Its host was restarted or has dropped it, or something in "
+        "between has forgotten it "
+        f"and answers in its name{'' if known else '; the beginning of the connection was not captured'}",
+        by=by,
+        tell=f"capture at the {name}: does packet {trigger.number} arrive there, and does its kernel send the RST "
+        "(nstat -az TcpOutRsts)?",
+    )

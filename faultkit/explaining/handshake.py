@@ -1,0 +1,189 @@
+"""Resets before a connection was made: refusals, unwanted answers, old connections in the way."""
+
+from __future__ import annotations
+
+import re
+
+from faultkit.explaining import multipath
+from faultkit.explaining.diagnosis import Finding, ResetTold
+from faultkit.explaining.flows import ACK, FIN, PSH, RST, SYN, URG, Packet
+from faultkit.explaining.senders import text
+from faultkit.explaining.story import Story
+from faultkit.explaining.wording import CAPTURE
+
+
+def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
+    rst = story.resets[0]
+    sent = told[rst.number]
+    mptcp = next((p for p in story.resets if p.has("MPTCP")), None)
+    if mptcp or (story.syn and any(p.has("MPTCP") for p in story.packets)):
+        found = multipath.explain(story, mptcp or rst)
+        if found:
+            return found
+    before = story.before(rst)
+    odd = [p for p in before if not p.flags & (SYN | ACK | RST)]
+    if odd and len(odd) == len(before) and rst.side != odd[-1].side:
+        kind = {FIN: "FIN", FIN | PSH | URG: "Xmas (FIN, PSH, URG)", 0: "NULL"}.get(odd[-1].flags & 63, odd[-1].shown)
+        return Finding(
+            "refused",
+            "harmless",
+            ("closed-port",),
+            "most likely",
+            f"Packet {odd[-1].number} has neither SYN nor ACK: no program's kernel begins so. It is a {kind} "
+            f"scan, and the RST in packet {rst.number} says that "
+            "nobody listens on that port",
+            by=sent.by,
+            plain=f"a {kind} scan",
+        )
+    from_server = [p for p in before if p.side == 1 and not p.flags & RST]
+    from_client = [p for p in before if p.side == 0 and not p.flags & RST]
+    if rst.side == 1 and not from_server and from_client and all(p.flags & SYN for p in from_client):
+        return _refused(story, rst, sent)
+    answered = story.answer is not None and story.answer in before
+    if rst.side == 0 and answered and not any(p.flags & ACK for p in from_client):
+        return _unwanted_answer(story, rst, from_client)
+    if rst.side == 0 and story.syn is not None and story.answer not in before and from_server:
+        other = from_server[-1]
+        if not other.flags & SYN and other.ack == rst.seq:
+            return Finding(
+                "an old connection was found dead; the new one goes on",
+                "suspicious",
+                ("half-open --found-by reconnect",),
+                "shown by the packets",
+                f"The SYN in packet {story.syn.number} met a connection of the same addresses that the server "
+                "still had: "
+                f"packet {other.number} acknowledges numbers of that one (a challenge ACK, RFC 5961 section 4), "
+                "and the "
+                f"RST in packet {rst.number} ended it",
+                by=sent.by,
+            )
+    if rst.side == 0 and story.syn is not None and from_server and not any(p.flags & ACK for p in from_client):
+        return Finding(
+            "a segment of the handshake was refused",
+            "suspicious",
+            ("bad-segment", "injected"),
+            "one of these",
+            f"The client answers packet {from_server[-1].number}, which fits no handshake of its, with the RST in "
+            f"packet {rst.number}",
+            by=sent.by,
+            tell=CAPTURE,
+        )
+    return None
+
+
+def _refused(story: Story, rst: Packet, sent: ResetTold) -> Finding:
+    syn = story.before(rst)[-1]
+
+    said = text(rst)
+    if sent.by == "middlebox" or said:
+        return Finding(
+            "refused by something in between",
+            "failed",
+            ("reject",),
+            "most likely",
+            f"Packet {rst.number} refuses the SYN of packet {syn.number}, and "
+            f"{(said and repr(said) + ' stands in it') or sent.why}",
+            by="middlebox",
+        )
+    if re.search(r"\bout slot\d+/tmm\d+", rst.note):
+        return Finding(
+            "refused by something in between",
+            "failed",
+            ("reject", "closed-port"),
+            "shown by the packets",
+            f"Packet {rst.number} refuses the SYN of packet {syn.number}, and its row says that the BIG-IP sent "
+            "it itself (out slot.../tmm...): no virtual "
+            "server listens there, or a filter refuses it",
+            by="middlebox",
+            tell="tmsh modify sys db tm.rstcause.pkt value enable: then the RST says why",
+        )
+    if story.form(rst) == "answer":
+        return Finding(
+            "refused",
+            "failed",
+            ("bad-segment", "backlog-full --ended-by abort", "reject", "injected"),
+            "one of these",
+            f"The SYN in packet {syn.number} is answered with a RST without ACK (packet {rst.number}): no Linux "
+            "answers a first SYN so",
+            by=sent.by,
+            tell=CAPTURE,
+        )
+    return Finding(
+        "refused",
+        "failed",
+        ("closed-port", "reject"),
+        "most likely",
+        f"Packet {rst.number} answers the SYN of packet {syn.number} with RST,ACK: nobody listens on port "
+        f"{story.connection.server.port} there",
+        by=sent.by,
+        against="a firewall's REJECT --reject-with tcp-reset sends the same packet, but only where somebody made "
+        "such a rule",
+        tell="ss -ltn at the server; iptables -L -v -n or nft list ruleset on the way",
+    )
+
+
+def _unwanted_answer(story: Story, rst: Packet, from_client: list[Packet]) -> Finding:
+    answer = story.answer
+    assert answer is not None
+    if not from_client:
+        return Finding(
+            "an unasked SYN,ACK was refused",
+            "harmless",
+            (),
+            "shown by the packets",
+            f"Packet {answer.number} is a SYN,ACK to which no SYN was captured, and packet {rst.number} refuses "
+            "it: a scanner "
+            "or another program with its own stack asked for it, or somebody used this address as its own",
+            by="client",
+            plain="a RST to an unasked SYN,ACK",
+        )
+    late = story.seconds(from_client[0], answer)
+    answers = [p for p in story.before(rst) if p.side == 1 and p.flags & SYN]
+    again = story.seconds(from_client[-1], answers[-1])
+    if (late is not None and late > 0.9 and len(from_client) >= 1) or (again is not None and again > 0.9):
+        return Finding(
+            "answered after the client had given up",
+            "failed",
+            ("connect-timeout --ended-by late-answer",),
+            "most likely",
+            f"The SYN of packet {from_client[0].number} was answered {again or late:.1f} s later (packet "
+            f"{answers[-1].number}), and the "
+            f"client had no such connection any more: its kernel answers with the RST in packet {rst.number}",
+            by="client",
+            against="a scanner resets at once",
+            tell="the client's connect timeout against that time",
+        )
+    expected = story.syn.end if story.syn else None
+    if answer.ack is not None and expected is not None and answer.ack != expected:
+        return Finding(
+            "a SYN,ACK with wrong numbers was refused",
+            "suspicious",
+            ("bad-segment", "injected"),
+            "most likely",
+            f"Packet {answer.number} acknowledges {answer.ack}, and the SYN's next number is {expected}: the RST "
+            f"in packet {rst.number} refuses it",
+            by="client",
+        )
+    timestamps = answer.option("TS")
+    sent_ts = story.syn.option("TS") if story.syn else None
+    if isinstance(timestamps, tuple) and isinstance(sent_ts, tuple) and timestamps[1] not in (0, sent_ts[0]):
+        return Finding(
+            "a SYN,ACK with an impossible timestamp was refused",
+            "suspicious",
+            ("bad-segment --segment handshake-echo",),
+            "shown by the packets",
+            f"Packet {answer.number} echoes a timestamp that the SYN did not have (RFC 7323 section 5.5), and "
+            f"packet {rst.number} refuses it",
+            by="client",
+        )
+    return Finding(
+        "a handshake that its own side cut short",
+        "harmless",
+        (),
+        "most likely",
+        f"The SYN,ACK in packet {answer.number} is answered with a bare RST (packet {rst.number}) at once: the "
+        "SYN was not the kernel's. "
+        "That is a SYN scan, or a program with its own stack",
+        by="client",
+        plain="a SYN scan, or a program with its own stack",
+    )
