@@ -144,8 +144,8 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
 
 
 def _early(story: Story, rst: Packet, by: Sender, end: str) -> Finding | None:
-    """An answer to an upload that was not read to its end: sent straight before the abort, or while the upload "
-    "went on."""
+    """An answer to an upload that was not read to its end: sent straight before the abort, or while the upload
+    went on."""
     side, name, other = rst.side, SIDES[rst.side], SIDES[1 - rst.side]
     own = story.data_before(side, rst)
     theirs = [p for p in story.data_before(1 - side, rst) if not story.repeats(p)]

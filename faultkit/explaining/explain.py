@@ -20,8 +20,8 @@ from faultkit.explaining.story import SIDES, Story
 
 @dataclass(slots=True)
 class Seen:
-    """What the capture tells beside each connection: needed to tell some causes apart, and to say what it cannot "
-    "show."""
+    """What the capture tells beside each connection: needed to tell some causes apart, and to say what it cannot
+    show."""
 
     accepted: Counter[object] = field(default_factory=Counter)  # handshakes completed, by server
     refused: Counter[object] = field(default_factory=Counter)  # SYNs refused, by client's host

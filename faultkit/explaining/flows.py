@@ -125,8 +125,8 @@ def turned(ends: bytes) -> bytes:
 
 
 def gathered(frames: Iterable[tuple[int, int | None, int, bytes, int, int]], census: Census) -> Iterator[Connection]:
-    """The connections of a capture, each as soon as it is known to be over. What was no segment is counted in "
-    "`census`."""
+    """The connections of a capture, each as soon as it is known to be over. What was no segment is counted in
+    `census`."""
     table: dict[bytes, _Flow] = {}
     closing: dict[int, _Flow] = {}
     read, unreachable, other, kinds, count = layers.read, layers.Unreachable, layers.Other, census.others, 0

@@ -29,8 +29,8 @@ Segment = tuple[bytes, int, int, int, int, int, int, int, bytes, int]
 
 
 class Unreachable(NamedTuple):
-    """An ICMP error about a TCP segment: who says it, what, and the ends and the number of the segment that it "
-    "is about."""
+    """An ICMP error about a TCP segment: who says it, what, and the ends and the number of the segment that it
+    is about."""
 
     ends: bytes
     by: bytes
@@ -62,8 +62,8 @@ _ICMP6 = {
 
 
 def read(link: int, data: bytes, length: int) -> Segment | Unreachable | Other:
-    """The TCP segment in a frame, or the ICMP error about one, or what it is instead. `length` is the frame's on "
-    "the wire."""
+    """The TCP segment in a frame, or the ICMP error about one, or what it is instead. `length` is the frame's on
+    the wire."""
     # Nearly every packet of nearly every capture: Ethernet, IPv4 without options, whole, TCP.
     if link == 1 and data[12:15] == b"\x08\x00\x45" and data[23:24] == b"\x06" and len(data) >= 54:
         total, ip_id, ttl, _, _, _, _, seq, ack, offset, flags, window = _FIXED(data, 16)

@@ -1,5 +1,5 @@
-"""What a segment's first bytes are, as far as an end's meaning depends on it: a request, or the last words of a "
-"protocol."""
+"""What a segment's first bytes are, as far as an end's meaning depends on it: a request, or the last words of a
+protocol."""
 
 from __future__ import annotations
 

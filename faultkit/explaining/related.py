@@ -165,8 +165,8 @@ def _probe_of_a_port(d: Diagnosis) -> bool:
 
 
 def _next_address(found: list[Diagnosis]) -> list[Diagnosis]:
-    """A refused address is no failure where the same client had an answer at another one of that port straight "
-    "after it."""
+    """A refused address is no failure where the same client had an answer at another one of that port straight
+    after it."""
     result = []
     worked = [
         (d, _began(d))
@@ -354,8 +354,8 @@ def _idle(d: Diagnosis) -> float | None:
 
 
 def _same_bytes(a: Diagnosis, b: Diagnosis) -> bool:
-    """Have both carried the same sizes in both directions, each direction something, the second just after the "
-    "first?"""
+    """Have both carried the same sizes in both directions, each direction something, the second just after the
+    first?"""
     sizes = []
     for d in (a, b):
         per_side = [[p.size for p in d.connection.packets if p.side == side and p.size] for side in (0, 1)]

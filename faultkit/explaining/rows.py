@@ -629,8 +629,8 @@ def _client(rows: list[_Row]) -> tuple[str, int]:
 
 
 def _numbered(rows: list[_Row], client: tuple[str, int]) -> None:
-    """Sizes and numbers of the rows of protocols above TCP: from the frame's length, and from what the others "
-    "acknowledge."""
+    """Sizes and numbers of the rows of protocols above TCP: from the frame's length, and from what the others
+    acknowledge."""
     headers = Counter(
         row.frame - row.size for row in rows if row.frame and row.size is not None and row.flags & SYN == 0
     )
@@ -668,8 +668,8 @@ def _base(rows: list[_Row], client: tuple[str, int], side: int) -> int:
 
 
 def _relative(number: int | None, base: int) -> int | None:
-    """tcpdump prints a connection's first numbers as they are and the later ones relative; both are counted from "
-    "the base."""
+    """tcpdump prints a connection's first numbers as they are and the later ones relative; both are counted from
+    the base."""
     if number is None or not base:
         return number
     off = (number - base) & 0xFFFFFFFF

@@ -31,8 +31,7 @@ MARKS: tuple[Mark, ...] = (
         "Citrix NetScaler",
         "Citrix Product Documentation, 'RST window codes': the window of a RST is the code of its reason, 9300 an "
         "idle timeout",
-        windows=tuple(range(9700, 9703))
-        + (9300, 8201, 8202, 8203, 8204, 8205, 8206, 8207, 8208, 9811, 9812, 9816, 9200),
+        windows=(8201, 8202, 8203, 8204, 8205, 8206, 8207, 8208, 9200, 9300, 9700, 9701, 9702, 9811, 9812, 9816),
     ),
     Mark("F5 BIG-IP", "F5 K13223: tm.rstcause.pkt writes the reason into the RST's data", begins=b"BIG-IP: ["),
 )

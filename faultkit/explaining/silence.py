@@ -1,5 +1,5 @@
-"""Connections in which no RST was seen: closed in order, given up, never answered, or merely not over when the "
-"capture ends."""
+"""Connections in which no RST was seen: closed in order, given up, never answered, or merely not over when the
+capture ends."""
 
 from __future__ import annotations
 

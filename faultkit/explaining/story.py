@@ -1,5 +1,5 @@
-"""What a connection's packets tell before anybody asks why it ended: who sent what, what answers what, what is "
-"missing."""
+"""What a connection's packets tell before anybody asks why it ended: who sent what, what answers what, what is
+missing."""
 
 from __future__ import annotations
 
@@ -107,8 +107,8 @@ class Story:
 
     @cached_property
     def missing(self) -> list[int]:
-        """The numbers of packets that show that others were not captured: an acknowledgement of data never seen, "
-        "a gap."""
+        """The numbers of packets that show that others were not captured: an acknowledgement of data never seen,
+        a gap."""
         if self.connection.omitted:
             return []
         found: list[int] = []
@@ -135,8 +135,8 @@ class Story:
         return self.packets[self._place[packet.number] + 1 :]
 
     def next_of(self, side: int, before: Packet) -> int | None:
-        """The number after everything that a side had sent before that packet; None where its numbers are not "
-        "known."""
+        """The number after everything that a side had sent before that packet; None where its numbers are not
+        known."""
         ends = [p.end for p in self.before(before) if p.side == side and not p.flags & RST and p.end is not None]
         return max(ends) if ends else None
 
@@ -217,8 +217,8 @@ class Story:
 
 
 def _once(packets: list[Packet]) -> tuple[list[Packet], int]:
-    """Each packet once, where a mirror or several interfaces have shown it several times (same IP ID, numbers "
-    "and data)."""
+    """Each packet once, where a mirror or several interfaces have shown it several times (same IP ID, numbers
+    and data)."""
     kept: list[Packet] = []
     copies: list[tuple[Packet, Packet]] = []
     for packet in packets:

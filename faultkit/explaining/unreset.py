@@ -101,8 +101,8 @@ def _alone(story: Story, told: dict[int, ResetTold]) -> Finding:
 
 
 def _survived(story: Story, resets: list[Packet]) -> Finding | None:
-    """A RST after which both ends go on was not taken for one: its number was wrong (RFC 9293 section 3.5.3, RFC "
-    "5961)."""
+    """A RST after which both ends go on was not taken for one: its number was wrong (RFC 9293 section 3.5.3, RFC
+    5961)."""
     last = resets[-1]
     after = [p for p in story.after(last) if not p.flags & RST]
     fresh = [p for p in after if p.size and not story.repeats(p)]

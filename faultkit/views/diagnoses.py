@@ -1,5 +1,5 @@
-"""What was found in a capture: a table of the ends, the worst first, and one connection of each kind explained. "
-"Text and JSON."""
+"""What was found in a capture: a table of the ends, the worst first, and one connection of each kind explained.
+Text and JSON."""
 
 from __future__ import annotations
 

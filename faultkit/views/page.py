@@ -1,5 +1,5 @@
-"""One self-contained page of what was found in a capture, or of a run: no script, nothing loaded from anywhere. "
-"And its ladder alone."""
+"""One self-contained page of what was found in a capture, or of a run: no script, nothing loaded from anywhere.
+And its ladder alone."""
 
 from __future__ import annotations
 
