@@ -13,6 +13,8 @@ from faultkit.version import VERSION
 if TYPE_CHECKING:
     from faultkit.errors import Misuse as Misuse
     from faultkit.errors import Unable as Unable
+    from faultkit.explaining.diagnosis import Diagnosis as Diagnosis
+    from faultkit.explaining.explain import explain as explain
     from faultkit.playing.check import NotProduced as NotProduced
     from faultkit.playing.check import check_cause as check_cause
     from faultkit.serving.answers import Http as Http
@@ -40,6 +42,8 @@ __version__ = VERSION
 _HOMES = {
     **dict.fromkeys(("check_cause", "NotProduced"), "playing.check"),
     **dict.fromkeys(("Misuse", "Unable"), "errors"),
+    **dict.fromkeys(("Diagnosis",), "explaining.diagnosis"),
+    **dict.fromkeys(("explain",), "explaining.explain"),
     **dict.fromkeys(("Firewall", "open_firewall"), "serving.firewall"),
     **dict.fromkeys(("Live",), "serving.connection"),
     **dict.fromkeys(("Connection",), "serving.record"),
@@ -55,6 +59,7 @@ _HOMES = {
 
 __all__ = [
     "Connection",
+    "Diagnosis",
     "FaultNotMet",
     "FaultServer",
     "HandlerCrashed",
@@ -67,6 +72,7 @@ __all__ = [
     "abort",
     "black_hole",
     "check_cause",
+    "explain",
     "close_unread",
     "half_close",
     "heal",

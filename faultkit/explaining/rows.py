@@ -20,6 +20,7 @@ from faultkit.explaining.files import Source
 from faultkit.explaining.flows import ACK, FIN, PSH, RST, SYN, URG, Connection, Packet, served
 
 _MOST = 64 << 20  # bytes of text; more is no paste
+_KEPT = 240  # rows of one connection; the middle of a longer one is left out
 _LONGEST = 4000  # characters of one row with what belongs to it
 
 
@@ -106,29 +107,28 @@ def _plain(text: str) -> str:
 
 
 _TIME = (
-    r"(?:(?P<date>\d{4}[-/]\d\d[-/]\d\d)[ T])?(?P<clock>\d{1,2}:\d\d:\d\d(?:[.,]\d+)?)(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?"
-    r"|(?P<since>\d+[.,]\d{3,9})"
+    r"(?:(?P<date>\d{4}[-/]\d\d[-/]\d\d)[ T])?(?P<clock>\d{1,2}:\d\d:\d\d(?:[.,]\d{1,12})?)(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?"
+    r"|(?P<since>(?<![\d.])\d{1,12}[.,]\d{3,9})"
 )
 _HOST4 = r"(?:\d{1,3}\.){3}\d{1,3}"
-_HOST6 = r"[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}(?:%\w+)?"
-_NAME = r"[A-Za-z_][\w.-]*"
+_HOST6 = r"(?<![0-9a-fA-F:.])[0-9a-fA-F]{0,4}(?::[0-9a-fA-F]{0,4}){2,7}(?:%\w{1,20})?"
+_NAME = r"(?<![\w.-])[A-Za-z_][\w.-]{0,120}"
 _HOST = rf"(?:{_HOST4}|{_HOST6}|{_NAME})"
 
 # tcpdump since 4.0: "a.1 > b.2: Flags [S.], seq 1, ack 2, win 3, options [...], length 4"; the older one: "a.1 > b.2: S 1:1(0)".
 _TCPDUMP = re.compile(
-    r"(?P<src>[\w.:%-]+) > (?P<dst>[\w.:%-]+?): (?:tcp |TCP,? )?"
+    r"(?<![\w.:%-])(?P<src>[\w.:%-]{1,120}) > (?P<dst>[\w.:%-]{1,120}?): (?:tcp |TCP,? )?"
     r"(?:Flags \[(?P<flags>[^\]\n]{0,12})\]|(?P<old>[SFPRWEU.]{1,6})(?= (?:\d+:\d+\(\d+\)|ack \d+|win \d+)))"
 )
 # Wireshark's and tshark's column Info: "40000 → 80 [SYN, ACK] Seq=0 Ack=1 Win=3 Len=0".
 _NAMES = r"(?:FIN|SYN|RST|PSH|ACK|URG|ECE|ECN|CWR|NS|AE|<None>|Reserved|R)"
-_PORT = r"(?:\d{1,5}|[a-zA-Z][\w-]*(?: ?\(\d+\))?)"
+_PORT = r"(?<![\w-])(?:\d{1,5}|[a-zA-Z][\w-]{0,40}(?: ?\(\d{1,5}\))?)"
 _WIRESHARK = re.compile(rf"(?P<sport>{_PORT}) ?{_ARROW} ?(?P<dport>{_PORT}) ?\[(?P<flags>{_NAMES}(?:, ?{_NAMES})*)\]")
 # A row of a protocol above TCP: number, time, ends, protocol, length of the frame, and what that protocol says.
 _ABOVE = re.compile(
-    rf"(?P<number>\d+)[\s,\"]+(?:{_TIME})[\s,\"]+(?P<src>{_HOST4}|{_HOST6})[\s,\"]*{_ARROW}?[\s,\"]*(?P<dst>{_HOST4}|{_HOST6})[\s,\"]+"
+    rf"(?<!\d)(?P<number>\d{{1,10}})[\s,\"]{{1,40}}(?:{_TIME})[\s,\"]{{1,40}}(?P<src>{_HOST4}|{_HOST6})[\s,\"]*{_ARROW}?[\s,\"]*(?P<dst>{_HOST4}|{_HOST6})[\s,\"]+"
     r"(?P<protocol>(?!TCP\b|UDP\b|ICMP|ARP\b|DNS\b|QUIC\b|MDNS\b|NTP\b|DHCP)[A-Z][\w./-]{1,15})[\s,\"]+(?P<length>\d+)[\s,\"]+"
 )
-_ROW_BEGINS = re.compile(rf"(?:^|\s|\")(?P<number>\d+)?[\s,\"]*(?:{_TIME})[\s,\"]")
 _HOSTS = re.compile(
     rf"(?P<src>{_HOST})(?: \([^)]{{0,60}}\))?[\s,\"]*{_ARROW}?[\s,\"]+(?P<dst>{_HOST})(?: \([^)]{{0,60}}\))?[\s,\"]+"
     r"(?:\d{1,5}[\s,\"]+\d{1,5}[\s,\"]+)?(?:[A-Z][\w./-]*[\s,\"]+)?(?:(?P<length>\d+)[\s,\"]+)?(?:\[[^\]]{0,80}\][\s,]*)*\Z"
@@ -149,8 +149,7 @@ _WORDS = {"FIN": FIN, "SYN": SYN, "RST": RST, "PSH": PSH, "ACK": ACK, "URG": URG
 
 def _scanned(text: str) -> list[_Row]:
     # Newlines are blanks to a wrapped row; two of them end what belongs to it.
-    flat = re.sub(r"[ \t]*\n[ \t]*(?=\S)", " ", re.sub(r"\n\s*\n", " \x00 ", text))
-    flat = re.sub(r"[ \t]+", " ", flat)
+    flat = " ".join(" ".join(line.split()) or "\x00" for line in text.split("\n"))
     anchors = sorted(
         [(m.start(), m.end(), "tcpdump", m) for m in _TCPDUMP.finditer(flat)]
         + [(m.start(), m.end(), "wireshark", m) for m in _WIRESHARK.finditer(flat)]
@@ -177,6 +176,11 @@ def _scanned(text: str) -> list[_Row]:
         else:
             rows.append(_above(match, after))
     return rows
+
+
+def _digits(text: str) -> bool:
+    """Only 0 to 9: other digits, such as a superscript two, are none that `int` takes."""
+    return text.isascii() and text.isdigit()
 
 
 def _number(text: str | None) -> int | None:
@@ -211,7 +215,7 @@ def _ends(text: str) -> tuple[str, int]:
     host, dot, port = text.rpartition(".")
     if not dot or not host:
         return text.lower(), 0
-    if port.isdigit():
+    if _digits(port):
         return host.lower(), int(port) & 0xFFFF
     if ":" in port:  # an IPv6 address ends in no dot
         return text.lower(), 0
@@ -244,7 +248,7 @@ def _port(text: str) -> int:
     told = re.search(r"\((\d+)\)", text)
     if told:
         return int(told[1]) & 0xFFFF
-    return int(text) & 0xFFFF if text.isdigit() else _service(text)
+    return int(text) & 0xFFFF if _digits(text) else _service(text)
 
 
 def _tcpdump(match: re.Match[str], before: str, after: str) -> _Row:
@@ -307,15 +311,15 @@ def _told_options(text: str) -> tuple[tuple[str, object], ...]:
         words = part.split()
         if not words:
             continue
-        if words[0] == "mss" and words[-1].isdigit():
+        if words[0] == "mss" and _digits(words[-1]):
             found.append(("MSS", int(words[-1])))
-        elif words[0] == "wscale" and words[-1].isdigit():
+        elif words[0] == "wscale" and _digits(words[-1]):
             found.append(("WS", int(words[-1])))
         elif words[0].lower() == "sackok":
             found.append(("SACK_PERM", None))
-        elif words[0] == "TS" and len(words) >= 5 and words[2].isdigit() and words[4].isdigit():
+        elif words[0] == "TS" and len(words) >= 5 and _digits(words[2]) and _digits(words[4]):
             found.append(("TS", (int(words[2]), int(words[4]))))
-        elif words[0] == "timestamp" and len(words) >= 3 and words[1].isdigit() and words[2].isdigit():
+        elif words[0] == "timestamp" and len(words) >= 3 and _digits(words[1]) and _digits(words[2]):
             found.append(("TS", (int(words[1]), int(words[2]))))
         elif words[0] == "md5":
             found.append(("MD5", None))
@@ -428,7 +432,7 @@ def _of_names(fields: dict[str, str]) -> _Row | None:
             try:
                 return int(value, 0)
             except ValueError:
-                if value.isdigit():
+                if _digits(value):
                     return int(value)
         return None
 
@@ -489,7 +493,7 @@ def _of_fields(text: str) -> list[_Row]:
 
 # What was not read
 
-_LIKE = re.compile(r"Flags \[|\b(?:RST|SYN|FIN)\b.*\bSeq=|\b\d+\.\d+\.\d+\.\d+\.\d+ > |\[(?:RST|SYN|FIN)[,\]]")
+_LIKE = re.compile(r"Flags \[|\b(?:RST|SYN|FIN)\b.{0,80}\bSeq=|\b\d+\.\d+\.\d+\.\d+\.\d+ > |\[(?:RST|SYN|FIN)[,\]]")
 
 
 def _left_over(text: str, rows: list[_Row]) -> tuple[int, str]:
@@ -534,6 +538,7 @@ def _connections(rows: list[_Row]) -> list[Connection]:
 def _anew(group: list[tuple[int, _Row]], row: _Row) -> bool:
     if row.flags & (SYN | ACK | RST) != SYN:
         return False
+    group = group[-64:]  # a longer look back would be taken for each SYN of a flood
     mine = [other for _, other in group if other.source == row.source and other.sport == row.sport]
     syns = [other for other in mine if other.flags & SYN]
     again = "Retransmission" in row.note
@@ -569,6 +574,8 @@ def _place_partial(rows: list[_Row]) -> None:
 
 
 def _made(place: int, group: list[tuple[int, _Row]]) -> Connection:
+    left_out = max(len(group) - _KEPT, 0)
+    group = group[: _KEPT // 4] + group[len(group) - (_KEPT - _KEPT // 4) :] if left_out else group
     rows = [row for _, row in group]
     client = _client(rows)
     _numbered(rows, client)
@@ -607,7 +614,9 @@ def _made(place: int, group: list[tuple[int, _Row]]) -> Connection:
     if any(row.time_ns is None for row in rows):
         notes.append("the rows tell no times")
     syns = [row.seq for row in rows if row.flags & SYN and row.seq is not None and row.seq > 0]
-    connection = Connection(place, Address(*client), Address(*server), packets, from_rows=True, notes=notes)
+    connection = Connection(
+        place, Address(*client), Address(*server), packets, omitted=left_out, from_rows=True, notes=notes
+    )
     if syns:
         initial = [
             next((r.seq or 0 for r in rows if r.flags & SYN and int((r.source, r.sport) != client) == side), 0)
