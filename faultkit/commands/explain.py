@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import sys
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import click
 
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
 from faultkit.commands.line.values import json_flag, whole
 from faultkit.errors import Misuse
+
+if TYPE_CHECKING:
+    from faultkit.explaining.diagnosis import Diagnosis
 
 
 @click.command("explain", short_help="why the connections in a capture died")
@@ -24,14 +29,16 @@ def command(capture: str, connection: int | None, html: str | None, svg: str | N
     CAPTURE is a file, or - for standard input. Exit status 1 where the capture is damaged or cut.
     """
     from faultkit.explaining.explain import Explaining
-    from faultkit.views import diagnoses
+    from faultkit.views import diagnoses, progress
     from faultkit.views.console import emit
 
     if svg is not None and connection is None:
         raise Misuse("explain: --svg draws one connection: say which with --connection N")
     with _opened(capture) as stream:
-        work = Explaining(stream)
-        found = work.all()
+        told = not as_json and html is None and svg is None and connection is None and is_pipe(stream)
+        with progress.amount("explain", size(stream)) as step:
+            work = Explaining(stream, step, live=told, wanted=connection)
+            found = work.all(_tell if told else None)
     chosen = [d for d in found if connection in (None, d.connection.number)]
     if not chosen and connection is not None:
         raise Misuse(f"explain: there is no connection {connection}: it takes 1 to {len(found)}")
@@ -57,6 +64,25 @@ def command(capture: str, connection: int | None, html: str | None, svg: str | N
         click.echo(f"faultkit: explain: {work.seen.ended}; what comes before it is explained", err=True)
         return OTHERWISE
     return PRODUCED
+
+
+def _tell(diagnosis: Diagnosis) -> None:
+    """One connection, as soon as it is over: whoever captures now waits for it."""
+    from faultkit.views import diagnoses
+
+    click.echo(diagnoses.line(diagnosis))
+    sys.stdout.flush()
+
+
+def is_pipe(stream: IO[bytes]) -> bool:
+    """Does it come from a program that is still writing, perhaps?"""
+    return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+
+
+def size(stream: IO[bytes]) -> int | None:
+    """Bytes of a file; None where nobody knows."""
+    mode = os.fstat(stream.fileno())
+    return mode.st_size if stat.S_ISREG(mode.st_mode) else None
 
 
 def _width() -> int:

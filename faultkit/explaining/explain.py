@@ -49,16 +49,29 @@ def explain(capture: str | os.PathLike[str] | bytes | IO[bytes]) -> list[Diagnos
 class Explaining:
     """One capture while it is explained."""
 
-    def __init__(self, stream: IO[bytes], progress: Callable[[int, int | None], None] | None = None) -> None:
+    def __init__(
+        self,
+        stream: IO[bytes],
+        progress: Callable[[int], None] | None = None,
+        *,
+        live: bool = False,
+        wanted: int | None = None,
+    ) -> None:
+        """`progress` is called with the bytes read now and then; `live` and `wanted` as in `Census`."""
         self.seen = Seen()
         self._stream = stream
         self._progress = progress
+        self._live, self._wanted = live, wanted
 
-    def all(self) -> list[Diagnosis]:
-        """Every connection's diagnosis, in the order of their first packets."""
-        connections = sorted(self.connections(), key=lambda connection: connection.number)
-        for connection in connections:
+    def all(self, each: Callable[[Diagnosis], None] | None = None) -> list[Diagnosis]:
+        """Every connection's diagnosis, in the order of their first packets. `each` is told what is known as one is over."""
+        connections = []
+        for connection in self.connections():
             self.note(connection)
+            connections.append(connection)
+            if each:
+                each(self.diagnose(connection))
+        connections.sort(key=lambda connection: connection.number)
         found = [self.diagnose(connection) for connection in connections]
         return related.told(found)
 
@@ -67,7 +80,8 @@ class Explaining:
         source = Source(self._stream)
         if is_capture(source):
             frames = Frames(source)
-            census = Census(self._progress)
+            progress = self._progress
+            census = Census((lambda: progress(source.at)) if progress else None, live=self._live, wanted=self._wanted)
             for connection in gathered(frames, census):
                 self._last(connection)
                 yield connection
@@ -95,6 +109,9 @@ class Explaining:
 
     def note(self, connection: Connection) -> None:
         """Take in what a connection tells of others."""
+        if connection.orderly:
+            self.seen.accepted[connection.server] += 1
+            return
         answers = any(p.side == 1 and p.flags & SYN for p in connection.packets)
         acks = any(p.side == 0 and p.flags & ACK and not p.flags & SYN for p in connection.packets)
         if answers and acks:
@@ -105,6 +122,8 @@ class Explaining:
 
     def diagnose(self, connection: Connection) -> Diagnosis:
         """Why it ended, by its own packets and what `note` has taken in."""
+        if connection.orderly:
+            return _in_order(connection)
         story = Story(connection)
         told = tuple(senders.tell(story, rst) for rst in story.resets)
         if story.resets:
@@ -129,6 +148,15 @@ class Explaining:
             told,
             caveats,
         )
+
+
+def _in_order(connection: Connection) -> Diagnosis:
+    return Diagnosis(
+        connection, "closed in order", "closed", "", (), "shown by the packets", _IN_ORDER, plain="nothing wrong"
+    )
+
+
+_IN_ORDER = "Both sides have closed, each FIN is acknowledged: nothing was lost"
 
 
 def _caveats(story: Story) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ A connection is handed on when it is over and nothing has come for it for a whil
 
 from __future__ import annotations
 
+import functools
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator
@@ -30,6 +31,8 @@ _LETTERS = (
 _MOST, _FIRST, _LAST = 400, 24, 120
 _CROWDED = 300_000  # packets kept of all connections, from which on of each there are fewer
 _OVER_NS = 20 * 10**9  # without a packet for so long, a closed connection is over
+_LIVE_NS = 2 * 10**9  # the same, where somebody waits
+_WHOLE = 64  # connections that ended in order, of which all packets are kept; of later ones the first and the last
 _LOOK = 8192  # packets between two looks at what is over
 DATA = 96  # bytes of data that are kept of a segment
 
@@ -99,6 +102,7 @@ class Connection:
     omitted: int = 0  # packets in its middle that were not kept
     from_rows: bool = False  # read from text
     previous: int = 0  # the number of the one that had the same two ends before it
+    orderly: bool = False  # nothing but a handshake, data and both FINs, each acknowledged
     initial: tuple[int, int] = (0, 0)  # both sides' initial sequence numbers as sent, 0 where the SYN was not seen
     notes: list[str] = field(default_factory=list)  # about its reading
 
@@ -129,6 +133,7 @@ def gathered(frames: Iterable[tuple[int, int | None, int, bytes, int, int]], cen
     `census`."""
     table: dict[bytes, _Flow] = {}
     closing: dict[int, _Flow] = {}
+    look = census.look
     read, unreachable, other, kinds, count = layers.read, layers.Unreachable, layers.Other, census.others, 0
     number = 0
     for number, time_ns, link, data, _, length in frames:
@@ -150,7 +155,7 @@ def gathered(frames: Iterable[tuple[int, int | None, int, bytes, int, int]], cen
                 assert census.over is not None
                 over = census.over
                 census.over = None
-                yield _made(over)
+                yield _made(over, census)
                 flow = _turning(table, closing, census, None, found, time_ns, over.number)
                 assert flow is not None
         packets = flow.packets
@@ -158,33 +163,39 @@ def gathered(frames: Iterable[tuple[int, int | None, int, bytes, int, int]], cen
         if len(packets) > census.most:
             _thin(flow, census)
         count += 1
-        if not count % _LOOK:
-            census.seen(number, time_ns)
-            now = time_ns or 0
+        if not count % look:
+            census.seen()
+            now = (time_ns or 0) - census.over_ns
             if closing:
-                over_now = [flow for flow in closing.values() if now - flow.turned_ns > _OVER_NS]
-                for flow in over_now:
+                for flow in [flow for flow in closing.values() if flow.turned_ns < now]:
                     _forget(table, closing, flow)
-                    yield _made(flow)
+                    yield _made(flow, census)
             census.crowd(len(table))
     census.packets, census.segments = number, count
     left = {flow.number: flow for flow in table.values()}
     table.clear()
     for flow in left.values():
-        yield _made(flow)
+        yield _made(flow, census)
 
 
 class Census:
     """What was read, in numbers, and how much of each connection is kept."""
 
-    def __init__(self, progress: Callable[[int, int | None], None] | None = None) -> None:
+    def __init__(
+        self, progress: Callable[[], None] | None = None, *, live: bool = False, wanted: int | None = None
+    ) -> None:
+        """`live`: what is over is to be known soon. `wanted`: the number of a connection that is kept whole in any case."""
         self.packets = 0
         self.segments = 0
         self.connections = 0
         self.others: dict[str, int] = {}
         self.most, self.first, self.last = _MOST, _FIRST, _LAST
         self.over: _Flow | None = None
-        self.seen = progress or (lambda number, time_ns: None)
+        self.seen = progress or (lambda: None)
+        self.look = 32 if live else _LOOK
+        self.over_ns = _LIVE_NS if live else _OVER_NS
+        self.wanted = wanted
+        self.orderly = 0
 
     def crowd(self, keys: int) -> None:
         """With many connections at once, less is kept of each."""
@@ -249,25 +260,32 @@ def _thin(flow: _Flow, census: Census) -> None:
 def address(ends: bytes) -> Address:
     """The sender's address of two ends."""
     size = (len(ends) - 4) // 2
-    family = socket.AF_INET if size == 4 else socket.AF_INET6
-    return Address(socket.inet_ntop(family, ends[:size]), int.from_bytes(ends[-4:-2], "big"))
+    return Address(host(ends[:size]), int.from_bytes(ends[-4:-2], "big"))
 
 
+@functools.lru_cache(4096)
 def host(packed: bytes) -> str:
     """An address in words."""
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
-def _made(flow: _Flow) -> Connection:
+def _made(flow: _Flow, census: Census) -> Connection:
     client = _client(flow)
     segments = flow.packets
+    orderly = not flow.complaints and _orderly(flow)
+    omitted = flow.omitted
+    if orderly and flow.number != census.wanted:
+        census.orderly += 1
+        if census.orderly > _WHOLE:
+            omitted += max(len(segments) - 2, 0)
+            segments = [segments[0], segments[-1]]
     bases = _bases(segments, client)
     packets = [_packet(number, time_ns, segment, client, bases) for number, time_ns, segment in segments]
     complaints = [
         Complaint(number, time_ns, about.kind, host(about.by), int(about.ends != client))
         for number, time_ns, about in flow.complaints
     ]
-    syns = [segment for _, _, segment in segments if segment[1] & (SYN | RST) == SYN]
+    syns = [segment for _, _, segment in flow.packets[:8] if segment[1] & (SYN | RST) == SYN]
     initial = tuple(next((s[2] for s in syns if (s[0] == client) == (side == 0)), 0) for side in (0, 1))
     return Connection(
         flow.number,
@@ -275,10 +293,30 @@ def _made(flow: _Flow) -> Connection:
         address(turned(client)),
         packets,
         complaints,
-        omitted=flow.omitted,
+        omitted=omitted,
         previous=flow.previous,
+        orderly=orderly,
         initial=(initial[0], initial[1]),
     )
+
+
+def _orderly(flow: _Flow) -> bool:
+    """A handshake, and a FIN of both sides, each acknowledged, no reset, and nothing after that but acknowledgements."""
+    fins: dict[bytes, int] = {}
+    acked: dict[bytes, int] = {}
+    begun = 0
+    for _, _, segment in flow.packets:
+        flags = segment[1]
+        if flags & RST or not flags & (ACK | SYN):
+            return False
+        if flags & SYN:
+            begun |= 2 if flags & ACK else 1
+        if flags & FIN:
+            fins[segment[0]] = (segment[2] + segment[5] + 1) & 0xFFFFFFFF
+        acked[segment[0]] = segment[3]
+    if begun != 3 or len(fins) != 2:
+        return False
+    return all(acked.get(turned(ends)) == number for ends, number in fins.items())
 
 
 def _client(flow: _Flow) -> bytes:

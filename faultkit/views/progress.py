@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,35 @@ if TYPE_CHECKING:
     from faultkit.acting.notes import Countdown
     from faultkit.acting.play import Play
     from faultkit.playing.run import Outcome, Watch
+
+
+@contextlib.contextmanager
+def amount(what: str, total: int | None) -> Iterator[Callable[[int], None] | None]:
+    """A bar for what is read, in bytes, on a terminal and where it takes more than a second."""
+    if total is None or not sys.stderr.isatty():
+        yield None
+        return
+    began, bars = time.monotonic(), contextlib.ExitStack()
+    update: Callable[[int], None] | None = None
+
+    def step(read: int) -> None:
+        nonlocal update
+        if update is None and time.monotonic() - began > 1:
+            update = _bar(bars, what, total)
+        if update is not None:
+            update(read)
+
+    with bars:
+        yield step
+
+
+def _bar(bars: contextlib.ExitStack, what: str, total: int) -> Callable[[int], None]:
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    bar = bars.enter_context(Progress(*columns, console=console(sys.stderr), transient=True))
+    task = bar.add_task(what, total=total)
+    return lambda read: bar.update(task, completed=read)
 
 
 @contextlib.contextmanager
