@@ -17,6 +17,8 @@ from faultkit.explaining.files import Frames, Source, is_capture
 from faultkit.explaining.flows import ACK, SYN, Census, Connection, gathered
 from faultkit.explaining.story import SIDES, Story
 
+_ALL = 5000  # connections that are explained in the light of all others; of more, each in that of those before it
+
 
 @dataclass(slots=True)
 class Seen:
@@ -62,17 +64,25 @@ class Explaining:
         self._stream = stream
         self._progress = progress
         self._live, self._wanted = live, wanted
+        self._shapes: dict[tuple[object, ...], Diagnosis] = {}
 
     def all(self, each: Callable[[Diagnosis], None] | None = None) -> list[Diagnosis]:
         """Every connection's diagnosis, in the order of their first packets. `each` is told what is known as one is over."""
-        connections = []
+        waiting: list[Connection] | None = []
+        found: list[Diagnosis] = []
         for connection in self.connections():
             self.note(connection)
-            connections.append(connection)
             if each:
                 each(self.diagnose(connection))
-        connections.sort(key=lambda connection: connection.number)
-        found = [self.diagnose(connection) for connection in connections]
+            if waiting is None:
+                found.append(self.diagnose(connection))
+            else:
+                waiting.append(connection)
+                if len(waiting) > _ALL:
+                    found, waiting = [self.diagnose(one) for one in waiting], None
+        if waiting:
+            found = [self.diagnose(one) for one in waiting]
+        found.sort(key=lambda diagnosis: diagnosis.connection.number)
         return related.told(found)
 
     def connections(self) -> Iterator[Connection]:
@@ -112,6 +122,8 @@ class Explaining:
         if connection.orderly:
             self.seen.accepted[connection.server] += 1
             return
+        if connection.like:
+            return
         answers = any(p.side == 1 and p.flags & SYN for p in connection.packets)
         acks = any(p.side == 0 and p.flags & ACK and not p.flags & SYN for p in connection.packets)
         if answers and acks:
@@ -124,6 +136,8 @@ class Explaining:
         """Why it ended, by its own packets and what `note` has taken in."""
         if connection.orderly:
             return _in_order(connection)
+        if connection.like and connection.shape in self._shapes:
+            return replace(self._shapes[connection.shape], connection=connection)
         story = Story(connection)
         told = tuple(senders.tell(story, rst) for rst in story.resets)
         if story.resets:
@@ -134,7 +148,7 @@ class Explaining:
             found = silence.explain(story, quiet, self.seen.accepted[connection.server])
         caveats = _caveats(story)
         found = _weakened(found, story)
-        return Diagnosis(
+        diagnosis = Diagnosis(
             connection,
             found.end,
             found.harm,
@@ -148,6 +162,10 @@ class Explaining:
             told,
             caveats,
         )
+        if connection.shape is not None and not connection.like:
+            why = f"As connection {connection.number}"
+            self._shapes.setdefault(connection.shape, replace(diagnosis, why=why, resets=(), caveats=()))
+        return diagnosis
 
 
 def _in_order(connection: Connection) -> Diagnosis:

@@ -31,6 +31,9 @@ _LETTERS = (
 _MOST, _FIRST, _LAST = 400, 24, 120
 _CROWDED = 300_000  # packets kept of all connections, from which on of each there are fewer
 _OVER_NS = 20 * 10**9  # without a packet for so long, a closed connection is over
+_WAITING = 4096  # closed connections that wait for late packets at once
+_LIKE = 64  # connections of one shape that are read one by one
+_QUICK_NS = 10_000_000  # between two packets: so that no pause tells one connection of a shape from another
 _LIVE_NS = 2 * 10**9  # the same, where somebody waits
 _WHOLE = 64  # connections that ended in order, of which all packets are kept; of later ones the first and the last
 _LOOK = 8192  # packets between two looks at what is over
@@ -103,6 +106,8 @@ class Connection:
     from_rows: bool = False  # read from text
     previous: int = 0  # the number of the one that had the same two ends before it
     orderly: bool = False  # nothing but a handshake, data and both FINs, each acknowledged
+    like: int = 0  # the number of one whose packets are the same but for their numbers: then but one is kept of this
+    shape: tuple[object, ...] | None = None  # what is the same in all that are alike
     initial: tuple[int, int] = (0, 0)  # both sides' initial sequence numbers as sent, 0 where the SYN was not seen
     notes: list[str] = field(default_factory=list)  # about its reading
 
@@ -133,6 +138,7 @@ def gathered(frames: Iterable[tuple[int, int | None, int, bytes, int, int]], cen
     `census`."""
     table: dict[bytes, _Flow] = {}
     closing: dict[int, _Flow] = {}
+    gone: dict[bytes, None] = {}  # the ends of connections that are over, the last of them
     look = census.look
     read, unreachable, other, kinds, count = layers.read, layers.Unreachable, layers.Other, census.others, 0
     number = 0
@@ -150,6 +156,8 @@ def gathered(frames: Iterable[tuple[int, int | None, int, bytes, int, int]], cen
         ends = found[0]
         flow = table.get(ends)
         if flow is None or found[1] & 7:
+            if flow is None and ends in gone and found[1] & (SYN | ACK) != SYN:
+                continue  # late, and nothing is left to be told by it
             flow = _turning(table, closing, census, flow, found, time_ns)
             if flow is None:
                 assert census.over is not None
@@ -167,9 +175,15 @@ def gathered(frames: Iterable[tuple[int, int | None, int, bytes, int, int]], cen
             census.seen()
             now = (time_ns or 0) - census.over_ns
             if closing:
-                for flow in [flow for flow in closing.values() if flow.turned_ns < now]:
+                over_now = [flow for flow in closing.values() if flow.turned_ns < now]
+                if len(closing) - len(over_now) > _WAITING:
+                    over_now = list(closing.values())[: len(closing) - _WAITING // 2]
+                for flow in over_now:
                     _forget(table, closing, flow)
+                    gone[flow.ends] = gone[turned(flow.ends)] = None
                     yield _made(flow, census)
+                for ends in list(gone)[: len(gone) - 4 * _WAITING]:
+                    del gone[ends]
             census.crowd(len(table))
     census.packets, census.segments = number, count
     left = {flow.number: flow for flow in table.values()}
@@ -196,6 +210,7 @@ class Census:
         self.over_ns = _LIVE_NS if live else _OVER_NS
         self.wanted = wanted
         self.orderly = 0
+        self.shapes: dict[tuple[object, ...], _Alike] = {}
 
     def crowd(self, keys: int) -> None:
         """With many connections at once, less is kept of each."""
@@ -273,7 +288,14 @@ def _made(flow: _Flow, census: Census) -> Connection:
     client = _client(flow)
     segments = flow.packets
     orderly = not flow.complaints and _orderly(flow)
-    omitted = flow.omitted
+    omitted, like = flow.omitted, 0
+    shape = None if orderly or flow.complaints else _shape(flow, client)
+    if shape is not None:
+        known = census.shapes.setdefault(shape, _Alike(shape, flow.number))
+        known.count += 1
+        shape = known.shape  # one object for all of them
+        if known.count > _LIKE and flow.number != census.wanted:
+            like, omitted, segments = known.first, len(segments) - 1, segments[-1:]
     if orderly and flow.number != census.wanted:
         census.orderly += 1
         if census.orderly > _WHOLE:
@@ -296,8 +318,42 @@ def _made(flow: _Flow, census: Census) -> Connection:
         omitted=omitted,
         previous=flow.previous,
         orderly=orderly,
+        like=like,
+        shape=shape,
         initial=(initial[0], initial[1]),
     )
+
+
+@dataclass(slots=True)
+class _Alike:
+    """Connections of one shape: the number of the first, and how many there are."""
+
+    shape: tuple[object, ...]
+    first: int
+    count: int = 0
+
+
+def _shape(flow: _Flow, client: bytes) -> tuple[object, ...] | None:
+    """What a short and quick connection has in common with others that are told in the same words; None for a longer one."""
+    segments = flow.packets
+    if len(segments) > 10 or flow.omitted or flow.previous:
+        return None
+    bases: dict[bool, int] = {}
+    found: list[object] = [client[-2:]]
+    last = segments[0][1]
+    for _, time_ns, segment in segments:
+        if time_ns is None or last is None or not 0 <= time_ns - last < _QUICK_NS:
+            return None
+        last = time_ns
+        ends, flags, seq, ack, window, size, ttl, ip_id, rest, options = segment
+        own = ends == client
+        base = bases.setdefault(own, seq)
+        other = bases.setdefault(not own, (ack - 1) & 0xFFFFFFFF) if flags & ACK else 0
+        told = rest[options:] if size else b""
+        kinds = rest[:options:1][:2] if options else b""
+        found += (own, flags, (seq - base) & 0xFFFFFFFF, flags & ACK and (ack - other) & 0xFFFFFFFF)
+        found += (window == 0, size, ttl, ip_id == 0, options, kinds, told)
+    return tuple(found)
 
 
 def _orderly(flow: _Flow) -> bool:

@@ -3,14 +3,18 @@ sides of a NAT or a balancer, what was left of the connection before."""
 
 from __future__ import annotations
 
+import bisect
 from collections import defaultdict
 from dataclasses import replace
 
+from faultkit.evidence.transcript import Address
 from faultkit.explaining.diagnosis import Diagnosis
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
 
 _SCAN = 6  # ports of one host tried by one client: more than a program has reason to; arbitrary
 _NEXT = 3.0  # seconds within which a client that was refused at one address tries the next (RFC 8305 says 0.25)
+_SECOND = 2.0  # seconds after a balancer's connection from its client in which that to its server begins; arbitrary
+_NEAR = 100  # connections that are compared with one; arbitrary
 _TOGETHER = 0.05  # seconds between a balancer's two ends of one event
 
 
@@ -33,6 +37,26 @@ def _began(diagnosis: Diagnosis) -> float | None:
 
 def _reset_at(diagnosis: Diagnosis) -> float | None:
     return next((_time(p) for p in diagnosis.connection.packets if p.flags & RST), None)
+
+
+class _Begun:
+    """Connections by the time at which they began."""
+
+    def __init__(self) -> None:
+        self._times: list[float] = []
+        self._found: list[Diagnosis] = []
+
+    def add(self, diagnosis: Diagnosis) -> None:
+        began = _began(diagnosis)
+        if began is not None:
+            place = bisect.bisect(self._times, began)
+            self._times.insert(place, began)
+            self._found.insert(place, diagnosis)
+
+    def within(self, first: float, last: float) -> list[Diagnosis]:
+        """Those that began between the two moments, not more than are worth a comparison."""
+        places = slice(bisect.bisect_left(self._times, first), bisect.bisect_right(self._times, last))
+        return self._found[places][:_NEAR]
 
 
 # What the connection before has left
@@ -93,6 +117,10 @@ def _after_another(diagnosis: Diagnosis, by_number: dict[int, Diagnosis]) -> Dia
 def _moved(found: list[Diagnosis]) -> list[Diagnosis]:
     """The numbers of one connection go on under another client port: a NAT has made a new mapping for it."""
     result = list(found)
+    opened: dict[tuple[Address, str], list[Diagnosis]] = defaultdict(list)
+    for d in found:
+        if all(d.connection.initial):
+            opened[d.connection.server, d.connection.client.host].append(d)
     for place, later in enumerate(found):
         first = later.connection.packets[0]
         if (
@@ -103,9 +131,10 @@ def _moved(found: list[Diagnosis]) -> list[Diagnosis]:
             or not first.raw_ack
         ):
             continue
-        for earlier in found:
-            a, b = earlier.connection, later.connection
-            if a.server != b.server or a.client == b.client or a.client.host != b.client.host or not all(a.initial):
+        b = later.connection
+        for earlier in opened[b.server, b.client.host]:
+            a = earlier.connection
+            if a.client == b.client:
                 continue
             sent = (first.raw_seq - a.initial[first.side]) & 0xFFFFFFFF
             acknowledged = (first.raw_ack - a.initial[1 - first.side]) & 0xFFFFFFFF
@@ -168,11 +197,10 @@ def _next_address(found: list[Diagnosis]) -> list[Diagnosis]:
     """A refused address is no failure where the same client had an answer at another one of that port straight
     after it."""
     result = []
-    worked = [
-        (d, _began(d))
-        for d in found
-        if d.end != "refused" and any(p.side == 1 and p.flags & SYN for p in d.connection.packets)
-    ]
+    worked: dict[int, _Begun] = defaultdict(_Begun)
+    for d in found:
+        if d.end != "refused" and any(p.side == 1 and p.flags & SYN for p in d.connection.packets):
+            worked[d.connection.server.port].add(d)
     for d in found:
         if d.end == "refused" and d.harm == "failed":
             at = _reset_at(d)
@@ -180,12 +208,8 @@ def _next_address(found: list[Diagnosis]) -> list[Diagnosis]:
             other = next(
                 (
                     e
-                    for e, began in worked
-                    if e.connection.server.port == c.server.port
-                    and e.connection.server.host != c.server.host
-                    and at is not None
-                    and began is not None
-                    and -0.5 <= began - at <= _NEXT
+                    for e in (worked[c.server.port].within(at - 0.5, at + _NEXT) if at is not None else ())
+                    if e.connection.server.host != c.server.host
                     and (
                         e.connection.client.host == c.client.host
                         or (":" in e.connection.client.host) != (":" in c.client.host)
@@ -302,16 +326,19 @@ def _lost(mine: Diagnosis, its: Diagnosis) -> bool:
 
 def _relayed(found: list[Diagnosis]) -> list[Diagnosis]:
     """Two connections of one host with the same bytes in both: something relays, and ended both at one moment."""
-    ended = [(d, _reset_at(d)) for d in found]
-    resets = [(d, at) for d, at in ended if at is not None]
+    begun: dict[str, _Begun] = defaultdict(_Begun)
+    for d in found:
+        begun[d.connection.client.host].add(d)
     changed: dict[int, Diagnosis] = {}
-    for front, at in resets:
-        for back, other in ended:
-            if front is back or back.connection.client.host != front.connection.server.host:
+    for front in found:
+        at, start = _reset_at(front), _began(front)
+        if at is None or start is None:
+            continue
+        for back in begun[front.connection.server.host].within(start - 0.001, start + _SECOND):
+            other = _reset_at(back)
+            if front is back or back.connection.server == front.connection.server:
                 continue
-            if back.connection.server == front.connection.server:
-                continue
-            if not _same_bytes(front, back) or at is None:
+            if not _same_bytes(front, back):
                 continue
             if other is not None and abs(other - at) > 1.0:
                 continue
@@ -362,9 +389,6 @@ def _same_bytes(a: Diagnosis, b: Diagnosis) -> bool:
         if not all(per_side):
             return False
         sizes.append(per_side)
-    first, second = _began(a), _began(b)
-    if first is None or second is None or not -0.001 <= second - first <= 2:
-        return False
     for side in (0, 1):
         shorter = min(len(sizes[0][side]), len(sizes[1][side]))
         if sizes[0][side][:shorter] != sizes[1][side][:shorter] or not shorter:
