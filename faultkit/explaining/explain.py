@@ -113,7 +113,7 @@ class Explaining:
             yield connection
 
     def _last(self, connection: Connection) -> None:
-        last = connection.packets[-1].time_ns
+        last = connection.ended_ns
         if last is not None and (self.seen.last_ns is None or last > self.seen.last_ns):
             self.seen.last_ns = last
 

@@ -105,6 +105,8 @@ class Connection:
     omitted: int = 0  # packets in its middle that were not kept
     from_rows: bool = False  # read from text
     previous: int = 0  # the number of the one that had the same two ends before it
+    began_ns: int | None = None
+    ended_ns: int | None = None
     orderly: bool = False  # nothing but a handshake, data and both FINs, each acknowledged
     like: int = 0  # the number of one whose packets are the same but for their numbers: then but one is kept of this
     shape: tuple[object, ...] | None = None  # what is the same in all that are alike
@@ -295,12 +297,11 @@ def _made(flow: _Flow, census: Census) -> Connection:
         known.count += 1
         shape = known.shape  # one object for all of them
         if known.count > _LIKE and flow.number != census.wanted:
-            like, omitted, segments = known.first, len(segments) - 1, segments[-1:]
+            like, omitted, segments = known.first, len(segments), []
     if orderly and flow.number != census.wanted:
         census.orderly += 1
         if census.orderly > _WHOLE:
-            omitted += max(len(segments) - 2, 0)
-            segments = [segments[0], segments[-1]]
+            omitted, segments = omitted + len(segments), []
     bases = _bases(segments, client)
     packets = [_packet(number, time_ns, segment, client, bases) for number, time_ns, segment in segments]
     complaints = [
@@ -317,6 +318,8 @@ def _made(flow: _Flow, census: Census) -> Connection:
         complaints,
         omitted=omitted,
         previous=flow.previous,
+        began_ns=flow.packets[0][1],
+        ended_ns=flow.packets[-1][1],
         orderly=orderly,
         like=like,
         shape=shape,

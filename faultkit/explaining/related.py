@@ -32,7 +32,8 @@ def _time(packet: Packet) -> float | None:
 
 
 def _began(diagnosis: Diagnosis) -> float | None:
-    return _time(diagnosis.connection.packets[0])
+    began = diagnosis.connection.began_ns
+    return None if began is None else began / 1e9
 
 
 def _reset_at(diagnosis: Diagnosis) -> float | None:
@@ -122,6 +123,8 @@ def _moved(found: list[Diagnosis]) -> list[Diagnosis]:
         if all(d.connection.initial):
             opened[d.connection.server, d.connection.client.host].append(d)
     for place, later in enumerate(found):
+        if not later.connection.packets:
+            continue
         first = later.connection.packets[0]
         if (
             not later.resets

@@ -615,7 +615,15 @@ def _made(place: int, group: list[tuple[int, _Row]]) -> Connection:
         notes.append("the rows tell no times")
     syns = [row.seq for row in rows if row.flags & SYN and row.seq is not None and row.seq > 0]
     connection = Connection(
-        place, Address(*client), Address(*server), packets, omitted=left_out, from_rows=True, notes=notes
+        place,
+        Address(*client),
+        Address(*server),
+        packets,
+        omitted=left_out,
+        from_rows=True,
+        notes=notes,
+        began_ns=packets[0].time_ns,
+        ended_ns=packets[-1].time_ns,
     )
     if syns:
         initial = [

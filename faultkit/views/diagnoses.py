@@ -259,14 +259,13 @@ def document(found: list[Diagnosis], seen: Seen) -> dict[str, Any]:
 def single(d: Diagnosis) -> dict[str, Any]:
     """One connection for machines."""
     connection = d.connection
-    times = [p.time_ns for p in connection.packets if p.time_ns is not None]
     return {
         "number": connection.number,
         "client": str(connection.client),
         "server": str(connection.server),
         "packets": len(connection.packets) + connection.omitted,
-        "began_ns": times[0] if times else None,
-        "ended_ns": times[-1] if times else None,
+        "began_ns": connection.began_ns,
+        "ended_ns": connection.ended_ns,
         "end": d.end,
         "harm": d.harm,
         "by": d.by or None,
