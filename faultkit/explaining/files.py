@@ -155,6 +155,10 @@ def is_capture(source: Source) -> bool:
     beginning = source.peek(16)
     if beginning[:4] in PCAP or beginning.startswith(PCAPNG):
         return True
+    if source.packed and not beginning:
+        raise Misuse(
+            f"explain: nothing can be read of what is in its {source.packed}: it is cut or damaged, copy it again"
+        )
     for magic, what, tool in _OTHERS:
         if beginning.startswith(magic):
             cure = f"make a capture of it first: {tool}" if tool else "give a pcap or pcapng file, or rows of text"
