@@ -1,0 +1,141 @@
+"""Rows as people paste them, in many shapes: all of them tell the same connection."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+import faultkit
+from faultkit import Misuse
+from faultkit.explaining.diagnosis import Diagnosis
+
+# A second request that crosses the server's FIN: what each packet is, in the words of tcpdump and of Wireshark.
+TCPDUMP = """\
+10:00:00.000000 IP 10.0.0.1.40000 > 10.0.0.2.8080: Flags [S], seq 1000, win 64240, options [mss 1460,sackOK,TS val 1 ecr 0,nop,wscale 7], length 0
+10:00:00.000100 IP 10.0.0.2.8080 > 10.0.0.1.40000: Flags [S.], seq 9000, ack 1001, win 65160, options [mss 1460,sackOK,TS val 9 ecr 1,nop,wscale 7], length 0
+10:00:00.000200 IP 10.0.0.1.40000 > 10.0.0.2.8080: Flags [.], ack 1, win 502, options [nop,nop,TS val 1 ecr 9], length 0
+10:00:00.000300 IP 10.0.0.1.40000 > 10.0.0.2.8080: Flags [P.], seq 1:41, ack 1, win 502, options [nop,nop,TS val 1 ecr 9], length 40: HTTP: GET /a HTTP/1.1
+10:00:00.000400 IP 10.0.0.2.8080 > 10.0.0.1.40000: Flags [P.], seq 1:101, ack 41, win 509, options [nop,nop,TS val 9 ecr 1], length 100: HTTP: HTTP/1.1 200 OK
+10:00:00.000500 IP 10.0.0.1.40000 > 10.0.0.2.8080: Flags [.], ack 101, win 502, options [nop,nop,TS val 1 ecr 9], length 0
+10:00:05.000000 IP 10.0.0.2.8080 > 10.0.0.1.40000: Flags [F.], seq 101, ack 41, win 509, options [nop,nop,TS val 5009 ecr 1], length 0
+10:00:05.000010 IP 10.0.0.1.40000 > 10.0.0.2.8080: Flags [P.], seq 41:81, ack 101, win 502, options [nop,nop,TS val 5001 ecr 9], length 40: HTTP: GET /b HTTP/1.1
+10:00:05.000020 IP 10.0.0.2.8080 > 10.0.0.1.40000: Flags [R], seq 9101, win 0, length 0
+"""
+OLD = """\
+10:00:00.000000 10.0.0.1.40000 > 10.0.0.2.8080: S 1000:1000(0) win 64240 <mss 1460,sackOK,timestamp 1 0,nop,wscale 7> (DF)
+10:00:00.000100 10.0.0.2.8080 > 10.0.0.1.40000: S 9000:9000(0) ack 1001 win 65160 <mss 1460,sackOK,timestamp 9 1,nop,wscale 7> (DF)
+10:00:00.000200 10.0.0.1.40000 > 10.0.0.2.8080: . ack 1 win 502 <nop,nop,timestamp 1 9> (DF)
+10:00:00.000300 10.0.0.1.40000 > 10.0.0.2.8080: P 1:41(40) ack 1 win 502 <nop,nop,timestamp 1 9> (DF)
+10:00:00.000400 10.0.0.2.8080 > 10.0.0.1.40000: P 1:101(100) ack 41 win 509 <nop,nop,timestamp 9 1> (DF)
+10:00:00.000500 10.0.0.1.40000 > 10.0.0.2.8080: . ack 101 win 502 <nop,nop,timestamp 1 9> (DF)
+10:00:05.000000 10.0.0.2.8080 > 10.0.0.1.40000: F 101:101(0) ack 41 win 509 <nop,nop,timestamp 5009 1> (DF)
+10:00:05.000010 10.0.0.1.40000 > 10.0.0.2.8080: P 41:81(40) ack 101 win 502 <nop,nop,timestamp 5001 9> (DF)
+10:00:05.000020 10.0.0.2.8080 > 10.0.0.1.40000: R 9101:9101(0) win 0 (DF)
+"""
+WIRESHARK = """\
+No.     Time        Source      Destination Protocol Length Info
+      1 0.000000    10.0.0.1    10.0.0.2    TCP      74     40000 → 8080 [SYN] Seq=0 Win=64240 Len=0 MSS=1460 SACK_PERM TSval=1 TSecr=0 WS=128
+      2 0.000100    10.0.0.2    10.0.0.1    TCP      74     8080 → 40000 [SYN, ACK] Seq=0 Ack=1 Win=65160 Len=0 MSS=1460 SACK_PERM TSval=9 TSecr=1 WS=128
+      3 0.000200    10.0.0.1    10.0.0.2    TCP      66     40000 → 8080 [ACK] Seq=1 Ack=1 Win=64256 Len=0 TSval=1 TSecr=9
+      4 0.000300    10.0.0.1    10.0.0.2    HTTP     106    GET /a HTTP/1.1
+      5 0.000400    10.0.0.2    10.0.0.1    HTTP     166    HTTP/1.1 200 OK  (text/plain)
+      6 0.000500    10.0.0.1    10.0.0.2    TCP      66     40000 → 8080 [ACK] Seq=41 Ack=101 Win=64256 Len=0 TSval=1 TSecr=9
+      7 5.000000    10.0.0.2    10.0.0.1    TCP      66     8080 → 40000 [FIN, ACK] Seq=101 Ack=41 Win=65152 Len=0 TSval=5009 TSecr=1
+      8 5.000010    10.0.0.1    10.0.0.2    HTTP     106    GET /b HTTP/1.1
+      9 5.000020    10.0.0.2    10.0.0.1    TCP      54     8080 → 40000 [RST] Seq=101 Win=0 Len=0
+"""
+
+
+def wrapped(text: str) -> str:
+    return "\n".join("\n".join(textwrap.wrap(line, 80)) for line in text.splitlines())
+
+
+SHAPES = {
+    "tcpdump": TCPDUMP,
+    "tcpdump without times": "\n".join(line.partition(" ")[2] for line in TCPDUMP.splitlines()),
+    "tcpdump with dates": "\n".join(f"2026-01-02 {line}" for line in TCPDUMP.splitlines()),
+    "tcpdump, indented": textwrap.indent(TCPDUMP, "      "),
+    "tcpdump, quoted": textwrap.indent(TCPDUMP, "> "),
+    "tcpdump, a comment": textwrap.indent(TCPDUMP, "# "),
+    "tcpdump, wrapped": wrapped(TCPDUMP),
+    "tcpdump in prose": f"Hi,\nwe see this since Monday:\n\n{TCPDUMP}\nAny idea? The R is what worries us.\n",
+    "tcpdump in HTML": TCPDUMP.replace(">", "&gt;"),
+    "tcpdump with a link header": TCPDUMP.replace(
+        " IP ", " 02:00:00:00:00:01 > 02:00:00:00:00:02, ethertype IPv4 (0x0800), length 74: "
+    ),
+    "tcpdump on any": TCPDUMP.replace(" IP ", " eth0  In  IP "),
+    "tcpdump -v": "\n".join(
+        line.replace(
+            " IP ", f" IP (tos 0x0, ttl 64, id {4242 + n}, offset 0, flags [DF], proto TCP (6), length 60)\n    "
+        )
+        for n, line in enumerate(TCPDUMP.replace("], seq", "], cksum 0x1234 (correct), seq").splitlines())
+    ),
+    "old tcpdump": OLD,
+    "Wireshark": WIRESHARK,
+    "Wireshark with tabs": "\n".join("\t".join(line.split(None, 6)) for line in WIRESHARK.splitlines()),
+    "Wireshark as CSV": "\n".join(
+        ",".join(f'"{cell}"' for cell in line.split(None, 6)) for line in WIRESHARK.splitlines()
+    ),
+    "Wireshark, old arrows": WIRESHARK.replace("→", ">"),
+    "Wireshark, broken arrows": WIRESHARK.replace("→", "?"),
+    "Wireshark, ASCII arrows": WIRESHARK.replace("→", "->"),
+    "Wireshark in one line": " ".join(" ".join(line.split()) for line in WIRESHARK.splitlines()),
+    "Wireshark, wrapped": wrapped(WIRESHARK),
+    "Wireshark, decimal commas": WIRESHARK.replace("0.000", "0,000").replace("5.000", "5,000"),
+    "Wireshark, a header each": WIRESHARK.replace("\n", "\nNo. Time Source Destination Protocol Length Info\n"),
+    "tshark": "\n".join(f"{line[:32].rstrip()} → {line[32:]}" for line in WIRESHARK.splitlines()[1:]),
+    "in colours": "\n".join(f"\x1b[31m{line}\x1b[0m" for line in TCPDUMP.splitlines()),
+    "UTF-16": TCPDUMP,
+}
+
+
+def explained(name: str) -> list[Diagnosis]:
+    return faultkit.explain(SHAPES[name].encode("utf-16" if name == "UTF-16" else "utf-8"))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_paste_is_read(name: str) -> None:
+    (found,) = explained(name)
+    assert len(found.connection.packets) == 9
+    assert str(found.connection.client) == "10.0.0.1:40000"
+    assert [p.flags & 0x1F for p in found.connection.packets] == [2, 18, 16, 24, 24, 16, 17, 24, 4]
+    assert found.end == "reset by the server"
+    # Without a request to be seen, that it was one cannot be told.
+    assert found.cause == ("late-write" if name == "old tcpdump" else "keepalive-race"), found.why
+    assert {reset.by for reset in found.resets} == {"server"}
+
+
+def test_what_a_row_does_not_say_is_not_assumed() -> None:
+    (found,) = faultkit.explain(
+        b"10.0.0.1 -> 10.0.0.2 TCP 1234 > 80 [SYN]\n10.0.0.2 -> 10.0.0.1 TCP 80 > 1234 [RST, ACK]\n"
+    )
+    assert all(
+        p.ttl is None and p.ip_id is None and p.seq is None and p.time_ns is None for p in found.connection.packets
+    )
+    assert "the rows tell no times" in found.caveats
+
+
+def test_one_row_alone_tells_what_it_shows_and_no_more() -> None:
+    row = b"14:32:01.1 IP 10.1.1.5.42310 > 10.1.1.10.443: Flags [R.], seq 1, ack 1, win 501, length 0\n"
+    (found,) = faultkit.explain(row)
+    assert (found.sure, found.causes) == ("cannot be told", ())
+    assert "a socket of 10.1.1.5:42310 has aborted" in found.why
+    assert "tcpdump" in found.tell
+
+
+@pytest.mark.parametrize(
+    "piece", ["1 ", "a.b ", "10.0.0.1 > ", "::", "....", "   ", "\n", "[TCP x] ", "RST ", "10:10:10.1 "]
+)
+def test_a_long_text_takes_no_longer_than_its_length_asks(piece: str) -> None:
+    import time
+
+    def seconds(size: int) -> float:
+        began = time.process_time()
+        with pytest.raises(Misuse):
+            faultkit.explain((piece * (size // len(piece))).encode())
+        return time.process_time() - began
+
+    seconds(1000)
+    # Four times the text: quadratic would be sixteen times as long.
+    assert seconds(200_000) < 8 * max(seconds(50_000), 0.02)
