@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from faultkit.errors import Misuse
-from faultkit.explaining import related, resets, senders, silence
+from faultkit.explaining import related, resets, senders, silence, strange
 from faultkit.explaining.diagnosis import Diagnosis, Finding
 from faultkit.explaining.files import Frames, Source, is_capture
 from faultkit.explaining.flows import ACK, SYN, Census, Connection, gathered
@@ -112,7 +112,7 @@ class Explaining:
         else:
             last = story.packets[-1].time_ns
             quiet = None if last is None or self.seen.last_ns is None else (self.seen.last_ns - last) / 1e9
-            found = silence.explain(story, quiet, self.seen.accepted[connection.server])
+            found = strange.noted(silence.explain(story, quiet, self.seen.accepted[connection.server]), story)
         caveats = _caveats(story)
         found = _weakened(found, story)
         return Diagnosis(

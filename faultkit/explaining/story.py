@@ -128,6 +128,10 @@ class Story:
                 highest[p.side] = p.end
         return found
 
+    def missing_but(self, packet: Packet) -> bool:
+        """Are packets missing, that one's own numbers aside?"""
+        return any(number != packet.number for number in self.missing)
+
     def before(self, packet: Packet) -> list[Packet]:
         return self.packets[: self._place[packet.number]]
 
