@@ -35,7 +35,7 @@ def explain(story: Story, told: list[ResetTold]) -> Finding:
     rst = story.resets[0]
     return Finding(
         ended(senders[rst.number].by, rst),
-        "failed",
+        "suspicious",
         (),
         "cannot be told",
         f"Packet {rst.number} is a RST, and what was captured before it does not say why",

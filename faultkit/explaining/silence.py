@@ -10,14 +10,14 @@ from faultkit.explaining.story import SIDES, Story
 PATIENT = 0.15  # seconds after which an answer is missed: no retransmission timeout is shorter (TCP_RTO_MIN is 0.2)
 
 
-def explain(story: Story, quiet: float | None, accepted: int) -> Finding:
+def explain(story: Story, quiet: float | None, accepted: int, *, one_way: bool = False) -> Finding:
     """What the packets show of the end. `quiet`: seconds from its last packet to the capture's end; `accepted`: handshakes
-    that the same server has completed with others."""
+    that the same server has completed with others; `one_way`: of no connection were both directions captured."""
     refused = _complained(story)
     if refused:
         return refused
     if story.syn is not None and story.answer is None and not story.established and not story.sides[1].packets:
-        return _unanswered_syn(story, quiet, accepted)
+        return _one_way(story) if one_way else _unanswered_syn(story, quiet, accepted)
     if story.behind_answer is not None:
         met = story.behind_answer
         lives = _lives_on(story, met)
@@ -170,6 +170,19 @@ def _unanswered_syn(story: Story, quiet: float | None, accepted: int) -> Finding
         f"{times}{over} and nothing answers it{others}",
         against=against,
         tell="capture at the server: does the SYN arrive there? nstat -az TcpExtListenDrops TcpExtListenOverflows",
+    )
+
+
+def _one_way(story: Story) -> Finding:
+    return Finding(
+        "one direction captured",
+        "open",
+        (),
+        "cannot be told",
+        f"Of the connections of this capture one direction alone is there: whether the SYN in packet {story.packets[0].number} "
+        "was answered cannot be seen",
+        plain="one direction captured",
+        tell="capture both directions",
     )
 
 

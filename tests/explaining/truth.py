@@ -9,6 +9,7 @@ from faultkit.explaining.alike import ALIKE, alike, fits
 from faultkit.explaining.diagnosis import HARMS, SURE, Diagnosis, ResetTold
 from faultkit.explaining.flows import Packet
 from faultkit.explaining.story import SIDES
+from tests.explaining import rewriting
 from tests.explaining.played import Played
 
 # Roles that stand between the client and the server: each is an end of its own connections, and a middlebox of the others'.
@@ -37,17 +38,24 @@ def resets(found: list[Diagnosis]) -> list[Reset]:
     return sorted(all_of_them, key=lambda reset: reset.told.number)
 
 
-def wrong_senders(played: Played, found: list[Diagnosis], senders: tuple[str, ...]) -> Iterator[str]:
-    """Each RST of which something untrue was said. `senders`: the truth for each, in the order of the file."""
+def senders(played: Played) -> dict[int, str]:
+    """Who sent each RST, by its packet's number in the capture as it was made."""
+    rsts = [frame.number for frame in rewriting.frames(played.capture) if frame.is_reset]
+    return dict(zip(rsts, played.resets, strict=True))
+
+
+def wrong_senders(played: Played, found: list[Diagnosis], truth: dict[int, str]) -> Iterator[str]:
+    """Each RST of which something untrue was said. `truth`: who sent which, by the numbers of what was explained."""
     listed = resets(found)
-    if len(listed) != len(senders):
-        yield f"{len(listed)} RSTs were told of, {len(senders)} are there"
-        return
-    for reset, truth in zip(listed, senders, strict=True):
-        right = _right(played, reset, truth, listed)
+    for reset in listed:
+        by = truth.get(reset.told.number)
+        if by is None:
+            yield f"packet {reset.told.number} is no RST"
+            continue
+        right = _right(played, reset, by, listed)
         said = {reset.told.by} if reset.told.by else set(reset.told.between)
         if said and not said & right:
-            yield f"packet {reset.told.number} was sent by {truth}, said was {' or '.join(sorted(said))}: {reset.told.why}"
+            yield f"packet {reset.told.number} was sent by {by}, said was {' or '.join(sorted(said))}: {reset.told.why}"
 
 
 def _right(played: Played, reset: Reset, truth: str, listed: list[Reset]) -> set[str]:
