@@ -74,7 +74,10 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
         causes = ("reject --at established", "load-balancer-idle")
         why += f" It says: {said!r}."
     elif prompted:
+        worked = any(p.size and p.side == rst.side for p in story.before(rst))
         causes = ("firewall-reset", "reject --at established", "injected")
+        if not worked and trigger is not None and trigger.side == 0:
+            causes = ("reject --at established", "firewall-reset", "injected")
         if _foreign(story, rst):
             causes = ("injected", "firewall-reset")
     else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from faultkit.explaining import payload
 from faultkit.explaining.diagnosis import Finding, Sender
-from faultkit.explaining.flows import FIN, Packet
+from faultkit.explaining.flows import ACK, FIN, Packet
 from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import CALLS, listed
 
@@ -130,7 +130,11 @@ def explain(story: Story, rst: Packet, fin: Packet, trigger: Packet | None, by: 
 
 def _after_both(story: Story, rst: Packet, met: Packet, by: Sender) -> Finding:
     name, other = SIDES[rst.side], SIDES[1 - rst.side]
-    stale = story.repeats(met) and met.size
+    again = [p for p in story.before(met) if p.side == rst.side and p.size and story.repeats(p)]
+    challenged = met.flags & ACK and not met.size and again
+    stale = (story.repeats(met) and met.size) or challenged
+    if challenged:
+        met, other = again[-1], name
     if stale:
         return Finding(
             "reset after both had closed: harmless",

@@ -9,6 +9,12 @@ from faultkit.explaining.flows import Connection
 
 # How sure a diagnosis is. Never filled in from a promise.
 Sureness = Literal["shown by the packets", "most likely", "one of these", "cannot be told"]
+SURE: tuple[Sureness, ...] = (
+    "shown by the packets",
+    "most likely",
+    "one of these",
+    "cannot be told",
+)  # the surest first
 
 # What the end was for the programs, the worst first.
 Harm = Literal["failed", "suspicious", "open", "harmless", "closed", "no reset"]

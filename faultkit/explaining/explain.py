@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import IO
 
 from faultkit.errors import Misuse
-from faultkit.explaining import related, resets, senders, silence
+from faultkit.explaining import related, resets, senders, silence, strange
 from faultkit.explaining.diagnosis import Diagnosis, Finding
 from faultkit.explaining.files import Frames, Source, is_capture
-from faultkit.explaining.flows import ACK, SYN, Census, Connection, gathered
+from faultkit.explaining.flows import ACK, RST, SYN, Census, Connection, gathered
 from faultkit.explaining.story import SIDES, Story
 
 _ALL = 5000  # connections that are explained in the light of all others; of more, each in that of those before it
@@ -27,6 +27,8 @@ class Seen:
 
     accepted: Counter[object] = field(default_factory=Counter)  # handshakes completed, by server
     refused: Counter[object] = field(default_factory=Counter)  # SYNs refused, by client's host
+    both: int = 0  # connections of which both directions were captured
+    one: int = 0  # those of which one was, although the other must have been there
     last_ns: int | None = None
     ended: str = ""  # what was wrong with the file
     packets: int = 0
@@ -129,7 +131,11 @@ class Explaining:
         if answers and acks:
             self.seen.accepted[connection.server] += 1
         first = connection.packets[0]
-        if first.flags & SYN and not answers and any(p.flags & 4 and p.side == 1 for p in connection.packets):
+        if len({p.side for p in connection.packets}) == 2:
+            self.seen.both += 1
+        elif any(p.flags & ACK and not p.flags & RST for p in connection.packets):
+            self.seen.one += 1
+        if first.flags & SYN and not answers and any(p.flags & RST and p.side == 1 for p in connection.packets):
             self.seen.refused[connection.client.host] += 1
 
     def diagnose(self, connection: Connection) -> Diagnosis:
@@ -145,7 +151,9 @@ class Explaining:
         else:
             last = story.packets[-1].time_ns
             quiet = None if last is None or self.seen.last_ns is None else (self.seen.last_ns - last) / 1e9
-            found = silence.explain(story, quiet, self.seen.accepted[connection.server])
+            one_way = self.seen.one > 0 and not self.seen.both
+            found = silence.explain(story, quiet, self.seen.accepted[connection.server], one_way=one_way)
+            found = strange.noted(found, story)
         caveats = _caveats(story)
         found = _weakened(found, story)
         diagnosis = Diagnosis(
@@ -200,6 +208,9 @@ def _caveats(story: Story) -> tuple[str, ...]:
 
 def _weakened(found: Finding, story: Story) -> Finding:
     """What was not captured cannot have been seen."""
+    if story.deaf is not None and story.resets and story.resets[0].side != story.deaf and found.harm == "failed":
+        # Whether the other end took the RST for its end, and what it was doing, shows in its own packets alone.
+        found = replace(found, harm="suspicious", sure="cannot be told" if not found.causes else "one of these")
     if found.sure == "shown by the packets" and (story.deaf is not None or (story.missing and found.harm != "closed")):
         return replace(found, sure="most likely")
     return found

@@ -39,6 +39,18 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     from_client = [p for p in before if p.side == 0 and not p.flags & RST]
     if rst.side == 1 and not from_server and from_client and all(p.flags & SYN for p in from_client):
         return _refused(story, rst, sent)
+    met = before[-1] if before else None
+    second = met is not None and met.side == 0 and met.flags & (SYN | ACK) == SYN and story.syn is not met
+    if rst.side == 1 and second and rst.flags & ACK and not rst.window and not any(p.flags & ACK for p in from_client):
+        return Finding(
+            "a second SYN was refused",
+            "suspicious",
+            ("bad-segment --segment second-syn",),
+            "most likely",
+            f"The handshake was not finished when another SYN came from the same port (packet {met.number if met else 0}): "
+            f"RST,ACK in packet {rst.number}. Two programs behind one address, or a forged SYN",
+            by=sent.by,
+        )
     answered = story.answer is not None and story.answer in before
     if rst.side == 0 and answered and not any(p.flags & ACK for p in from_client):
         return _unwanted_answer(story, rst, from_client)
@@ -48,8 +60,8 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
             return Finding(
                 "an old connection was found dead; the new one goes on",
                 "suspicious",
-                ("half-open --found-by reconnect",),
-                "shown by the packets",
+                ("half-open --found-by reconnect", "time-wait --arrives old-syn"),
+                "most likely",
                 f"The SYN in packet {story.syn.number} met a connection of the same addresses that the server "
                 "still had: "
                 f"packet {other.number} acknowledges numbers of that one (a challenge ACK, RFC 5961 section 4), "
@@ -130,7 +142,7 @@ def _unwanted_answer(story: Story, rst: Packet, from_client: list[Packet]) -> Fi
             "an unasked SYN,ACK was refused",
             "harmless",
             (),
-            "shown by the packets",
+            "most likely",
             f"Packet {answer.number} is a SYN,ACK to which no SYN was captured, and packet {rst.number} refuses "
             "it: a scanner "
             "or another program with its own stack asked for it, or somebody used this address as its own",

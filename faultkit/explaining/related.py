@@ -86,7 +86,9 @@ def _after_another(diagnosis: Diagnosis, by_number: dict[int, Diagnosis]) -> Dia
                 "and the client's RST in packet "
                 f"{rst.number} answers that (RFC 1337; RFC 9293 section 3.6.1)",
             )
-        return diagnosis
+        if not opened or not finished:
+            return diagnosis
+        return replace(diagnosis, causes=("half-open --found-by reconnect",), sure="shown by the packets")
     if diagnosis.end == "refused" and opened and not finished:
         return replace(
             diagnosis,

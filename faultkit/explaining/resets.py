@@ -8,13 +8,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from faultkit.explaining import aborted, answered, between, handshake, unreset
+from faultkit.explaining import aborted, answered, between, handshake, strange, unreset
 from faultkit.explaining.diagnosis import Finding, ResetTold
 from faultkit.explaining.flows import ACK
 from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import CAPTURE, ended, listed
 
-_SITUATIONS = (unreset.explain, between.signed, handshake.explain, between.explain, aborted.explain, answered.explain)
+_SITUATIONS = (
+    unreset.explain,
+    between.signed,
+    strange.refused,
+    handshake.explain,
+    between.explain,
+    aborted.explain,
+    answered.explain,
+)
 
 
 def explain(story: Story, told: list[ResetTold]) -> Finding:
@@ -27,7 +35,7 @@ def explain(story: Story, told: list[ResetTold]) -> Finding:
     rst = story.resets[0]
     return Finding(
         ended(senders[rst.number].by, rst),
-        "failed",
+        "suspicious",
         (),
         "cannot be told",
         f"Packet {rst.number} is a RST, and what was captured before it does not say why",
@@ -49,7 +57,8 @@ def _and_later(found: Finding, story: Story, told: dict[int, ResetTold]) -> Find
             f"{SIDES[made[0].side]}'s: {told[made[0].number].why}",
         )
     last = story.resets[-1]
-    deaf = [p for p in story.after(last) if p.side != last.side and story.repeats(p) and p.size]
+    heard = any(p.side == last.side for p in story.after(last))
+    deaf = [p for p in story.after(last) if p.side != last.side and story.repeats(p) and p.size and not heard]
     waited = story.seconds(last, deaf[-1]) if deaf else None
     if deaf and waited is not None and waited > 1:
         other = SIDES[deaf[-1].side]

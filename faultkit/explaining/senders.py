@@ -2,8 +2,7 @@
 
 The signs: another TTL than that end's packets have, an IP ID out of its row, a sender that goes on afterwards, numbers that
 only a third party would use, several RSTs with rising numbers (Weaver, Sommer and Paxson, "Detecting Forged TCP Reset
-Packets", NDSS 2009), marks that products leave. The signatures of tampering are named as in Raman et al., "Global, Passive
-Detection of Connection Tampering", SIGCOMM 2023.
+Packets", NDSS 2009), marks that products leave.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from itertools import pairwise
 from faultkit.explaining.diagnosis import ResetTold
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
+from faultkit.explaining.tampering import signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,60 +61,91 @@ def tell(story: Story, rst: Packet) -> ResetTold:
     shown, hints = _signs(story, rst)
     if shown:
         why = f"packet {rst.number} carries the {name}'s address and was not sent by it: {'; '.join(shown)}"
-        return ResetTold(rst.number, "middlebox", (), why, answers, signature(story, rst))
+        return ResetTold(rst.number, "middlebox", (), why, answers, signature(story, rst.side))
     if hints:
         why = f"packet {rst.number} may have been made in between: {'; '.join(hints)}"
-        return ResetTold(rst.number, "", (name, "middlebox"), why, answers, signature(story, rst))
-    form = story.form(rst)
+        return ResetTold(rst.number, "", (name, "middlebox"), why, answers, signature(story, rst.side))
+    sure, why = _by_form(story, rst, trigger)
+    return ResetTold(rst.number, name if sure else "", () if sure else (name, "middlebox"), why, answers)  # type: ignore[arg-type]
+
+
+def _by_form(story: Story, rst: Packet, trigger: Packet | None) -> tuple[bool, str]:
+    """Is it the end's own, by its form and by what that end had done? And the words for it."""
+    name, form = SIDES[rst.side], story.form(rst)
     if form == "abort":
-        why = f"packet {rst.number} has a window and options, as a socket of the {name} sends it that aborts"
-    elif form == "refusal":
-        why = (
+        return True, f"packet {rst.number} has a window and options, as a socket of the {name} sends it that aborts"
+    if form == "refusal":
+        return False, (
             f"packet {rst.number} answers the SYN, as the {name}'s kernel does, or a firewall that refuses in its name"
         )
-        return ResetTold(rst.number, "", (name, "middlebox"), why, answers)
-    elif form == "answer":
-        what = f"answers packet {answers}" if answers else "answers a segment that was not captured"
-        why = f"packet {rst.number} {what}: its number is the one that was acknowledged, and it has no window and no options"
-    else:
-        why = f"packet {rst.number} has an ACK flag, window 0 and no options, as Windows and some boxes in between send it"
-    return ResetTold(rst.number, name, (), why, answers)  # type: ignore[arg-type]
+    if form == "bare abort":
+        alike = rst.ttl is not None and rst.ttl in story.sides[rst.side].ttls
+        return alike, (
+            f"packet {rst.number} has an ACK flag, window 0 and no options, as Windows and some boxes in between send it"
+            f"{', and the TTL of its other packets' if alike else ''}"
+        )
+    what = f"answers packet {trigger.number}" if trigger else "answers a segment that was not captured"
+    why = (
+        f"packet {rst.number} {what}: its number is the one that was acknowledged, and it has no window and no options"
+    )
+    if _has_no_socket(story, rst, trigger):
+        return True, why
+    return (
+        False,
+        f"{why}. The {name}'s kernel answers so for a connection that it does not know, and a firewall in its name",
+    )
+
+
+def _has_no_socket(story: Story, rst: Packet, trigger: Packet | None) -> bool:
+    """Do the packets show why that end's kernel has no socket for what it answers: is it closed, reset, or never asked?"""
+    before = story.before(rst)
+    own = [p for p in before if p.side == rst.side]
+    closed = any(p.flags & (FIN | RST) for p in own)
+    if closed or trigger is None:
+        return closed
+    if any(p.flags & RST and p.number < trigger.number for p in before):
+        return True  # the other end's RST has ended it, and what came later met nothing
+    sent = story.next_of(rst.side, rst)
+    unasked = trigger.flags & SYN or (sent is not None and trigger.ack is not None and not 0 <= trigger.ack <= sent)
+    return bool(unasked)
 
 
 def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
     """What shows that the RST is not its sender's, and what only hints at it."""
-    shown, hints = [], []
+    shown, hints = _by_ttl(story, rst)
     own = story.sides[rst.side]
-    if rst.ttl is not None and own.ttls and rst.ttl not in own.ttls:
-        usual = own.ttls.most_common(1)[0][0]
-        said = f"its TTL is {rst.ttl}, that of the same sender's other packets {usual}"
-        # A host's answers may start from another TTL than its sockets do (64 and 255): so far off is no other way.
-        if _initial(rst.ttl) != _initial(usual) and _hops(rst.ttl) == _hops(usual):
-            hints.append(said)
-        elif abs(rst.ttl - usual) > 2:
-            shown.append(said)
-        else:
-            hints.append(said)
-    later = [p for p in story.after(rst) if p.side == rst.side and not p.flags & RST]
-    going_on = [p for p in later if p.size or p.flags & (FIN | SYN) or p.flags & ACK]
+    going_on = [
+        p
+        for p in story.after(rst)
+        if p.side == rst.side and not p.flags & RST and (p.size or p.flags & (FIN | SYN | ACK))
+    ]
     # A RST that answers an acknowledgement of what was never sent ends nothing (RFC 9293 section 3.10.7.3), nor does one
-    # that a listening socket or a half-made connection answers with.
-    provoked = rst.seq is not None and rst.seq != story.next_of(rst.side, rst) and story.trigger(rst) is not None
+    # that a listening socket or a half-made connection answers with. Where the other side was not captured before it,
+    # any number may be such an answer.
+    unseen = not any(p.side != rst.side for p in story.before(rst))
+    elsewhere = rst.seq is not None and rst.seq != story.next_of(rst.side, rst)
+    provoked = elsewhere and (story.trigger(rst) is not None or unseen or story.connection.from_rows)
     if going_on and not provoked and not (going_on[0].flags & SYN) and _not_late(story, rst, going_on[0]):
         shown.append(f"its sender goes on afterwards, in packet {going_on[0].number}")
     made = mark(rst)
     if made and not any(p.window in made.windows for p in own.packets if not p.flags & RST):
         hints.append(f"it has the mark of {made.product}")
     sent = story.next_of(rst.side, rst)
-    if (
-        sent is not None
-        and rst.seq is not None
-        and rst.seq > sent + 1
-        and not story.connection.omitted
-        and not story.missing
-    ):
+    whole = not story.connection.omitted and not story.missing
+    if sent is not None and rst.seq is not None and rst.seq > sent + 1 and whole and not unseen and not provoked:
         hints.append(f"its number is {rst.seq - sent} beyond what its sender had sent")
     return shown, hints
+
+
+def _by_ttl(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
+    own = story.sides[rst.side]
+    if rst.ttl is None or not own.ttls or rst.ttl in own.ttls:
+        return [], []
+    usual = own.ttls.most_common(1)[0][0]
+    said = f"its TTL is {rst.ttl}, that of the same sender's other packets {usual}"
+    # A host's answers may start from another TTL than its sockets do (64 and 255): so far off is no other way.
+    same_way = _initial(rst.ttl) != _initial(usual) and _hops(rst.ttl) == _hops(usual)
+    return ([], [said]) if same_way or abs(rst.ttl - usual) <= 2 else ([said], [])
 
 
 def _not_late(story: Story, rst: Packet, after: Packet) -> bool:
@@ -132,29 +163,6 @@ def _initial(ttl: int) -> int:
 
 def _hops(ttl: int) -> int:
     return _initial(ttl) - ttl
-
-
-def signature(story: Story, rst: Packet) -> str:
-    """The signature of tampering that the packets of the RST's supposed sender have (SIGCOMM 2023, table 1); "" "
-    "for none."""
-    own = story.sides[rst.side].packets
-    resets = [p for p in own if p.flags & RST]
-    if rst.side != 0 and not any(p.flags & SYN for p in own):
-        return ""
-    syn = any(p.flags & SYN for p in own)
-    plain = [p for p in own if not p.flags & (RST | SYN)]
-    data = [p for p in plain if p.size]
-    begins = "SYN" if syn and not plain else "PSH+ACK" if len(data) == 1 else "PSH+ACK; Data" if data else "SYN; ACK"
-    kinds = ["RST+ACK" if p.flags & ACK else "RST" for p in resets]
-    if len(resets) == 1:
-        ends = kinds[0]
-    elif set(kinds) == {"RST"} and begins.startswith("PSH"):
-        acks = [p.raw_ack for p in resets]
-        same = len(set(acks)) == 1
-        ends = "RST = RST" if same else "RST; RST0" if 0 in acks else "RST ≠ RST"
-    else:
-        ends = "; ".join(kinds[:2]) if len(set(kinds)) == 1 else "RST; RST+ACK"
-    return f"⟨{begins} → {ends}⟩"
 
 
 def both_at_once(story: Story) -> bool:

@@ -10,16 +10,19 @@ from faultkit.explaining.story import SIDES, Story
 PATIENT = 0.15  # seconds after which an answer is missed: no retransmission timeout is shorter (TCP_RTO_MIN is 0.2)
 
 
-def explain(story: Story, quiet: float | None, accepted: int) -> Finding:
+def explain(story: Story, quiet: float | None, accepted: int, *, one_way: bool = False) -> Finding:
     """What the packets show of the end. `quiet`: seconds from its last packet to the capture's end; `accepted`: handshakes
-    that the same server has completed with others."""
+    that the same server has completed with others; `one_way`: of no connection were both directions captured."""
     refused = _complained(story)
     if refused:
         return refused
     if story.syn is not None and story.answer is None and not story.established and not story.sides[1].packets:
-        return _unanswered_syn(story, quiet, accepted)
+        return _one_way(story) if one_way else _unanswered_syn(story, quiet, accepted)
     if story.behind_answer is not None:
         met = story.behind_answer
+        lives = _lives_on(story, met)
+        if lives:
+            return lives
         return Finding(
             "the SYN was answered with a bare ACK",
             "failed",
@@ -38,7 +41,7 @@ def explain(story: Story, quiet: float | None, accepted: int) -> Finding:
     fins = [story.sides[side].first(FIN) for side in (0, 1)]
     if all(fins) and _acknowledged(story, fins[0]) and _acknowledged(story, fins[1]):
         return Finding("closed in order", "closed", (), "shown by the packets", _closing(story), plain="nothing wrong")
-    stuck = _stuck(story, quiet)
+    stuck = _unheard(story) or _stuck(story, quiet)
     if stuck:
         return stuck
     if all(fins):
@@ -46,6 +49,23 @@ def explain(story: Story, quiet: float | None, accepted: int) -> Finding:
     if any(fins):
         return _half_closed(story, quiet)
     return _still_open(story, quiet)
+
+
+def _lives_on(story: Story, met: Packet) -> Finding | None:
+    """A SYN for a connection that is open and goes on: only the challenge answers it (RFC 5961 section 4.2)."""
+    assert story.syn is not None
+    after = story.after(met)
+    if {p.side for p in after if p.size} != {0, 1} or any(p.flags & SYN for p in after):
+        return None
+    return Finding(
+        "a SYN was ignored, the open connection goes on",
+        "suspicious",
+        ("bad-segment --segment syn", "injected"),
+        "most likely",
+        f"Packet {story.syn.number} is a SYN with the addresses of a connection that is open; packet {met.number} challenges it "
+        "(RFC 5961 section 4), and both ends go on with that connection: neither of them has sent the SYN",
+        plain="a SYN that does not fit",
+    )
 
 
 def _still_open(story: Story, quiet: float | None) -> Finding:
@@ -129,7 +149,7 @@ def _unanswered_syn(story: Story, quiet: float | None, accepted: int) -> Finding
         return Finding(
             "still open",
             "open",
-            (),
+            ("connect-timeout", "reject --answer port-unreachable", "backlog-full"),
             "cannot be told",
             f"The SYN in packet {syns[0].number} has no answer yet when the capture ends, {quiet * 1000:.0f} ms later",
             plain="still open",
@@ -150,6 +170,19 @@ def _unanswered_syn(story: Story, quiet: float | None, accepted: int) -> Finding
         f"{times}{over} and nothing answers it{others}",
         against=against,
         tell="capture at the server: does the SYN arrive there? nstat -az TcpExtListenDrops TcpExtListenOverflows",
+    )
+
+
+def _one_way(story: Story) -> Finding:
+    return Finding(
+        "one direction captured",
+        "open",
+        (),
+        "cannot be told",
+        f"Of the connections of this capture one direction alone is there: whether the SYN in packet {story.packets[0].number} "
+        "was answered cannot be seen",
+        plain="one direction captured",
+        tell="capture both directions",
     )
 
 
@@ -258,6 +291,39 @@ def _stuck(story: Story, quiet: float | None) -> Finding | None:
                 f"does not read, and the {name} must wait",
                 tell=f"ss -tm at the {peer}: Recv-Q",
             )
+    return None
+
+
+def _unheard(story: Story) -> Finding | None:
+    """Does one side send again at the end what the other has acknowledged, time after time? Then it does not hear."""
+    for side in (0, 1):
+        last = story.packets[-1].number
+        answered = [
+            (p, later)
+            for p in story.sides[side].packets
+            if p.size and story.repeats(p)
+            for later in [next((q for q in story.after(p) if q.side != side and q.ack is not None), None)]
+            if later is not None and p.end is not None and (later.ack or 0) >= p.end
+        ]
+        if len(answered) < 2 or last not in (answered[-1][0].number, answered[-1][1].number):
+            continue
+        first, end = answered[0][0], answered[-1][0]
+        if first.seq != end.seq:
+            continue
+        name, other = SIDES[side], SIDES[1 - side]
+        return Finding(
+            f"the {name} does not hear the {other} any more",
+            "failed",
+            (
+                "firewall-reset --answer drop --first server" if side else "firewall-reset --answer drop",
+                "nat-expiry --answer drop",
+            ),
+            "most likely",
+            f"The {name} sends the same data again and again (packets {_listed([p for p, _ in answered])}) although the {other} "
+            f"acknowledges it each time (packet {answered[0][1].number}): what the {other} sends does not get there. Something "
+            f"between the place of the capture and the {name} drops it",
+            tell=f"capture at the {name}; iptables -L -v -n or nft list ruleset on the way",
+        )
     return None
 
 

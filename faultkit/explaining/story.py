@@ -87,7 +87,8 @@ class Story:
                 continue
             other = self.sides[1 - side].packets
             acks = {p.ack for p in other if p.ack is not None and not p.flags & RST}
-            if len(acks) > 1 or any(p.flags & ACK and p.size for p in other):
+            answered = any(p.flags & (SYN | ACK | RST) == SYN | ACK for p in other)
+            if len(acks) > 1 or answered or any(p.flags & ACK and p.size for p in other):
                 return side
         return None
 
@@ -128,6 +129,10 @@ class Story:
                 highest[p.side] = p.end
         return found
 
+    def missing_but(self, packet: Packet) -> bool:
+        """Are packets missing, that one's own numbers aside?"""
+        return any(number != packet.number for number in self.missing)
+
     def before(self, packet: Packet) -> list[Packet]:
         return self.packets[: self._place[packet.number]]
 
@@ -151,6 +156,8 @@ class Story:
         own = [p for p in self.before(rst) if p.side == rst.side and not p.flags & RST]
         if syn is not None and syn.flags & SYN and not own and (syn.end is None or rst.ack in (None, syn.end)):
             return "refusal"
+        if syn is None and not own and rst.raw_seq == 0 and rst.raw_ack:
+            return "refusal"  # of a SYN that was not captured: no connection's number is 0 but by chance
         return "bare abort"
 
     def trigger(self, rst: Packet) -> Packet | None:

@@ -100,6 +100,24 @@ def _alone(story: Story, told: dict[int, ResetTold]) -> Finding:
     )
 
 
+def _heard_of(story: Story, rst: Packet, last: Packet) -> Finding | None:
+    """The one who should have obeyed was not captured, but what the other acknowledges afterwards was sent by it."""
+    known = max((p.ack for p in story.before(rst) if p.ack is not None), default=None)
+    heard = next((p for p in story.after(last) if p.ack is not None and known is not None and p.ack > known), None)
+    if heard is None:
+        return None
+    return Finding(
+        "reset ignored, the connection goes on",
+        "no reset",
+        ("injected --number out-of-window", "injected --number in-window", "bad-segment"),
+        "one of these",
+        f"Packet {rst.number} is a RST, and packet {heard.number} acknowledges what the {SIDES[1 - rst.side]} has sent after it: "
+        "it was not obeyed (RFC 5961 section 3.2)",
+        by="middlebox",
+        plain="a RST to be ignored",
+    )
+
+
 def _survived(story: Story, resets: list[Packet]) -> Finding | None:
     """A RST after which both ends go on was not taken for one: its number was wrong (RFC 9293 section 3.5.3, RFC
     5961)."""
@@ -108,6 +126,8 @@ def _survived(story: Story, resets: list[Packet]) -> Finding | None:
     fresh = [p for p in after if p.size and not story.repeats(p)]
     sides = {p.side for p in after if p.flags & ACK}
     acked = [p for p in after if p.side == 1 - last.side]
+    if story.deaf == 1 - last.side:
+        return _heard_of(story, resets[0], last)
     if not (fresh and sides == {0, 1} and acked) or any(p.flags & SYN for p in after if not p.flags & ACK):
         return None
     rst = resets[0]
