@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, described, option
+from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Served, Trigger, described, option
 from faultkit.evidence import timers
 from faultkit.options import drop_with, duration
 from faultkit.stage import sysctl

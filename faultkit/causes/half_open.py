@@ -17,11 +17,9 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import Options, Promise, Rst, Served, Unable, described, option
+from faultkit.cause import Options, Play, Promise, Rst, Served, Socket, Unable, described, option
 from faultkit.evidence.transcript import Address
 from faultkit.options import duration
-from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)

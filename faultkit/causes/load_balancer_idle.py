@@ -19,13 +19,12 @@ from typing import TYPE_CHECKING
 import trio
 
 from faultkit import sockets
-from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, described, option
+from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
 from faultkit.evidence.transcript import Address
 from faultkit.options import duration
 
 if TYPE_CHECKING:
     from faultkit.acting.child import Inside
-    from faultkit.cause import Play, Socket
 
 IDLE = "balancer's idle timeout"
 SPAN = 3  # idle timeouts that a heartbeat must survive to prove its point; arbitrary

@@ -17,16 +17,13 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, described, option
+from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence import timers
 from faultkit.evidence.transcript import Address
 from faultkit.options import conntrack_timeout, duration, firewall_tool, user_timeout
 from faultkit.stage import conntrack
-from faultkit.witness.calls import Socket
 
 IDLE = "idle time until the mapping is gone"
-POLLED = 2.0  # seconds; arbitrary: the end is looked for, not told, so on a busy machine it is seen late
 EXPIRY = "server's TCP_USER_TIMEOUT"
 SPAN = 3  # timeouts that a heartbeat must survive to prove its point; arbitrary
 
@@ -92,10 +89,7 @@ async def prepare(play: Play) -> None:
     await play.scenery.need_tool(play.options.tool)
     assert play.stage.namespace is not None
     net = _net(play)
-    if play.stage.family == socket.AF_INET6:
-        play.scenery.sysctl("ipv6.conf.all.forwarding", 1)
-    else:
-        play.scenery.sysctl("ipv4.ip_forward", 1)
+    play.scenery.sysctl("ipv6.conf.all.forwarding" if play.stage.family == socket.AF_INET6 else "ipv4.ip_forward", 1)
     play.scenery.neighbour("client", here=f"{net.inside}/{net.length}", there=f"{net.client}/{net.length}")
     play.scenery.neighbour("server", here=f"{net.outside}/{net.length}", there=f"{net.server}/{net.length}")
     place = {"interface": "server", "address": net.outside}
@@ -154,14 +148,7 @@ async def script(play: Play) -> None:
     if options.renewed_by != "none":
         await _outlive(client, play)
         return
-    play.notes.expect("the router's mapping runs out", ends=options.timeout_seconds)
-    # The kernel tells of a mapping's end only when it collects it, which may be minutes later.
-    assert play.stage.namespace is not None
-    while conntrack.entries(play.stage.namespace, play.stage.family):  # noqa: ASYNC110
-        await trio.sleep(0.01)
-    play.notes.step("router", "the mapping has run out: conntrack -L shows none")
-    measured = (play.transcript.steps[-1].time_ns - answered.ended_ns) / 1e9
-    play.notes.measure(IDLE, predicted=options.timeout_seconds, measured=measured, slack=POLLED)
+    await play.scenery.entry_runs_out("router", IDLE, last=answered, seconds=options.timeout_seconds)
     play.cues["over"].set()
     await play.cues["told"].wait()
     play.notes.step("client", f"was told nothing: its end is {sockets.state(client.raw)}, and the push is lost")
@@ -226,14 +213,12 @@ def promise(options: NatExpiry, play: Play) -> Promise:
 
 
 def doing(options: NatExpiry) -> str:
-    limit = f"{options.timeout_seconds:g} s"
-    if options.renewed_by == "message":
-        every = f"a message every {options.heartbeat_seconds * 1000:g} ms"
-        return f"A NAT router forgets a mapping that is idle for {limit}, and {every} renews it."
-    if options.renewed_by == "tcp-keepalive":
-        return f"A NAT router forgets a mapping that is idle for {limit}, and TCP keepalive each second renews it."
-    what = "resets" if options.answer == "reset" else "drops"
-    return f"A NAT router forgets a mapping that is idle for {limit}, then {what} what the server pushes."
+    after = {
+        "none": f", then {options.answer}s what the server pushes",
+        "message": f", and a message every {options.heartbeat_seconds * 1000:g} ms renews it",
+        "tcp-keepalive": ", and TCP keepalive each second renews it",
+    }[options.renewed_by]
+    return f"A NAT router forgets a mapping that is idle for {options.timeout_seconds:g} s{after}."
 
 
 CAUSE = described(

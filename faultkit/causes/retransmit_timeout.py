@@ -11,12 +11,10 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Options, Promise, Rst, Served, Unable, described, option
+from faultkit.cause import AtLeast, Options, Play, Promise, Rst, Served, Socket, Unable, described, option
 from faultkit.evidence import timers
 from faultkit.options import duration, retries2, user_timeout
 from faultkit.stage import sysctl
-from faultkit.witness.calls import Socket
 
 RETRIES = "client's tcp_retries2 expiry"
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT expiry"

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Options, Promise, Rst, Served, described, option
+from faultkit.cause import AtLeast, Options, Play, Promise, Rst, Served, Socket, described, option
 from faultkit.evidence import timers
 from faultkit.options import duration, user_timeout
-from faultkit.witness.calls import Socket
 
 USER_TIMEOUT = "client's TCP_USER_TIMEOUT expiry"
 STALL = "client's send, until the server reads again"
