@@ -61,18 +61,27 @@ PATHS: dict[str, Refusal] = {
         "loses its MPTCP options in the middle of the join", _EMPTCP, False, "RST", ("TcpAttemptFails",)
     ),
     "other-port": Refusal(
-        *("joins at a port that was never announced", "MPTCP_RST_EPROHIBIT", False, "RST,ACK"),
+        "joins at a port that was never announced",
+        "MPTCP_RST_EPROHIBIT",
+        False,
+        "RST,ACK",
         ("MPTcpExtMismatchPortSynRx",),
     ),
     "no-mapping": Refusal(
         "has joined, and a middlebox strips the options of its data", _EMIDDLEBOX, True, "RST,ACK", (_RST,)
     ),
     "changed-data": Refusal(
-        *("has joined, and a middlebox changes its data", _EMIDDLEBOX, True, "RST,ACK"),
+        "has joined, and a middlebox changes its data",
+        _EMIDDLEBOX,
+        True,
+        "RST,ACK",
         ("MPTcpExtDataCsumErr", "MPTcpExtMPFailTx", _RST),
     ),
     "stripped": Refusal(
-        *("has joined, and a middlebox strips the options of the answer", "MPTCP_RST_EUNSPEC", True, "RST,ACK"),
+        "has joined, and a middlebox strips the options of the answer",
+        "MPTCP_RST_EUNSPEC",
+        True,
+        "RST,ACK",
         ("MPTcpExtMPJoinSynAckRx", _RST),
         by="path",
     ),

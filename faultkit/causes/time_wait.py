@@ -37,9 +37,8 @@ ARRIVALS = {
 MEETING = ("data", "syn")  # what meets the bucket in FIN-WAIT-2: the client does not close
 RTO = 1.0  # seconds until a SYN is sent again (RFC 6298 section 2, TCP_TIMEOUT_INIT)
 NEAR = 100  # sequence numbers: within any window; below, older
-AHEAD = (
-    1000.0  # seconds between the clocks of two hosts behind one NAT; arbitrary, below 24 days (RFC 7323 section 5.5)
-)
+# Seconds between the clocks of two hosts behind one NAT; arbitrary, below 24 days (RFC 7323 section 5.5).
+AHEAD = 1000.0
 
 
 @dataclass(frozen=True)
