@@ -30,6 +30,10 @@ class EarlyResponse(Options):
     answer: str = option("in-flight", "where the answer is when the server closes", choices=("in-flight", "received"))
     lingering: bool = option(False, "the remedy: shutdown(SHUT_WR), read the rest of the upload, then close()")
 
+    @property
+    def lost(self) -> bool:
+        return self.answer == "in-flight"
+
 
 async def fault(connection: Socket, play: Play) -> None:
     http = h11.Connection(h11.SERVER)
@@ -40,20 +44,18 @@ async def fault(connection: Socket, play: Play) -> None:
     await play.cues["sent"].wait()
     await connection.readable()
     connection.unread()
-    lost = play.options.answer == "in-flight"
-    if lost:
+    if play.options.lost:
         sockets.whisper(connection)
     await connection.send(_refusal(http))
     play.cues["answered"].set()
     await play.cues["where"].wait()
-    if lost:
+    if play.options.lost:
         sockets.speak_up(connection)
     if play.options.lingering:
         connection.shutdown(socket.SHUT_WR)
         play.cues["closing"].set()
         with trio.move_on_after(LINGERING):
-            while (await connection.recv(65536)).data:
-                pass
+            await connection.drain()
     connection.close()
     play.cues["closed"].set()
 
@@ -72,31 +74,26 @@ async def script(play: Play) -> None:
     head = h11.Request(method="POST", target="/upload", headers=headers)
     await client.send(written(http, head, h11.Data(bytes(PART))))
     await client.delivered()
-    if options.answer == "in-flight":
+    if options.lost:
         sockets.hear_only_stack(client)
     play.cues["sent"].set()
     await play.cues["answered"].wait()
-    if options.answer == "in-flight":
+    if options.lost:
         await client.dropped(1)
         play.notes.step("network", "the answer is lost on its way, and nothing after it")
     else:
         await client.readable()
     play.cues["where"].set()
-    if options.lingering:
-        await play.cues["closing"].wait()
-        await client.readable()
-    else:
-        await play.cues["closed"].wait()
-        await client.over()
+    await play.cues["closing" if options.lingering else "closed"].wait()
+    await (client.readable() if options.lingering else client.over())
     await client.send(written(http, h11.Data(bytes(PART))))
-    while (await client.recv(65536)).data:
-        pass
+    await client.drain()
     client.close()
 
 
 def promise(options: EarlyResponse, play: Play) -> Promise:
     wire = ["client SYN", "server SYN,ACK", "client PSH,ACK n", "server PSH,ACK n"]
-    lost = options.answer == "in-flight"
+    lost = options.lost
     if options.lingering:
         return Promise(
             calls={
@@ -109,17 +106,10 @@ def promise(options: EarlyResponse, play: Play) -> Promise:
             counters={"TcpRetransSegs": AtLeast(1)} if lost else {},
             seconds=0.4 if lost else 0.1,
         )
-    confirmed = {"TcpExtTCPChallengeACK": 1} if lost else {}
+    confirmed, got = ({"TcpExtTCPChallengeACK": 1}, []) if lost else ({}, ["recv n"])
     return Promise(
         calls={
-            "client": (
-                "connect ok",
-                "send n",
-                "send ECONNRESET",
-                *([] if lost else ["recv n"]),
-                "recv EOF",
-                "close ok",
-            ),
+            "client": ("connect ok", "send n", "send ECONNRESET", *got, "recv EOF", "close ok"),
             "server": ("accept ok", "recv n", "send n", "close ok"),
         },
         packets=[*wire, "server RST,ACK", *(["server RST"] if lost else [])],
@@ -129,7 +119,7 @@ def promise(options: EarlyResponse, play: Play) -> Promise:
 
 
 def doing(options: EarlyResponse) -> str:
-    where = "its answer is lost on the way" if options.answer == "in-flight" else "its answer has arrived"
+    where = "its answer is lost on the way" if options.lost else "its answer has arrived"
     close = "shuts down, reads the rest, then closes" if options.lingering else "closes with the upload unread"
     return f"The server answers an upload with 413 after the head and {close}; {where}."
 

@@ -93,9 +93,8 @@ async def prepare(play: Play) -> None:
     play.scenery.neighbour("client", here=f"{net.inside}/{net.length}", there=f"{net.client}/{net.length}")
     play.scenery.neighbour("server", here=f"{net.outside}/{net.length}", there=f"{net.server}/{net.length}")
     place = {"interface": "server", "address": net.outside}
-    await play.scenery.apply("nat-expiry", 1, port=_port(), **place)
-    if play.options.answer == "drop":
-        await play.scenery.apply("nat-expiry", 2, port=_port(), **place)
+    for step in (1, 2) if play.options.answer == "drop" else (1,):
+        await play.scenery.apply("nat-expiry", step, port=_port(), **place)
     conntrack.flush(play.stage.namespace)  # of what an earlier play left
     play.scenery.sysctl("netfilter.nf_conntrack_tcp_timeout_established", int(play.options.timeout_seconds))
 
@@ -190,6 +189,7 @@ def promise(options: NatExpiry, play: Play) -> Promise:
             seconds=SPAN * options.timeout_seconds,
         )
     reset = options.answer == "reset"
+    timer = {} if reset else {"TcpExtTCPAbortOnTimeout": 1}
     return Promise(
         calls={
             "client": (*client, "send 5", "recv ECONNRESET"),
@@ -202,11 +202,7 @@ def promise(options: NatExpiry, play: Play) -> Promise:
         ),
         # The server's own passes the router, so it is captured twice.
         resets=(*((Rst("router", "NO_SOCKET"),) if reset else ()), Rst("server", "TCP_FLAGS", " +")),
-        counters={
-            "TcpOutRsts": 2 if reset else 1,
-            "TcpEstabResets": 2,
-            **({} if reset else {"TcpExtTCPAbortOnTimeout": 1}),
-        },
+        counters={"TcpOutRsts": 2 if reset else 1, "TcpEstabResets": 2, **timer},
         measurements=(IDLE,) if reset else (IDLE, EXPIRY),
         seconds=options.timeout_seconds + (0 if reset else timers.user_expiry(options.user_timeout_seconds)),
     )
@@ -233,11 +229,8 @@ CAUSE = described(
         "connection, and the server's host, which has given up, answers RST. What any segment renews, a heartbeat keeps."
     ),
     variants=(
-        {},
-        {"answer": "drop"},
-        {"renewed_by": "message"},
-        {"renewed_by": "tcp-keepalive", "timeout_seconds": 2.0},
-        {"tool": "nft"},
+        *({}, {"answer": "drop"}, {"renewed_by": "message"}),
+        *({"renewed_by": "tcp-keepalive", "timeout_seconds": 2.0}, {"tool": "nft"}),
     ),
     after_idle=True,
     lookalikes={
