@@ -18,11 +18,10 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, Unable, described, option
+from faultkit.cause import AtLeast, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
+from faultkit.errors import Misuse, Unable
 from faultkit.evidence import timers
 from faultkit.stage import sysctl
-from faultkit.witness.calls import Socket
 
 RETRIES = "client's SYN retries"
 EXPIRY = "the server's half of the handshake expires"

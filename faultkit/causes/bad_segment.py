@@ -16,11 +16,9 @@ from dataclasses import dataclass, field
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import Options, Promise, Rst, described, option
+from faultkit.cause import Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence.transcript import Address, Packet
 from faultkit.stage.forge import Forgery
-from faultkit.witness.calls import Socket
 
 FAR = 1 << 30  # farther than any window, and less than half of the circle of sequence numbers
 NEAR = 100  # within any window

@@ -10,12 +10,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import trio
 
 from faultkit import sockets
-from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, described, option
+from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
 from faultkit.evidence import timers
 from faultkit.options import drop_with, duration, keepalive_count, keepalive_idle, keepalive_interval
 from faultkit.stage import sysctl
@@ -24,9 +23,6 @@ EXPIRY = "client's keepalive expiry (probes)"
 RETRIES = "server's tcp_retries2 expiry"
 TICK = b"tick\n"
 EVERY = 0.5  # seconds between the server's sends
-
-if TYPE_CHECKING:
-    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)

@@ -16,20 +16,17 @@ import hashlib
 import hmac
 import socket
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import Options, Promise, Rst, Unable, described, option
+from faultkit.cause import Options, Play, Promise, Rst, Socket, Unable, described, option
 from faultkit.evidence.segments import mptcp_options
 from faultkit.evidence.transcript import Address, Packet
 from faultkit.stage.addresses import ip
 from faultkit.stage.forge import Forgery
 from faultkit.stage.namespace import Namespace
-from faultkit.witness.calls import Socket
 
 IPPROTO_MPTCP = 262  # linux/in.h; Python names it only where its own headers did
 # Subtypes of TCP option 30 (RFC 8684 section 8.2), in the upper half of a byte.
@@ -47,55 +44,45 @@ class Refusal:
     reason: str
     joined: bool  # the subflow was there before it was reset
     answer: str  # the flags of the reset
-    counters: Mapping[str, int] = field(default_factory=dict)
+    counted: tuple[str, ...] = ()  # moves by one
     by: str = "server"
 
 
+_EMPTCP, _EMIDDLEBOX, _RST = "MPTCP_RST_EMPTCP", "MPTCP_RST_EMIDDLEBOX", "MPTcpExtMPRstTx"
+
 PATHS: dict[str, Refusal] = {
     "unknown-token": Refusal(
-        "asks to join a connection that is not here",
-        "MPTCP_RST_EMPTCP",
-        False,
-        "RST,ACK",
-        {"MPTcpExtMPJoinNoTokenFound": 1},
+        "asks to join a connection that is not here", _EMPTCP, False, "RST,ACK", ("MPTcpExtMPJoinNoTokenFound",)
     ),
     "wrong-proof": Refusal(
-        "joins without knowing the keys",
-        "MPTCP_RST_EMPTCP",
-        False,
-        "RST",
-        {"MPTcpExtMPJoinAckHMacFailure": 1, "TcpAttemptFails": 1},
+        "joins without knowing the keys", _EMPTCP, False, "RST", ("MPTcpExtMPJoinAckHMacFailure", "TcpAttemptFails")
     ),
     "no-proof": Refusal(
-        "loses its MPTCP options in the middle of the join", "MPTCP_RST_EMPTCP", False, "RST", {"TcpAttemptFails": 1}
+        "loses its MPTCP options in the middle of the join", _EMPTCP, False, "RST", ("TcpAttemptFails",)
     ),
     "other-port": Refusal(
         "joins at a port that was never announced",
         "MPTCP_RST_EPROHIBIT",
         False,
         "RST,ACK",
-        {"MPTcpExtMismatchPortSynRx": 1},
+        ("MPTcpExtMismatchPortSynRx",),
     ),
     "no-mapping": Refusal(
-        "has joined, and a middlebox strips the options of its data",
-        "MPTCP_RST_EMIDDLEBOX",
-        True,
-        "RST,ACK",
-        {"MPTcpExtMPRstTx": 1},
+        "has joined, and a middlebox strips the options of its data", _EMIDDLEBOX, True, "RST,ACK", (_RST,)
     ),
     "changed-data": Refusal(
         "has joined, and a middlebox changes its data",
-        "MPTCP_RST_EMIDDLEBOX",
+        _EMIDDLEBOX,
         True,
         "RST,ACK",
-        {"MPTcpExtDataCsumErr": 1, "MPTcpExtMPFailTx": 1, "MPTcpExtMPRstTx": 1},
+        ("MPTcpExtDataCsumErr", "MPTcpExtMPFailTx", _RST),
     ),
     "stripped": Refusal(
         "has joined, and a middlebox strips the options of the answer",
         "MPTCP_RST_EUNSPEC",
         True,
         "RST,ACK",
-        {"MPTcpExtMPJoinSynAckRx": 1, "MPTcpExtMPRstTx": 1},
+        ("MPTcpExtMPJoinSynAckRx", _RST),
         by="path",
     ),
 }
@@ -282,7 +269,11 @@ def promise(options: Mptcp, play: Play) -> Promise:
             *("client FIN,ACK *", "server FIN,ACK *", "client FIN,ACK *"),
         ),
         resets=(Rst(refusal.by, refusal.reason),),
-        counters={**refusal.counters, "TcpOutRsts": 1, **({"TcpEstabResets": 1} if refusal.joined else {})},
+        counters={
+            **dict.fromkeys(refusal.counted, 1),
+            "TcpOutRsts": 1,
+            **({"TcpEstabResets": 1} if refusal.joined else {}),
+        },
     )
 
 

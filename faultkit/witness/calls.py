@@ -260,6 +260,11 @@ class Socket:
             await self._wait("recv", name, lambda: self.raw.recv(size, flags), lambda data: str(len(data) or "EOF"))
         )[0]
 
+    async def drain(self) -> None:
+        """recv(2) until there is no more: EOF, or an error."""
+        while (await self.recv(65536)).data:
+            pass
+
     async def readable(self) -> None:
         """Wait until a recv would not block: data, FIN or error has arrived. Nothing is taken and nothing is recorded."""
         await trio.lowlevel.wait_readable(self.raw)
