@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import trio
 
-from faultkit.errors import Misuse, Unable
+from faultkit.errors import Misuse, Unable, starting
 from faultkit.evidence.transcript import Address, Transcript
 from faultkit.playing.play import Play
 
@@ -193,14 +193,15 @@ class Child:
 
 def _execute(channel: socket.socket) -> subprocess.Popen[bytes]:
     # By the thread that plays, and not by one of trio's own as trio.run_process() does it: the child dies with it.
-    return subprocess.Popen(
-        [sys.executable, "-c", _MAIN, str(channel.fileno())],
-        pass_fds=[channel.fileno()],
-        stdin=subprocess.DEVNULL,
-        # Where this process finds its modules, its child does.
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        start_new_session=True,  # a Ctrl-C is ours to handle
-    )
+    with starting():
+        return subprocess.Popen(
+            [sys.executable, "-c", _MAIN, str(channel.fileno())],
+            pass_fds=[channel.fileno()],
+            stdin=subprocess.DEVNULL,
+            # Where this process finds its modules, its child does.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+            start_new_session=True,  # a Ctrl-C is ours to handle
+        )
 
 
 @contextlib.asynccontextmanager

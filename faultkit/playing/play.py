@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import trio
 
 from faultkit import sockets
-from faultkit.errors import Misuse, Unable
+from faultkit.errors import Exhausted, Misuse, Unable
 from faultkit.evidence.transcript import Address, Measurement, Step, Tally, Transcript
 from faultkit.stage import Stage
 from faultkit.stage.recipe import TOOLS, Tool
@@ -173,6 +173,8 @@ class Play:
             try:
                 firewall = Firewall(self.stage.namespace, choose(tool, ipv6=ipv6), ipv6=ipv6)
                 await firewall.rules()
+            except Exhausted:
+                raise
             except Unable:
                 if wanted != "auto":
                     raise

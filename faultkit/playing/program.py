@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import trio
 
-from faultkit.errors import Unable
+from faultkit.errors import Unable, exhausted, starting
 from faultkit.evidence.transcript import Address, Line
 from faultkit.stage.borrowed import borrowed
 from faultkit.stage.firewall import find
@@ -65,7 +65,8 @@ class Part:
         path = self.path()
         if path is None:
             return ""
-        ended = subprocess.run([path, *self.asked], capture_output=True, text=True, timeout=10, check=False)
+        with starting():
+            ended = subprocess.run([path, *self.asked], capture_output=True, text=True, timeout=10, check=False)
         found = re.search(r"\d+(\.\d+)+", ended.stdout + ended.stderr)
         return found[0] if found else ""
 
@@ -122,7 +123,9 @@ class Programs:
                 line, directory=self.directory, environment={**modules, **(environment or {})}
             )
         except OSError as error:
-            raise Unable(f"{self._play.cause.name}: {line[0]} could not be started: {error.strerror}") from error
+            raise exhausted(error) or Unable(
+                f"{self._play.cause.name}: {line[0]} could not be started: {error.strerror}"
+            ) from error
         program = Program(self._play, name, process)
         self._play.beside.start_soon(program.hear)
         return program

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from faultkit import __version__, causes, commands
 
 ABOUT = "faultkit makes TCP connections fail on real sockets, on purpose, and proves what happened."
+
+
+class Interior(Exception):
+    """Carries an error out of a command past click, which takes BrokenPipeError and EOFError for what they are not."""
 
 
 class Catalogue(click.Group):
@@ -30,6 +36,12 @@ class Catalogue(click.Group):
         if not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             causes.load(args[0], beside=commands.names())  # raises, with the nearest name
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (OSError, EOFError) as error:
+            raise Interior from error
 
 
 @click.group(cls=Catalogue, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
