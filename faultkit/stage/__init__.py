@@ -75,6 +75,8 @@ def open_stage(on: Where | None, *, ipv6: bool) -> Stage:
             if on == "namespace":
                 raise
             refused = str(error)
+    if own is None and not namespace.loopback_is_up():
+        raise Unable("the loopback interface is down here, and everything plays on it: ip link set lo up")
     family = socket.AF_INET6 if ipv6 else socket.AF_INET
     if ipv6:
         try:

@@ -107,10 +107,21 @@ def unmount(target: bytes) -> None:
     _call("umount2", target, 2)
 
 
+def _loopback(control: socket.socket) -> int:
+    """Its flags (netdevice(7))."""
+    flags: int = struct.unpack("16sH14x", fcntl.ioctl(control, SIOCGIFFLAGS, struct.pack("16sH14x", b"lo", 0)))[1]
+    return flags
+
+
+def loopback_is_up() -> bool:
+    """Is the loopback interface up, in the namespace that we are in?"""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        return bool(_loopback(control) & IFF_UP)
+
+
 def _loopback_up() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        request = struct.pack("16sH14x", b"lo", 0)
-        flags = struct.unpack("16sH14x", fcntl.ioctl(control, SIOCGIFFLAGS, request))[1]
+        flags = _loopback(control)
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | IFF_UP))
 
 
