@@ -25,7 +25,7 @@ from typing import ClassVar
 import trio
 
 from faultkit.acting.notes import Notes
-from faultkit.errors import Unable
+from faultkit.errors import Unable, exhausted, starting
 from faultkit.evidence.transcript import Address, Line, Transcript
 from faultkit.stage import Stage
 from faultkit.stage.borrowed import borrowed
@@ -64,7 +64,8 @@ class Part:
         path = self.path()
         if path is None:
             return ""
-        ended = subprocess.run([path, *self.asked], capture_output=True, text=True, timeout=10, check=False)
+        with starting():
+            ended = subprocess.run([path, *self.asked], capture_output=True, text=True, timeout=10, check=False)
         found = re.search(r"\d+(\.\d+)+", ended.stdout + ended.stderr)
         return found[0] if found else ""
 
@@ -124,7 +125,9 @@ class Programs:
                 line, directory=self.directory, environment={**modules, **(environment or {})}
             )
         except OSError as error:
-            raise Unable(f"{self._name}: {line[0]} could not be started: {error.strerror}") from error
+            raise exhausted(error) or Unable(
+                f"{self._name}: {line[0]} could not be started: {error.strerror}"
+            ) from error
         program = Program(self._name, self._notes, name, process)
         self._beside().start_soon(program.hear)
         return program

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import trio
 
 from faultkit.acting.notes import Notes
-from faultkit.errors import Unable
+from faultkit.errors import Exhausted, Unable
 from faultkit.evidence.transcript import Call
 from faultkit.stage import Stage
 from faultkit.stage.recipe import TOOLS, Tool
@@ -72,6 +72,8 @@ class Scenery:
             try:
                 firewall = Firewall(self._stage.namespace, choose(tool, ipv6=ipv6), ipv6=ipv6)
                 await firewall.rules()
+            except Exhausted:
+                raise
             except Unable:
                 if wanted != "auto":
                     raise

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.errors import Unable
+from faultkit.errors import Unable, exhausted
 
 if TYPE_CHECKING:
     from faultkit.serving.connection import Live
@@ -33,7 +33,12 @@ class Authority:
 
     def write(self) -> str:
         """The authority's certificate in a new temporary file, which the caller removes."""
-        descriptor, path = tempfile.mkstemp(prefix="faultkit-ca-", suffix=".pem")
+        try:
+            descriptor, path = tempfile.mkstemp(prefix="faultkit-ca-", suffix=".pem")
+        except OSError as error:
+            raise exhausted(error) or Unable(
+                f"the authority's certificate cannot be kept ({error.strerror}): set TMPDIR to a directory of yours"
+            ) from error
         with os.fdopen(descriptor, "wb") as file:
             file.write(self.certificate)
         return path
@@ -45,7 +50,9 @@ def authority(*names: str) -> Authority:
     try:
         import trustme
     except ImportError as error:
-        raise Unable("TLS needs trustme, which is not installed: pip install 'faultkit[tls]'") from error
+        raise exhausted(error) or Unable(
+            "TLS needs trustme, which is not installed: pip install 'faultkit[tls]'"
+        ) from error
     made = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.issue_cert("localhost", "127.0.0.1", "::1", *names).configure_cert(server)

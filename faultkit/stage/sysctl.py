@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from faultkit.errors import Unable
+from faultkit.errors import Unable, exhausted
 from faultkit.stage.namespace import Namespace
 
 
@@ -41,7 +41,9 @@ class Sysctls:
             self._before.setdefault(name, read(name))
             _path(name).write_text(str(value))
         except OSError as error:
-            raise Unable(f"net.{name} = {value} is refused by this kernel ({error.strerror})") from error
+            raise exhausted(error) or Unable(
+                f"net.{name} = {value} is refused by this kernel ({error.strerror})"
+            ) from error
 
     def restore(self) -> None:
         """Put every changed sysctl back."""

@@ -19,7 +19,7 @@ def show(console: Console, findings: Sequence[Finding]) -> None:
     width = max(len(finding.name) for finding in findings)
     for finding in findings:
         indent = " " * (width + 5)
-        first, *rest = textwrap.wrap(finding.said, console.width - len(indent)) or [""]
+        first, *rest = textwrap.wrap(finding.said, console.width - len(indent), break_on_hyphens=False) or [""]
         mark = "[green]✔[/]" if finding.works else "[red]✘[/]"
         console.print(f"{mark}  {finding.name:<{width}}  {escape(first)}", soft_wrap=True)
         for line in rest:

@@ -22,6 +22,7 @@ from typing import TypeVar
 import trio
 
 from faultkit import sockets
+from faultkit.errors import exhausted
 from faultkit.evidence.transcript import Address, Call, Transcript
 
 T = TypeVar("T")
@@ -177,7 +178,10 @@ class Socket:
                         name, argument, outcome(result), began, result if isinstance(result, bytes) else b""
                     ), result
         except OSError as error:
-            return self._told(name, argument, errno_name(error), began), None
+            call, lacking = self._told(name, argument, errno_name(error), began), exhausted(error)
+            if lacking:  # which is no word of TCP's
+                raise lacking from error
+            return call, None
         except trio.Cancelled:
             self._told(name, argument, "cancelled", began)
             raise

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from faultkit import causes, commands
 from faultkit.version import VERSION
 
 ABOUT = "faultkit makes TCP connections fail on real sockets, on purpose, and proves what happened."
+
+
+class Interior(Exception):
+    """Carries an error out of a command past click, which takes BrokenPipeError and EOFError for what they are not."""
 
 
 class Catalogue(click.Group):
@@ -31,6 +37,12 @@ class Catalogue(click.Group):
         if not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             causes.load(args[0], beside=commands.names())  # raises, with the nearest name
         return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (OSError, EOFError) as error:
+            raise Interior from error
 
 
 @click.group(cls=Catalogue, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
