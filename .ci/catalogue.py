@@ -81,8 +81,12 @@ def cell(asked: tuple[str, str, dict[str, Any]]) -> dict[str, Any]:
 def cells(lines: Iterable[str]) -> Iterator[dict[str, Any]]:
     for line in lines:
         _, mark, document = line.partition(MARK)
-        if mark:
+        if not mark:
+            continue
+        try:
             yield json.loads(document)
+        except ValueError:  # the kernel spoke in the middle of it: the sums show that one is missing
+            print(line.rstrip(), file=sys.stderr)
 
 
 def show() -> None:
