@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import trio
@@ -219,8 +218,9 @@ class Program:
 
     def children(self, pid: int | None = None) -> list[int]:
         """The processes that it has started and that still run, by our numbers."""
-        path = Path(f"/proc/{pid or self.pid}/task/{pid or self.pid}/children")
-        return [int(number) for number in path.read_text().split()]
+        import psutil  # type: ignore[import-untyped]
+
+        return [child.pid for child in psutil.Process(pid or self.pid).children()]
 
     def borrowed(self, local: Address, remote: Address) -> contextlib.AbstractContextManager[socket.socket]:
         """Its own socket of that connection, or its children's: see `faultkit.stage.borrowed`."""

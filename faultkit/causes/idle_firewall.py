@@ -9,6 +9,7 @@
 # later. Both count tcp_retries2. Measured on Linux 6.18 with tcp_retries2 = 3: 3.1 s and 6.9 s.
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 
 import trio
@@ -18,6 +19,7 @@ from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Served,
 from faultkit.evidence import timers
 from faultkit.options import drop_with, duration, keepalive_count, keepalive_idle, keepalive_interval
 from faultkit.stage import sysctl
+from faultkit.witness.tap import Tap
 
 EXPIRY = "client's keepalive expiry (probes)"
 RETRIES = "server's tcp_retries2 expiry"
@@ -105,14 +107,25 @@ class _Wall:
             sockets.black_hole(deaf)
             self._play.notes.step("black hole", f"the {deaf.role}'s socket drops every segment that arrives")
 
+    async def reset_passed(self, tap: Tap | None) -> None:
+        """Wait until the client's RST has gone its way, to the firewall's rule or the deaf socket.
+
+        The kernel tells the client before its RST is through loopback's queue. A play that ended then would be over before
+        that RST is captured, and a firewall that opened would let it in.
+        """
+        client, server = self._ends
+        if tap is not None:
+            await tap.hear(lambda packet: packet.source == client.address and "RST" in packet.flags)
+            return
+        # Nobody is told of what is dropped: the probes and the RST.
+        lost = self._play.options.probing()[1] + 1
+        while sockets.state(server.raw) != "CLOSED" and sockets.dropped(server.raw) < lost:  # noqa: ASYNC110
+            await trio.sleep(0.002)
+
     async def heal(self) -> None:
         if self._play.scenery.tool:
             await self._play.scenery.lift()
         else:
-            # The kernel tells the client before its RST is through loopback's queue, and that RST must not arrive any more.
-            # Nobody is told of what is dropped: the probes and the RST.
-            while sockets.dropped(self._ends[1].raw) <= self._play.options.probing()[1]:  # noqa: ASYNC110
-                await trio.sleep(0.002)
             sockets.heal(self._ends[1])
             self._play.notes.step("black hole", "the server's socket hears again")
 
@@ -147,6 +160,8 @@ async def _send_regularly(connection: Socket, play: Play) -> None:
 
 
 async def script(play: Play) -> None:
+    from faultkit.witness.tap import Tap
+
     options: IdleFirewall = play.options
     interval, count = options.probing()
     client = play.socket("client")
@@ -164,8 +179,11 @@ async def script(play: Play) -> None:
     await wall.drop(2)
     probes = tuple(options.keepalive_seconds + interval * n for n in range(count))
     play.notes.expect("ETIMEDOUT at the client", tick="keepalive probe", ticks=probes, ends=options.expiry)
-    while (told := await client.recv(65536)).data:
-        pass  # what was on its way before the first rule
+    # A tap is handed a segment before the capture is; its close() waits for those that are still to be (synchronize_net()).
+    with contextlib.closing(Tap()) if play.scenery.tool else contextlib.nullcontext() as tap:
+        while (told := await client.recv(65536)).data:
+            pass  # what was on its way before the first rule
+        await wall.reset_passed(tap)
     play.notes.measure(EXPIRY, predicted=options.expiry, began_ns=_last_heard_ns(play), ended_ns=told.ended_ns)
     _note_clocks(play, client)
     if not options.no_heal:

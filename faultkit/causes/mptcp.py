@@ -5,7 +5,8 @@
 #   wrong-proof    its last ACK with a wrong HMAC               RST      MPTCP_RST_EMPTCP     (subflow_syn_recv_sock())
 #   no-proof       its last ACK without MPTCP options           RST      MPTCP_RST_EMPTCP
 #   other-port     a join at a port that was never announced    RST,ACK  MPTCP_RST_EPROHIBIT
-#   no-mapping     joined, then data whose options are gone     RST,ACK  MPTCP_RST_EMIDDLEBOX (subflow_check_data_avail())
+#   no-mapping     joined, then data whose options are gone     RST,ACK  MPTCP_RST_EMIDDLEBOX (subflow_check_data_avail()),
+#                                                               or MPTCP_RST_EMPTCP, by kernel: docs/kernels.md
 #   changed-data   joined, then data with a wrong checksum      RST,ACK  MPTCP_RST_EMIDDLEBOX (validate_data_csum())
 #   stripped       joined, then the ACK of the join without options  RST,ACK  MPTCP_RST_EUNSPEC, by the one who joins
 #                                                               (check_fully_established())
@@ -27,10 +28,12 @@ from faultkit.evidence.transcript import Address, Packet
 from faultkit.stage.addresses import ip
 from faultkit.stage.forge import Forgery
 from faultkit.stage.namespace import Namespace
+from faultkit.witness import kernel
 
 IPPROTO_MPTCP = 262  # linux/in.h; Python names it only where its own headers did
 # Subtypes of TCP option 30 (RFC 8684 section 8.2), in the upper half of a byte.
-MP_CAPABLE, MP_JOIN, DSS = 0x00, 0x10, 0x20
+MP_CAPABLE, MP_JOIN, DSS, MP_TCPRST = 0x00, 0x10, 0x20, 0x80
+EMPTCP = 1  # "MPTCP-specific error", a reason in MP_TCPRST (RFC 8684 section 3.6)
 ISN, NONCE = 1000, b"\1\2\3\4"  # of the forged path; arbitrary
 SECOND = {int(socket.AF_INET): "127.0.0.2", int(socket.AF_INET6): "::2"}  # another address of the loopback
 SENT = b"again"
@@ -205,7 +208,13 @@ async def second_path(play: Play, first: Address, server: Address) -> None:
     mapping = bytes((DSS, 0x0C)) + struct.pack("!QIHH", start & (1 << 64) - 1, 1, len(SENT), 0x1234)
     options = mapping if wanted == "changed-data" else b""
     passed = forge("data", ("PSH", "ACK"), ISN + 1, answer.seq + 1, options, SENT)
-    await tap.hear(lambda p: from_server(p) and "RST" in p.flags, since=passed)
+    reset = await tap.hear(lambda p: from_server(p) and "RST" in p.flags, since=passed)
+    if wanted == "no-mapping":
+        [code] = [option[1] for option in mptcp_options(reset) if option[0] & 0xF0 == MP_TCPRST]
+        if code == EMPTCP:
+            play.cues["EMPTCP"].set()
+        name = "MPTCP_RST_EMPTCP" if code == EMPTCP else PATHS[wanted].reason
+        play.notes.step("server", f"Linux {kernel.release()} gives the reason {name} (docs/kernels.md)")
 
 
 async def keys(play: Play, client: Address, server: Address) -> tuple[bytes, bytes]:
@@ -268,7 +277,7 @@ def promise(options: Mptcp, play: Play) -> Promise:
             *("client SYN", "server SYN,ACK", *echo, *join, *data, f"{refusal.by} {refusal.answer}", *echo),
             *("client FIN,ACK *", "server FIN,ACK *", "client FIN,ACK *"),
         ),
-        resets=(Rst(refusal.by, refusal.reason),),
+        resets=(Rst(refusal.by, "MPTCP_RST_EMPTCP" if play.cues["EMPTCP"].is_set() else refusal.reason),),
         counters={
             **dict.fromkeys(refusal.counted, 1),
             "TcpOutRsts": 1,

@@ -56,8 +56,9 @@ async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, 
 
 
 async def _perform(cause: Cause, play: Play, seconds: float, watch: Watch | None) -> None:
-    # Generous: what is late is judged by its own measurement; this bound only ends what would wait for ever.
-    with trio.move_on_after(seconds * 1.5 + 10) as limit:
+    # Generous: what is late is judged by its own measurement; this bound only ends what would wait for ever. An emulated
+    # machine takes more than 10 s to start a cause's child.
+    with trio.move_on_after(seconds * 1.5 + 30) as limit:
         try:
             async with trio.open_nursery() as outer:
                 play.beside = outer

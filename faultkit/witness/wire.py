@@ -30,7 +30,7 @@ SO_TIMESTAMPNS_NEW = 64  # 64-bit seconds on every architecture; the control mes
 # Bytes, which the kernel doubles; arbitrary: about 80 000 small packets, or 700 full ones of loopback.
 _BUFFER = 16 << 20
 _FRAME = 1 << 18  # room for one frame, which may have more than 64 KiB where "BIG TCP" is on (ip-link(8) gso_max_size)
-_READY = 0.5  # seconds; arbitrary: 10 ms was the longest ever seen
+_READY = 10.0  # seconds; arbitrary: 10 ms was the longest ever seen, but on an emulated machine more than half a second
 
 # Classic BPF (linux/filter.h): opcode, jump if true, jump if false, operand. Offsets count from the Ethernet header.
 _TCP_ONLY = (
