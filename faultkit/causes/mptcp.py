@@ -293,7 +293,11 @@ def promise(options: Mptcp, play: Play) -> Promise:
             *("client SYN", "server SYN,ACK", *echo, *join, *data, f"{refusal.by} {refusal.answer}", *echo),
             *("client FIN,ACK *", "server FIN,ACK *", "client FIN,ACK *"),
         ),
-        resets=(Rst(refusal.by, "MPTCP_RST_EMPTCP" if play.cue("EMPTCP").is_set() else refusal.reason),),
+        resets=(
+            Rst(refusal.by, "MPTCP_RST_EMPTCP", looks="active")
+            if play.cue("EMPTCP").is_set()
+            else Rst(refusal.by, refusal.reason),
+        ),
         counters={**refusal.counters, "TcpOutRsts": 1, **({"TcpEstabResets": 1} if refusal.joined else {})},
     )
 
