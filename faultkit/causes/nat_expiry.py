@@ -110,8 +110,7 @@ async def server(play: Play) -> None:
     listener.bind(Address(_net(play).server, _port()))
     listener.listen()
     play.cues["listening"].set()
-    connection = await play.accept(listener)
-    await fault(connection, play)
+    await fault(await play.accept(listener), play)
 
 
 async def fault(connection: Socket, play: Play) -> None:
