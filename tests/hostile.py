@@ -6,11 +6,9 @@ but the standard library, and starts no shell.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import platform
 import resource
-import struct
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +18,11 @@ from tests.ordinary import (
     CLONE_NEWNS,
     MS_PRIVATE,
     MS_REC,
-    PR_SET_NO_NEW_PRIVS,
-    PR_SET_SECCOMP,
-    SECCOMP_MODE_FILTER,
     SECCOMP_RET_ALLOW,
     SECCOMP_RET_ERRNO,
     _call,
     _mount,
+    refuse,
 )
 
 CLONE_NEWNET = 0x40000000
@@ -50,10 +46,7 @@ def no_family(name: str) -> None:
         (0x06, 0, 0, SECCOMP_RET_ALLOW),
         (0x06, 0, 0, SECCOMP_RET_ERRNO | EAFNOSUPPORT),
     ]
-    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
-    filter_program = struct.pack("HP", len(program), ctypes.addressof(code))
-    _call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    _call("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.c_char_p(filter_program), 0, 0)
+    refuse(program)
 
 
 def no_proc() -> None:
