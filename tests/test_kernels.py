@@ -22,8 +22,8 @@ def tabled(command: str) -> str:
     ]
     columns = [cell.strip() for cell in rows[0]]
     [row] = [row for row in rows if f"`{command}`" in row[0]]
-    known = [column for column in columns[1:-1] if version(column) <= version(release())]
-    return row[columns.index(max(known, key=version))].strip()
+    told = {version(columns[n]): row[n].strip() for n in range(1, len(columns) - 1) if row[n].strip()}
+    return told[max(known for known in told if known <= version(release()))]
 
 
 @pytest.mark.parametrize("user", USERS)
