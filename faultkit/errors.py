@@ -1,4 +1,9 @@
-"""The two ways in which faultkit refuses. The third family, "it was tried and something else was seen", is a verdict."""
+"""The two ways in which faultkit refuses. The third family, "it was tried and something else was seen", is a verdict.
+
+Beside them stands what is nobody's mistake: the end that somebody asked for.
+"""
+
+import signal
 
 
 class Misuse(Exception):
@@ -7,3 +12,11 @@ class Misuse(Exception):
 
 class Unable(Exception):
     """This machine cannot: one sentence with what is missing and the command that gets it. Exit status 3."""
+
+
+class Ended(Exception):
+    """A signal other than Ctrl-C ended the run, which was taken down in order. Exit status 128 + its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}; nothing is left behind")
+        self.status = 128 + number

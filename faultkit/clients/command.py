@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 from typing import Any, TextIO
 
 import trio
 
 from faultkit.clients.play import Seen, directory_for, merged, play
 from faultkit.clients.program import Client, clients
-from faultkit.clients.scene import Scene, scenes
-from faultkit.commands.session import console
-from faultkit.commands.tour import progress
+from faultkit.clients.scene import scenes
 from faultkit.errors import Misuse, Unable
 from faultkit.playing.run import raise_first
-from faultkit.serving.command import endings
-from faultkit.stage import Stage, Where, open_stage
+from faultkit.stage import Where, open_stage
+from faultkit.views import progress
+from faultkit.views.console import console, emit
 
 
 def _wanted(names: Sequence[str]) -> list[Client]:
@@ -32,7 +30,14 @@ def _wanted(names: Sequence[str]) -> list[Client]:
 
 
 def run(
-    names: Sequence[str], *, faults: Sequence[str], repeat: int, as_json: bool, save: str | None, on: Where | None
+    names: Sequence[str],
+    *,
+    faults: Sequence[str],
+    repeat: int,
+    as_json: bool,
+    quiet: bool,
+    save: str | None,
+    on: Where | None,
 ) -> int:
     """Play, show, save. Gives the exit status."""
     wanted = _wanted(names)
@@ -49,18 +54,18 @@ def run(
             raise Misuse(f"clients: {name!r} is no fault that is played here: it is one of those of `faultkit serve`")
     played = [scene for scene in played if not faults or scene.typed in faults]
     seen: list[Seen] = []
-    with directory_for(stage) as made, progress(len(found) * len(played) * repeat, as_json) as step:
+    with directory_for(stage) as made, progress.steps(len(found) * len(played) * repeat, quiet, "clients") as step:
 
         def tell(one: Seen) -> None:
             step(f"{one.client}: {one.fault}")
             seen.append(one)
 
         try:
-            whole = trio.run(_until_told, stage, made, found, played * repeat, tell)
+            # Ctrl-C comes where something waits: it leaves neither clients nor their directory behind.
+            run = partial(play, stage, made, found, played * repeat, tell)
+            trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
         except BaseExceptionGroup as group:
             raise_first(group)
-        if not whole:
-            raise KeyboardInterrupt
     order = {client.name: number for number, client in enumerate(clients())}
     places = {scene.key: number for number, scene in enumerate(played)}
     seen = sorted(merged(seen), key=lambda one: (places[one.key], order[one.client], one.lines))
@@ -75,31 +80,12 @@ def run(
         with kept:
             _save(kept, document)
     if as_json:
-        print(json.dumps(document, indent=2, ensure_ascii=False))
+        emit(document)
     else:
         from faultkit.views import messages
 
-        messages.show(console(sys.stdout), stage, versions, missing, seen)
+        messages.show(console(), stage, versions, missing, seen)
     return 0 if all(one.met for one in seen) else 1
-
-
-async def _until_told(
-    stage: Stage, made: Path, found: list[Client], played: list[Scene], tell: Callable[[Seen], None]
-) -> bool:
-    """Play. Gives False where Ctrl-C or SIGTERM ended it, which would leave clients and a directory behind."""
-    whole = False
-    with trio.open_signal_receiver(*endings()) as signals:
-        async with trio.open_nursery() as nursery:
-
-            async def end() -> None:
-                async for _ in signals:
-                    nursery.cancel_scope.cancel()
-
-            nursery.start_soon(end)
-            await play(stage, made, found, played, tell)
-            whole = True
-            nursery.cancel_scope.cancel()
-    return whole
 
 
 def _writable(file: str) -> TextIO:

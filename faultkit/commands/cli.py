@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import Field, fields
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -14,8 +14,9 @@ from click.core import ParameterSource
 
 from faultkit import __version__, causes
 from faultkit.cause import Cause, checked, flag, spec, written
-from faultkit.errors import Misuse, Unable
+from faultkit.errors import Ended, Misuse, Unable
 from faultkit.serving.trigger import MOMENTS
+from faultkit.views import signs
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -147,10 +148,16 @@ class Stacks(click.Group):
         return _command(stack.load(cmd_name), _common())
 
 
-def _console() -> Console:
-    from faultkit.commands.session import console
+def _list(rows: Iterable[Sequence[str]]) -> None:
+    from faultkit.views import table
 
-    return console(sys.stdout)
+    table.names(_console(), list(rows))
+
+
+def _console() -> Console:
+    from faultkit.views.console import console
+
+    return console()
 
 
 @click.group(cls=Catalogue, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
@@ -158,20 +165,21 @@ def _console() -> Console:
 @click.pass_context
 def faultkit(context: click.Context) -> None:
     if context.invoked_subcommand is None:
-        from faultkit.views import catalogue
+        from faultkit.views import catalogue, table
+        from faultkit.views.console import paragraph
 
         console = _console()
-        console.print(ABOUT, highlight=False)
+        paragraph(console, ABOUT)
         console.print()
         catalogue.show(console, causes.by_family())
         console.print()
-        for example, does in (
+        examples = (
             ("faultkit linger", "play a cause and see it explained"),
             ("faultkit linger --help", "its options"),
             ("faultkit doctor", "what this machine can do"),
             ("faultkit recipe idle-firewall", "firewall rules to apply by hand"),
-        ):
-            console.print(f"  {example:<32}{does}", highlight=False)
+        )
+        table.names(console, examples, indent=2)
 
 
 faultkit.help = ABOUT
@@ -196,6 +204,7 @@ def list_causes(as_json: bool) -> None:
 def doctor(as_json: bool) -> None:
     """What faultkit can do on this machine, and the command that gets what is missing."""
     from faultkit.commands import doctor as examination
+    from faultkit.views import doctor as view
 
     findings = examination.examine()
     if as_json:
@@ -203,7 +212,7 @@ def doctor(as_json: bool) -> None:
 
         click.echo(json.dumps([finding.document() for finding in findings], indent=2, ensure_ascii=False))
     else:
-        examination.show(_console(), findings)
+        view.show(_console(), findings)
 
 
 @faultkit.command(short_help="a firewall recipe, filled in for this host, to apply by hand")
@@ -216,8 +225,7 @@ def recipe(name: str | None, port: int, ipv6: bool, tool: Any) -> None:
     from faultkit.stage import recipe as recipes
 
     if name is None:
-        for known in recipes.names():
-            click.echo(f"{known:<18} {recipes.load(known).title.partition(': ')[2]}")
+        _list((known, recipes.load(known).title.partition(": ")[2]) for known in recipes.names())
     else:
         from faultkit.stage.host import filled
 
@@ -240,8 +248,7 @@ def stacks(context: click.Context) -> None:
     if context.invoked_subcommand is None:
         from faultkit.playing import stack
 
-        for name in stack.names():
-            click.echo(f"{name:<18} {stack.title(name)}")
+        _list((name, stack.title(name)) for name in stack.names())
 
 
 @faultkit.command(short_help="the causes that fit what you saw")
@@ -320,14 +327,15 @@ def tour(as_json: bool, ipv6: bool, on: Any, quiet: bool) -> int:
     "--check", is_flag=True, help="play a producer of each under the trace, as root, and see the kernel say it"
 )
 @click.option("--json", "as_json", is_flag=True, help="for machines")
-def reasons(check: bool, as_json: bool) -> int:
+@click.option("--quiet", is_flag=True, help="nothing of its progress on standard error")
+def reasons(check: bool, as_json: bool, quiet: bool) -> int:
     """The reset reasons of the running kernel (enum sk_rst_reason), and the causes that promise each.
 
     A reason that no cause produces is listed with why. With --check each is proven live, which takes real root.
     """
     from faultkit.commands import producers
 
-    return producers.show(check=check, as_json=as_json)
+    return producers.show(check=check, as_json=as_json, quiet=quiet)
 
 
 @faultkit.command(short_help="a fault on a port, for a client in any language")
@@ -365,13 +373,15 @@ def serve(
 
     Exit status 1 where no client came.
     """
-    from faultkit.serving import answers, command
+    from faultkit.serving import answers, command, faults
 
     if fault is None and plan is None and options["random"] is None:
         context = click.get_current_context()
         if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in context.params):
             raise Misuse("serve: no fault is named: name one, ok for none; faultkit serve lists them")
-        click.echo(command.listing())
+        _list(
+            (name, str(served.when) if served.door is None else "", summary) for name, summary, served in faults.known()
+        )
         return PRODUCED
     if connections is not None and connections < 1:
         raise Misuse(f"serve: --connections {connections} would end at once: take 1 or more")
@@ -449,8 +459,9 @@ def sandbox(command: tuple[str, ...]) -> int:
 @click.option("--save", metavar="FILE", help="keep it, for faultkit which --message")
 @click.option("--on", type=click.Choice(["namespace", "host"]), help="where; default: a namespace where one is allowed")
 @click.option("--json", "as_json", is_flag=True, help="for machines")
+@click.option("--quiet", is_flag=True, help="nothing of its progress on standard error")
 def clients(
-    names: tuple[str, ...], faults: tuple[str, ...], repeat: int, save: str | None, on: Any, as_json: bool
+    names: tuple[str, ...], faults: tuple[str, ...], repeat: int, save: str | None, on: Any, as_json: bool, quiet: bool
 ) -> int:
     """Run the real clients that are here, or those named, against every fault that can be served: message, exit status,
     how often each connects.
@@ -461,7 +472,7 @@ def clients(
 
     if repeat < 1:
         raise Misuse(f"clients: --repeat {repeat} plays nothing: take 1 or more")
-    return command.run(names, faults=faults, repeat=repeat, as_json=as_json, save=save, on=on)
+    return command.run(names, faults=faults, repeat=repeat, as_json=as_json, quiet=quiet, save=save, on=on)
 
 
 def _say(sentence: str) -> None:
@@ -487,6 +498,9 @@ def _status(arguments: Sequence[str] | None, run: Callable[..., Any]) -> int:
     except Unable as error:
         _say(str(error))
         return UNABLE
+    except Ended as ended:
+        _say(str(ended))
+        return ended.status
     except (KeyboardInterrupt, click.Abort):
         _say("interrupted; nothing is left behind")
         return INTERRUPTED
@@ -507,9 +521,9 @@ def _open_closed_streams() -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The `faultkit` command. Exit status: 0 produced, 1 seen otherwise, 2 bad usage, 3 this machine cannot, 130 Ctrl-C."""
     _open_closed_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # an arrow on a terminal without Unicode is no reason to fail
+    # An arrow on a terminal without Unicode is no reason to fail. A console says it in words.
+    signs.escaped(sys.stdout)
+    signs.in_words(sys.stderr)
     try:
         status = _status(arguments, faultkit.main)
     except BrokenPipeError:

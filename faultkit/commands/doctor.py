@@ -6,17 +6,13 @@ import contextlib
 import os
 import platform
 import socket
-import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from faultkit.errors import Unable
 from faultkit.stage import firewall, namespace, tracing
 from faultkit.witness.wire import Capture
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +105,3 @@ def examine() -> list[Finding]:
         "tshark": _tshark,
     }
     return findings + [Finding(name, *_in_child(trial)) for name, trial in trials.items()]
-
-
-def show(console: Console, findings: list[Finding]) -> None:
-    """For a person."""
-    from rich.markup import escape
-
-    width = max(len(finding.name) for finding in findings)
-    for finding in findings:
-        indent = " " * (width + 5)
-        first, *rest = textwrap.wrap(finding.said, console.width - len(indent)) or [""]
-        mark = "[green]✔[/]" if finding.works else "[red]✘[/]"
-        console.print(f"{mark}  {finding.name:<{width}}  {escape(first)}", soft_wrap=True)
-        for line in rest:
-            console.print(indent + escape(line), soft_wrap=True)
-    if not next(finding.works for finding in findings if finding.name == "namespace"):
-        console.print()
-        console.print("Without a namespace causes play on the host's loopback, with black holes at")
-        console.print("the sockets, no firewall.")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import platform
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
 
 from faultkit import causes
 from faultkit.cause import Cause, Options, checked, typed
@@ -14,11 +12,9 @@ from faultkit.errors import Unable
 from faultkit.evidence.reasons import REASONS, listed
 from faultkit.evidence.transcript import Transcript
 from faultkit.playing.play import rehearsal
+from faultkit.playing.run import Outcome, repeat
 from faultkit.stage import Stage, open_stage, tracing
 from faultkit.witness import Witnesses, watching
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +68,6 @@ def numbered(stage: Stage) -> tuple[dict[str, int], str]:
 
 def prove(stage: Stage, seeing: Witnesses, wanted: Iterable[tuple[str, list[Producer]]]) -> Iterator[tuple[str, Proof]]:
     """Play each reason's producers in order, until the kernel has said that reason in a run as promised."""
-    from faultkit.playing.run import Outcome, repeat
-
     played: dict[
         str, tuple[set[str], str]
     ] = {}  # by what is typed: the reasons that it was seen to produce, or why not
@@ -104,8 +98,12 @@ def _seen(transcript: Transcript, produced: bool) -> tuple[set[str], str]:
     return (reasons, f"saw {', '.join(sorted(reasons)) or 'no reset'}") if produced else (set(), "not as promised")
 
 
-def show(*, check: bool, as_json: bool) -> int:
+def show(*, check: bool, as_json: bool, quiet: bool) -> int:
     """Print the list, proven or only promised. Gives the exit status: 1 where a promised reason was not seen."""
+    from faultkit.views import progress
+    from faultkit.views import reasons as views
+    from faultkit.views.console import console, emit
+
     stage = open_stage(None, ipv6=False)
     numbers, source = numbered(stage)
     promised = producers()
@@ -115,81 +113,19 @@ def show(*, check: bool, as_json: bool) -> int:
             if "reasons" in seeing.absent:
                 raise Unable(f"reasons: nothing can be proven here: {seeing.absent['reasons']}")
             wanted = [(reason, promised[reason]) for reason in numbers if reason in promised]
-            proofs = dict(_with_progress(prove(stage, seeing, wanted), len(wanted)))
+            with progress.steps(len(wanted), quiet, "reasons") as step:
+                proofs = dict(prove(stage, seeing, _announced(wanted, step)))
     if as_json:
-        import json
-
-        print(json.dumps(_document(numbers, source, promised, proofs), indent=2, ensure_ascii=False))
+        emit(views.document(numbers, source, promised, proofs))
     else:
-        from faultkit.commands.session import console
-
-        _show(console(sys.stdout), numbers, source, promised, proofs)
+        views.show(console(), numbers, source, promised, proofs)
     return int(any(proof.by is None for proof in proofs.values()))
 
 
-def _with_progress(proofs: Iterator[tuple[str, Proof]], total: int) -> Iterator[tuple[str, Proof]]:
-    if not sys.stderr.isatty():
-        yield from proofs
-        return
-    from rich.progress import track
-
-    from faultkit.commands.session import console
-
-    yield from track(proofs, "reasons", total, console=console(sys.stderr), transient=True)
-
-
-def _why_not(reason: str) -> str:
-    return (REASONS[reason].unreached or "no cause promises it") if reason in REASONS else "unknown to this version"
-
-
-def _show(
-    console: Console,
-    numbers: dict[str, int],
-    source: str,
-    promised: dict[str, list[Producer]],
-    proofs: dict[str, Proof],
-) -> None:
-    import textwrap
-
-    console.print(f"Why a kernel sends a RST: {source}.", style="bold", markup=False, soft_wrap=True)
-    for reason, number in numbers.items():
-        proof, meaning = proofs.get(reason), REASONS[reason].meaning if reason in REASONS else ""
-        blank = "  " if proofs else ""
-        sign = blank if proof is None else "[bold green]✔ [/]" if proof.by else "[bold red]✘ [/]"
-        console.print(f"\n{sign}{number:>2} [cyan]{reason}[/]")
-        lines = [meaning] if meaning else []
-        if reason not in promised:
-            lines.append(f"not produced: {_why_not(reason)}")
-        elif proof is None:
-            lines += [f"faultkit {producer.typed}" for producer in promised[reason]]
-        else:
-            lines += [f"seen: faultkit {proof.by.typed}"] if proof.by else ["not seen"]
-            lines += [f"tried: faultkit {failure}" for failure in proof.failed]
-        for line in lines:
-            wrapped = textwrap.wrap(line, console.width, initial_indent="    ", subsequent_indent="      ")
-            console.print("\n".join(wrapped), markup=False, soft_wrap=True)
-    if proofs:
-        seen = sum(proof.by is not None for proof in proofs.values())
-        console.print(
-            f"\n{seen} of {len(proofs)} promised reasons seen; {len(numbers) - len(proofs)} that no cause produces.",
-            style="bold",
-        )
-
-
-def _document(
-    numbers: dict[str, int], source: str, promised: dict[str, list[Producer]], proofs: dict[str, Proof]
-) -> dict[str, Any]:
-    rows = []
-    for reason, number in numbers.items():
-        proof = proofs.get(reason)
-        row: dict[str, Any] = {
-            "number": number,
-            "reason": reason,
-            "meaning": REASONS[reason].meaning if reason in REASONS else None,
-            "producers": [producer.typed for producer in promised.get(reason, [])],
-            "not_produced": None if reason in promised else _why_not(reason),
-        }
-        if proof:
-            row |= {"seen": proof.by is not None, "seen_by": proof.by and proof.by.typed, "failed": list(proof.failed)}
-        rows.append(row)
-    return {"source": source, "reasons": rows}
+def _announced(
+    wanted: Iterable[tuple[str, list[Producer]]], step: Callable[[str], None]
+) -> Iterator[tuple[str, list[Producer]]]:
+    for reason, candidates in wanted:
+        step(reason)
+        yield reason, candidates
+    step("")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from faultkit import causes
 from faultkit.cause import Cause, checked
@@ -21,15 +18,14 @@ Visit = tuple[Cause, "Outcome | Unable"]
 
 def play(*, as_json: bool, ipv6: bool, on: Where | None, quiet: bool) -> int:
     """Play the catalogue. What this machine cannot play is in the table with the reason, and no failure."""
-    from faultkit.commands.session import console
-    from faultkit.views import itinerary
+    from faultkit.playing.run import repeat
+    from faultkit.views import itinerary, progress
+    from faultkit.views.console import console, emit
 
     catalogue = causes.by_family()
     visits: list[Visit] = []
     stage = open_stage(on, ipv6=ipv6)
-    with watching(stage) as seeing, progress(len(catalogue), quiet) as step:
-        from faultkit.playing.run import repeat
-
+    with watching(stage) as seeing, progress.steps(len(catalogue), quiet, "tour") as step:
         for cause in catalogue:
             step(cause.name)
             outcomes: list[Outcome] = []
@@ -41,34 +37,7 @@ def play(*, as_json: bool, ipv6: bool, on: Where | None, quiet: bool) -> int:
                 visits.append((cause, outcomes[0]))
         step("")
     if as_json:
-        import json
-
-        print(json.dumps(itinerary.document(stage, visits), indent=2, ensure_ascii=False))
+        emit(itinerary.document(stage, visits))
     else:
-        itinerary.show(console(sys.stdout), stage, visits, quiet=quiet)
+        itinerary.show(console(), stage, visits, quiet=quiet)
     return 0 if all(isinstance(end, Unable) or end.verdict.produced for _, end in visits) else 1
-
-
-@contextlib.contextmanager
-def progress(total: int, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """A bar on a terminal's standard error: call it with what is played next."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda name: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    from faultkit.commands.session import console
-
-    columns: tuple[Any, ...] = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console(sys.stderr), transient=True) as bar:
-        task = bar.add_task("", total=total, completed=-1)
-
-        def step(name: str) -> None:
-            bar.update(task, advance=1, description=name)
-
-        yield step

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import resource
-import signal
 import sys
 from typing import Any
 
 import trio
 
 from faultkit.errors import Misuse, Unable
+from faultkit.playing.signals import endings
 from faultkit.serving import entry, faults
 from faultkit.serving.engine import Engine
 from faultkit.serving.record import Connection
@@ -43,12 +43,6 @@ class _Lines:
                 self.refused = error
 
 
-def endings() -> list[signal.Signals]:
-    """What ends a command that waits: not what nohup(1) ignores."""
-    ends = [signal.SIGINT, signal.SIGTERM]
-    return ends if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [*ends, signal.SIGHUP]
-
-
 def line(record: Connection) -> str:
     """One connection for a person: number, peer, fault, bytes in and out, how it ended and when, in ms."""
     ended = f"{record.ended} after {(record.seconds or 0) * 1000:.1f} ms"
@@ -64,14 +58,6 @@ def document(record: Connection) -> str:
         f'{{"event": "connection", "number": {record.number}, "peer": {peer}, "fault": "{record.fault}", '
         f'"received": {record.received}, "sent": {record.sent}, "requests": {record.requests}, "answers": {record.answers}, '
         f'"fired_after_seconds": {fired}, "ended": {json.dumps(record.ended)}, "seconds": {record.seconds:.6f}}}'
-    )
-
-
-def listing() -> str:
-    """Every fault that can be served, one line each."""
-    return "\n".join(
-        f"{name:<28} {served.when!s:<24} {summary}" if served.door is None else f"{name:<28} {'':<24} {summary}"
-        for name, summary, served in faults.known()
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from faultkit.commands import doctor
+from faultkit.views import doctor as view
 from tests.shell import USERS, faultkit
 
 NAMES = ["machine", "namespace", "wire", "reset reasons", "IPv6", "iptables", "nft", "tshark"]
@@ -57,7 +58,7 @@ def test_for_a_person() -> None:
         doctor.Finding("namespace", True, "yes"),
         doctor.Finding("wire", False, "not [here]: " + "apt-get install something " * 5),
     ]
-    doctor.show(Console(file=stream, width=80, highlight=False), findings)
+    view.show(Console(file=stream, width=80, highlight=False), findings)
     lines = stream.getvalue().splitlines()
     assert lines[:2] == [
         "✔  namespace  yes",

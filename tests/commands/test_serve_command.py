@@ -15,8 +15,9 @@ from collections.abc import Iterator
 import pytest
 
 from faultkit.evidence.transcript import Address
+from faultkit.playing.signals import endings
 from faultkit.serving import faults
-from faultkit.serving.command import document, endings, line
+from faultkit.serving.command import document, line
 from faultkit.serving.record import Connection
 from faultkit.serving.waiting import Waiting
 from tests.ordinary import CHECKOUT, command

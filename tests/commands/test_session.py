@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from faultkit.commands.session import progress_line
 from faultkit.playing.play import Countdown
 from faultkit.stage import tracing
 from faultkit.stage.firewall import find
+from faultkit.views.progress import countdown
 from tests.ordinary import CHECKOUT, command
 from tests.shell import ENVIRONMENT, ROOT, USERS, faultkit, on_terminal, start
 from tests.watch import inside, moved, until
@@ -271,8 +271,8 @@ def test_no_progress_where_nobody_waits() -> None:
 
 def test_the_line_of_the_countdown() -> None:
     waiting = Countdown("keepalive probe", "ETIMEDOUT", 100.0, (2.0, 3.0), 4.0)
-    assert progress_line(waiting, 100.0) == "keepalive probe 0 of 2, next in 2 s, ETIMEDOUT in 4 s"
-    assert progress_line(waiting, 102.0) == "keepalive probe 1 of 2, next in 1 s, ETIMEDOUT in 2 s"
-    assert progress_line(waiting, 103.0) == "keepalive probe 2 of 2, ETIMEDOUT in 1 s"
-    assert progress_line(waiting, 104.0) == "keepalive probe 2 of 2, ETIMEDOUT is due"
-    assert progress_line(Countdown("", "TCP_USER_TIMEOUT", 1.0, (), 3.0), 2.0) == "TCP_USER_TIMEOUT in 2 s"
+    assert countdown(waiting, 100.0) == "keepalive probe 0 of 2, next in 2 s, ETIMEDOUT in 4 s"
+    assert countdown(waiting, 102.0) == "keepalive probe 1 of 2, next in 1 s, ETIMEDOUT in 2 s"
+    assert countdown(waiting, 103.0) == "keepalive probe 2 of 2, ETIMEDOUT in 1 s"
+    assert countdown(waiting, 104.0) == "keepalive probe 2 of 2, ETIMEDOUT is due"
+    assert countdown(Countdown("", "TCP_USER_TIMEOUT", 1.0, (), 3.0), 2.0) == "TCP_USER_TIMEOUT in 2 s"
