@@ -44,9 +44,9 @@ class Lines:
         self._due = self._clock() + self._wait
         stream = sys.stderr
         with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
-            line = signs.plain(f"{self._told}{text}\n", stream.encoding)
-            if select.select([], [stream.fileno()], [], 0)[1]:
-                os.write(stream.fileno(), line.encode(stream.encoding))
+            number = stream.fileno()
+            if select.select([], [number], [], 0)[1]:
+                os.write(number, f"{self._told}{text}\n".encode(stream.encoding, signs.IN_WORDS))
 
 
 @contextlib.contextmanager
@@ -122,7 +122,8 @@ def _bar(total: int, beside: tuple[Any, ...], *, name: str = "", **more: Any) ->
     bar = Progress(
         *first, BarColumn(max(5, min(40, err.width - 60))), MofNCompleteColumn(), *beside, console=err, transient=True
     )
-    with _restored(err, bar.start, bar.stop):
+    with _restored(err, bar.stop):
+        bar.start()
         task = bar.add_task("", total=total, **more)
         yield partial(bar.update, task)
 
@@ -141,21 +142,24 @@ def _spinner() -> Iterator[Callable[[str], None]]:
             started = True
         status.update(text)
 
-    with _restored(err, lambda: None, status.stop):
+    with _restored(err, status.stop):
         yield show
 
 
 @contextlib.contextmanager
-def _restored(err: Console, start: Callable[[], None], stop: Callable[[], None]) -> Iterator[None]:
-    """The terminal is as it was, however it ends."""
+def _restored(err: Console, stop: Callable[[], None]) -> Iterator[None]:
+    """The terminal is as it was, however it ends; where rich was not let finish, its cursor is shown all the same."""
     with interruptible():
+        stopped = False
         try:
-            start()
             yield
+            stop()
+            stopped = True
         finally:
-            with contextlib.suppress(OSError):  # a terminal that has hung up
-                stop()
-                err.show_cursor(True)
+            if not stopped:
+                with contextlib.suppress(OSError):  # a terminal that has hung up
+                    stop()
+                    err.show_cursor(True)
 
 
 async def _watched(play: Play, began: float, say: Callable[[str], None]) -> None:
