@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
-import pty
 import re
 import signal
-import struct
 import subprocess
-import termios
 
 import pytest
 
 from faultkit import causes
 from faultkit.commands.producers import producers
-from tests.ordinary import CHECKOUT
-from tests.shell import ENVIRONMENT, ROOT, faultkit, line, on_terminal, start
+from tests.shell import ENVIRONMENT, ROOT, faultkit, on_terminal, start
 from tests.watch import until
 
 WIDTHS = [40, 80, 120]
@@ -155,29 +149,16 @@ WAITS = [
 @pytest.mark.parametrize("number", ENDS)
 @pytest.mark.parametrize(("typed", "shown"), WAITS, ids=[typed[0] for typed, _ in WAITS])
 def test_a_terminal_is_as_it_was(typed: list[str], shown: str, number: signal.Signals) -> None:
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
-    running = subprocess.Popen(
-        line(*typed),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        cwd=CHECKOUT,
-        env=ENVIRONMENT,
-        start_new_session=True,
-    )
-    os.close(theirs)
-    told, sent = b"", False
-    with contextlib.suppress(OSError):  # EIO: the last process that had the terminal has closed it
-        while part := os.read(ours, 65536):
-            told += part
-            if not sent and shown.encode() in told:
-                sent = True
-                os.killpg(running.pid, number)
-    os.close(ours)
-    assert sent
-    assert running.wait(20) == 128 + number
-    text = told.decode().replace("\r\n", "\n")
+    sent = False
+
+    def end(told: bytes, group: int) -> None:
+        nonlocal sent
+        if not sent and shown.encode() in told:
+            sent = True
+            os.killpg(group, number)  # as a terminal does: to all of them
+
+    status, text = on_terminal(*typed, columns=80, meanwhile=end)
+    assert (sent, status) == (True, 128 + number)
     assert text.rfind("\x1b[?25h") > text.rfind("\x1b[?25l") >= 0
     bar, _, rest = text.rpartition("\x1b[2K")  # erases the bar's line
     assert "\x1b[1A" in bar[-10:]
