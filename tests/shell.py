@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import random
+import re
 import shutil
 import socket
 import struct
@@ -67,6 +68,12 @@ def start(*arguments: str, user: str = "", denied: bool = False, **options: Any)
     }
     running: subprocess.Popen[str] = subprocess.Popen(line(*arguments, user=user, denied=denied), **defaults | options)
     return running
+
+
+def complaint(ended: subprocess.CompletedProcess[str]) -> str:
+    """What it said on standard error, but for the lines of a run that lasts: the machine may be busy."""
+    lasts = r"^faultkit: [a-z-]+: (\d+ of \d+.*|playing for \d+ s|.* in \d+ s|.* is due)\n"
+    return re.sub(lasts, "", ended.stderr, flags=re.MULTILINE)
 
 
 def on_terminal(

@@ -25,23 +25,23 @@ if TYPE_CHECKING:
     from faultkit.playing.play import Countdown, Play
     from faultkit.playing.run import Outcome, Watch
 
-_FIRST, _LONGEST = 5.0, 60.0  # seconds; arbitrary: what is soon over says nothing, 12 minutes say some fifteen lines
+_OFTEN, _SELDOM = 10.0, 60.0  # seconds; arbitrary: what is soon over says nothing, 12 minutes say 17 lines
 
 
 class Lines:
-    """Lines in a pipe: the first after 5 s, each next after twice as long, up to a minute. `asked` says which command."""
+    """Lines in a pipe: one in 10 s, and after a minute one a minute. `asked` says which command."""
 
     def __init__(self, asked: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._told, self._clock = f"faultkit: {asked}: " if asked else "faultkit: ", clock
-        self._wait = _FIRST
-        self._due = clock() + _FIRST
+        self._began = clock()
+        self._due = self._began + _OFTEN
 
     def say(self, text: str) -> None:
         """Write the line if one is due. A reader that is slow, or gone, misses it: nothing waits for it."""
-        if self._clock() < self._due:
+        now = self._clock()
+        if now < self._due:
             return
-        self._wait = min(2 * self._wait, _LONGEST)
-        self._due = self._clock() + self._wait
+        self._due = now + (_OFTEN if now - self._began < _SELDOM else _SELDOM)
         stream = sys.stderr
         with contextlib.suppress(OSError, ValueError):  # ValueError: it is closed
             number = stream.fileno()
@@ -172,7 +172,7 @@ async def _watched(play: Play, began: float, say: Callable[[str], None]) -> None
         passed = time.monotonic() - began
         if play.countdown is not None:
             say(countdown(play.countdown, trio.current_time()))
-        elif passed > _FIRST:
+        elif passed > _OFTEN / 2:
             say(f"playing for {passed:.0f} s")
 
 
