@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from pathlib import Path
@@ -14,6 +13,7 @@ from rich.console import Console
 from faultkit.playing import doctor
 from faultkit.views import doctor as view
 from tests.shell import USERS, faultkit
+from tests.views.test_table import Screen
 
 NAMES = ["machine", "namespace", "wire", "reset reasons", "IPv6", "iptables", "nft", "tshark"]
 
@@ -53,12 +53,12 @@ def test_where_namespaces_are_forbidden(user: str) -> None:
 
 
 def test_for_a_person() -> None:
-    stream = io.StringIO()
+    stream = Screen()
     findings = [
         doctor.Finding("namespace", True, "yes"),
         doctor.Finding("wire", False, "not [here]: " + "apt-get install something " * 5),
     ]
-    view.show(Console(file=stream, width=80, highlight=False), findings)
+    view.show(Console(file=stream, width=80, highlight=False, color_system=None), findings)
     lines = stream.getvalue().splitlines()
     assert lines[:2] == [
         "✔  namespace  yes",
