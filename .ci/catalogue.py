@@ -33,8 +33,13 @@ ABSENT = (("5.10.", "mptcp"),)
 
 def play(beginnings: list[str]) -> None:
     """Some at a time, because most wait for a clock; what comes out otherwise beside others is played again, alone."""
+    import dpkt  # noqa: F401 once, and not in each child
+
     from faultkit import causes
     from faultkit.cause import checked, typed
+    from faultkit.playing import check, run  # noqa: F401
+    from faultkit.stage import conntrack, firewall, forge, neighbour, processes  # noqa: F401
+    from faultkit.witness import tap  # noqa: F401
 
     asked = [
         (cause.name, typed(cause, checked(cause, dict(variant))), dict(variant))

@@ -132,8 +132,7 @@ class _Wall:
 
 async def server(play: Play) -> None:
     listener = play.listen(play.options.port)
-    connection = await play.accept(listener)
-    await fault(connection, play)
+    await fault(await play.accept(listener), play)
 
 
 async def fault(connection: Socket, play: Play) -> None:

@@ -8,7 +8,6 @@
 # TCP keepalive does not help against a proxy: its kernel answers the probes, and its timer counts bytes. A message does.
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.balancer import IDLE, carry, may_vanish
+from faultkit.acting.heartbeat import SPAN, beat, beats, check_beats
 from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
 from faultkit.evidence.transcript import Address
 from faultkit.options import duration
@@ -23,7 +23,6 @@ from faultkit.options import duration
 if TYPE_CHECKING:
     from faultkit.acting.child import Inside
 
-SPAN = 3  # idle timeouts that a heartbeat must survive to prove its point; arbitrary
 MESSAGES = {
     "websocket": (b"subscribe\n", b"event\n"),
     "http": (b"GET / HTTP/1.1\r\nHost: balancer.test\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"),
@@ -47,11 +46,8 @@ class LoadBalancerIdle(Options):
     tcp_keepalive: bool = option(False, "TCP keepalive each second at both ends: shows that it does not help")
 
     def check(self) -> None:
-        if self.heartbeat_seconds is not None and self.heartbeat_seconds >= self.timeout_seconds:
-            raise Misuse(
-                f"--heartbeat {self.heartbeat_seconds * 1000:g} is not shorter than --timeout "
-                f"{self.timeout_seconds * 1000:g}: the balancer would be faster; take half of it"
-            )
+        if self.heartbeat_seconds is not None:
+            check_beats(every=self.heartbeat_seconds, timeout=self.timeout_seconds)
         if self.tcp_keepalive and self.timeout_seconds < 1.5:
             raise Misuse(
                 f"--tcp-keepalive sends its first probe after 1 s and --timeout is {self.timeout_seconds * 1000:g} ms: "
@@ -61,7 +57,7 @@ class LoadBalancerIdle(Options):
     @property
     def beats(self) -> int:
         """Messages sent to keep it alive."""
-        return math.ceil(SPAN * self.timeout_seconds / self.heartbeat_seconds) if self.heartbeat_seconds else 0
+        return beats(every=self.heartbeat_seconds, timeout=self.timeout_seconds)
 
 
 def _set_up(end: Socket, play: Play) -> None:
@@ -139,11 +135,7 @@ async def script(play: Play) -> None:
     await client.send(request)
     await client.recv(65536)
     if options.heartbeat_seconds is not None:
-        play.notes.expect("the heartbeat has outlived the timeout", ends=SPAN * options.timeout_seconds)
-        for _ in range(options.beats):
-            await trio.sleep(options.heartbeat_seconds)
-            await client.send(request)
-            await client.recv(65536)
+        await beat(client, request, play, every=options.heartbeat_seconds, timeout=options.timeout_seconds)
         client.close()
         play.cues["over"].set()
         return
@@ -200,6 +192,8 @@ def promise(options: LoadBalancerIdle, play: Play) -> Promise:
         server += ("recv ECONNRESET",)
         packets += ("balancer RST,ACK", "balancer RST,ACK")
         resets = (Rst("balancer", "TCP_STATE"), Rst("balancer", "TCP_STATE"))
+    aborted = {} if forgets else {"TcpExtTCPAbortOnData": 2}
+    probed = {"TcpExtTCPKeepAlive": AtLeast(2)} if options.tcp_keepalive else {}
     return Promise(
         calls={
             "client": (*client, *told, "recv EOF", "send EPIPE"),
@@ -208,12 +202,8 @@ def promise(options: LoadBalancerIdle, play: Play) -> Promise:
         },
         packets=packets,
         resets=resets,
-        counters={
-            "TcpOutRsts": len(resets),
-            "TcpEstabResets": 2 + len(resets),  # the balancer's two ends, and whoever was told
-            **({} if forgets else {"TcpExtTCPAbortOnData": 2}),
-            **({"TcpExtTCPKeepAlive": AtLeast(2)} if options.tcp_keepalive else {}),
-        },
+        # The balancer's two ends, and whoever was told, are reset.
+        counters={"TcpOutRsts": len(resets), "TcpEstabResets": 2 + len(resets), **aborted, **probed},
         measurements=(IDLE,),
         seconds=0.5 + options.timeout_seconds,
     )

@@ -277,7 +277,11 @@ def promise(options: Mptcp, play: Play) -> Promise:
             *("client SYN", "server SYN,ACK", *echo, *join, *data, f"{refusal.by} {refusal.answer}", *echo),
             *("client FIN,ACK *", "server FIN,ACK *", "client FIN,ACK *"),
         ),
-        resets=(Rst(refusal.by, "MPTCP_RST_EMPTCP" if play.cues["EMPTCP"].is_set() else refusal.reason),),
+        resets=(
+            Rst(refusal.by, "MPTCP_RST_EMPTCP", looks="active")
+            if play.cues["EMPTCP"].is_set()
+            else Rst(refusal.by, refusal.reason),
+        ),
         counters={
             **dict.fromkeys(refusal.counted, 1),
             "TcpOutRsts": 1,

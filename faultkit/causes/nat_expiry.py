@@ -9,7 +9,6 @@
 # Any segment renews the mapping, a keepalive probe as well as a message: the router does not look inside.
 from __future__ import annotations
 
-import math
 import os
 import socket
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
+from faultkit.acting.heartbeat import SPAN, beat, beats, check_beats
 from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence import timers
 from faultkit.evidence.transcript import Address
@@ -25,7 +25,6 @@ from faultkit.stage import conntrack
 
 IDLE = "idle time until the mapping is gone"
 EXPIRY = "server's TCP_USER_TIMEOUT"
-SPAN = 3  # timeouts that a heartbeat must survive to prove its point; arbitrary
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,15 +63,17 @@ class NatExpiry(Options):
 
     def check(self) -> None:
         limit = f"--timeout {self.timeout_seconds * 1000:g}"
-        if self.renewed_by == "message" and self.heartbeat_seconds >= self.timeout_seconds:
-            raise Misuse(f"--heartbeat {self.heartbeat_seconds * 1000:g} is not shorter than {limit}: take half of it")
+        if self.renewed_by == "message":
+            check_beats(every=self.heartbeat_seconds, timeout=self.timeout_seconds)
         if self.renewed_by == "tcp-keepalive" and self.timeout_seconds < 2:
             raise Misuse(f"--renewed-by tcp-keepalive sends a probe each second and {limit} is no longer: take 2000")
 
     @property
     def beats(self) -> int:
         """Messages sent to keep the mapping."""
-        return math.ceil(SPAN * self.timeout_seconds / self.heartbeat_seconds) if self.renewed_by == "message" else 0
+        return beats(
+            every=self.heartbeat_seconds if self.renewed_by == "message" else None, timeout=self.timeout_seconds
+        )
 
 
 def _port() -> int:
@@ -110,8 +111,7 @@ async def server(play: Play) -> None:
     listener.bind(Address(_net(play).server, _port()))
     listener.listen()
     play.cues["listening"].set()
-    connection = await play.accept(listener)
-    await fault(connection, play)
+    await fault(await play.accept(listener), play)
 
 
 async def fault(connection: Socket, play: Play) -> None:
@@ -158,15 +158,11 @@ async def script(play: Play) -> None:
 async def _outlive(client: Socket, play: Play) -> None:
     """Several timeouts long the mapping is renewed; then the push arrives."""
     options: NatExpiry = play.options
-    span = SPAN * options.timeout_seconds
-    play.notes.expect("the heartbeat has outlived the timeout", ends=span)
     if options.renewed_by == "message":
-        for _ in range(options.beats):
-            await trio.sleep(options.heartbeat_seconds)
-            await client.send(b"hello")
-            await client.recv(65536)
+        await beat(client, b"hello", play, every=options.heartbeat_seconds, timeout=options.timeout_seconds)
     else:
-        await trio.sleep(span)
+        play.notes.expect("the heartbeat has outlived the timeout", ends=SPAN * options.timeout_seconds)
+        await trio.sleep(SPAN * options.timeout_seconds)
     play.cues["over"].set()
     await client.recv(65536)
 

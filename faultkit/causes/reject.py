@@ -52,8 +52,7 @@ async def server(play: Play) -> None:
     listener = play.listen()
     if play.options.at == "connect":
         return  # nothing ever reaches it
-    connection = await play.accept(listener)
-    await fault(connection, play)
+    await fault(await play.accept(listener), play)
 
 
 async def fault(connection: Socket, play: Play) -> None:

@@ -74,8 +74,7 @@ async def prepare(play: Play) -> None:
 
 async def server(play: Play) -> None:
     listener = play.listen()
-    connection = await play.accept(listener)
-    await fault(connection, play)
+    await fault(await play.accept(listener), play)
     for _ in range(play.options.later):
         connection = await play.accept(listener)
         told = await connection.recv(65536)

@@ -50,9 +50,11 @@ def parse(told: str) -> str:
             f"--saw {told!r} is not a call and what it gave: write it as 'recv ECONNRESET' ({', '.join(sorted(TELLING_CALLS))})"
         )
     if words[1] not in ERRNOS and not re.fullmatch(r"ok|n|\d+|EOF", words[1]):
-        near = difflib.get_close_matches(words[1].upper(), sorted(ERRNOS), n=1)
+        near = words[1].startswith("E") and difflib.get_close_matches(words[1].upper(), sorted(ERRNOS), n=1)
         hint = (
-            f"did you mean '{words[0]} {near[0]}'?" if near else "write 'recv ECONNRESET', 'recv EOF' or 'connect ok'"
+            f"did you mean '{words[0]} {near[0]}'?"
+            if near
+            else "write it as 'recv ECONNRESET', 'recv EOF' or 'connect ok'"
         )
         raise Misuse(f"--saw {told!r} ends in no errno name: {hint}")
     return " ".join(words)

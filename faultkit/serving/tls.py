@@ -36,9 +36,7 @@ class Authority:
         try:
             descriptor, path = tempfile.mkstemp(prefix="faultkit-ca-", suffix=".pem")
         except OSError as error:
-            raise exhausted(error) or Unable(
-                f"the authority's certificate cannot be kept ({error.strerror}): set TMPDIR to a directory of yours"
-            ) from error
+            raise _no_place(error) from error
         with os.fdopen(descriptor, "wb") as file:
             file.write(self.certificate)
         return path
@@ -55,8 +53,18 @@ def authority(*names: str) -> Authority:
         ) from error
     made = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.issue_cert("localhost", "127.0.0.1", "::1", *names).configure_cert(server)
+    certificate = made.issue_cert("localhost", "127.0.0.1", "::1", *names)
+    try:
+        certificate.configure_cert(server)  # by way of a temporary file: OpenSSL takes no other
+    except OSError as error:
+        raise _no_place(error) from error
     return Authority(made.cert_pem.bytes(), server)
+
+
+def _no_place(error: OSError) -> Unable:
+    return exhausted(error) or Unable(
+        f"certificates cannot be written to a file ({error.strerror}): set TMPDIR to a directory of yours"
+    )
 
 
 def remove(path: str) -> None:

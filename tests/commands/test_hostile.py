@@ -76,7 +76,7 @@ NO_IPV6 = (
 NO_DIRECTORY = (
     r"clients: no temporary directory can be made \(No usable temporary directory found in .*\): set TMPDIR to a"
 )
-NO_PLACE = r"the authority's certificate cannot be kept \(No usable temporary directory found in .*\): set TMPDIR to a"
+NO_PLACE = r"certificates cannot be written to a file \(No usable temporary directory found in .*\): set TMPDIR to a"
 # What is denied, what is typed there, and the sentence, or None where it works.
 DENIED = [
     ("no-unix", "linger", None),
