@@ -23,7 +23,6 @@ from faultkit.served import Served as Served
 from faultkit.trigger import Trigger as Trigger
 
 if TYPE_CHECKING:
-    # For annotations, and no more: what they stand for takes trio, which a cause that is not played does not need.
     from faultkit.acting.play import Play as Play
     from faultkit.witness.calls import Socket as Socket
 
@@ -115,6 +114,19 @@ class Cause:
         """What comes before the play."""
         if self.prepare is not None:
             await self.prepare(play)
+
+
+def __getattr__(name: str) -> Any:
+    """`Play` and `Socket` take trio, which a cause that only names them in annotations does not need before it is played."""
+    if name == "Play":
+        from faultkit.acting.play import Play
+
+        return Play
+    if name == "Socket":
+        from faultkit.witness.calls import Socket
+
+        return Socket
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 # What a cause's file calls its parts, each a function of its own.

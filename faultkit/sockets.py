@@ -147,10 +147,20 @@ def resume_reading(sock: Socket) -> None:
     """Undo `stop_reading`: let the kernel choose the size of the receive buffer again (SO_BUF_LOCK, since Linux 5.14).
 
     Left at that it may stay at 2 KiB, with a window probe for every segment (15 KB/s, seen on Linux 6.18); a low-water
-    mark makes it grow, and the window with it (SO_RCVLOWAT; tcp_set_rcvlowat()).
+    mark makes it grow, and the window with it (SO_RCVLOWAT; tcp_set_rcvlowat()). Before 5.14 it gets the size of a new
+    socket, and stays there; the window gets there by TCP_WINDOW_CLAMP.
     """
     _check("resume_reading", sock)
-    (locks,) = struct.unpack("=i", sock.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK, 4))
+    try:
+        (locks,) = struct.unpack("=i", sock.getsockopt(socket.SOL_SOCKET, SO_BUF_LOCK, 4))
+    except OSError as error:
+        if error.errno != errno.ENOPROTOOPT:
+            raise
+        with socket.socket(sock.family, socket.SOCK_STREAM) as new:
+            size = new.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)  # twice what is asked for: socket(7)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, size // 2)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_WINDOW_CLAMP, size // 2)
+        return
     sock.setsockopt(socket.SOL_SOCKET, SO_BUF_LOCK, locks & ~SOCK_RCVBUF_LOCK)
     mark = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 4)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 65536)

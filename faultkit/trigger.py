@@ -45,7 +45,11 @@ class Trigger:
     amount: float = 0
 
     def __str__(self) -> str:
-        return f"after {self.amount:.15g} {_UNITS[self.kind]}" if self.kind in _UNITS else f"at {self.kind}"
+        if self.kind not in _UNITS:
+            return f"at {self.kind}"
+        unit, *rest = _UNITS[self.kind].split(" ")
+        one = self.amount == 1 and self.kind != "idle"
+        return f"after {self.amount:.15g} {' '.join([unit.removesuffix('s') if one else unit, *rest])}"
 
 
 FIRST_BYTE = Trigger("bytes", 1)

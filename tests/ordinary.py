@@ -86,6 +86,11 @@ def deny() -> None:
         (0x06, 0, 0, SECCOMP_RET_ALLOW),
         (0x06, 0, 0, SECCOMP_RET_ERRNO | EPERM),
     ]
+    refuse(program)
+
+
+def refuse(program: list[tuple[int, int, int, int]]) -> None:
+    """Have the kernel judge every system call by that program from here on: seccomp(2)."""
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in program))
     filter_program = struct.pack("HP", len(program), ctypes.addressof(code))
     _call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

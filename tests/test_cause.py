@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import inspect
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -121,3 +124,44 @@ def test_the_nearest_cause_is_named() -> None:
         causes.load("docotr", beside=("doctor",))
     with pytest.raises(Misuse, match="faultkit list names them all"):
         causes.load("xyzzy")
+
+
+@pytest.mark.parametrize("name", causes.names())
+def test_the_functions_of_a_file_take_what_the_contract_says(name: str) -> None:
+    """A cause is made of them by their names, so no type checker compares them with the fields of `Cause`."""
+    cause = causes.load(name)
+    wanted = {
+        "promise": (2, "play", "Play", "Promise"),
+        "script": (1, "play", "Play", "None"),
+        "fault": (2, "play", "Play", "None"),
+        "server": (1, "play", "Play", "None"),
+        "prepare": (1, "play", "Play", "None"),
+        "doing": (1, "options", cause.options.__name__, "str"),
+    }
+    for part, (count, last, kind, gives) in wanted.items():
+        function = getattr(cause, part)
+        if function is None or function.__name__ == "<lambda>":
+            continue
+        signature = inspect.signature(function)
+        parameters = list(signature.parameters.values())
+        assert (part, len(parameters), parameters[-1].name) == (part, count, last)
+        assert (parameters[-1].annotation, signature.return_annotation) == (kind, gives)
+        assert inspect.iscoroutinefunction(function) == (part not in ("promise", "doing"))
+
+
+def test_a_cause_is_what_its_file_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "some_fault.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from faultkit.cause import Options, Promise, described, option\n"
+        "from faultkit.causes.linger import fault\n"
+        "@dataclass(frozen=True)\n"
+        "class Some(Options):\n"
+        "    number: int = option(1, 'a number')\n"
+        "def promise(options, play): return Promise(calls={})\n"
+        "async def script(play): ...\n"
+        "CAUSE = described(__name__, family='timer', summary='', doing=lambda options: '', story='')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    made = importlib.import_module("some_fault").CAUSE
+    assert (made.name, made.options.__name__, made.script.__name__) == ("some-fault", "Some", "script")
+    assert made.fault is None  # another file's is not its own

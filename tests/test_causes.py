@@ -121,7 +121,9 @@ def test_the_cause_is_produced_as_promised(cell: Cell, conformance: dict[Cell, F
     if cell.on == "namespace":
         assert absent == (set() if cell.root else {"reasons"})
     else:
-        assert absent <= ({"reasons"} if cell.root else {"wire", "reasons"})
+        # Beside heavy traffic of others, which is on the host's loopback too, a capture may lose packets.
+        lost = {witness for witness, why in report["not_seen"].items() if "lost" in why}
+        assert absent - lost <= ({"reasons"} if cell.root else {"wire", "reasons"})
 
 
 @pytest.mark.parametrize("name", causes.names())

@@ -24,7 +24,14 @@ PUBLIC = {
         hear_only_stack hold_back keepalive resume_reading speak_up state stop_reading unread user_timeout vanish whisper
     """,
     "faultkit.causes": "by_family load names",
-    "faultkit.cause": "Cause FAMILIES Family Options Promise Rst Served Trigger checked option",
+    "faultkit.cause": """
+        AtLeast Cause FAMILIES FORGED Family Misuse Options Play Promise Rst Served Socket Trigger Unable checked described
+        option
+    """,
+    "faultkit.options": """
+        conntrack_timeout drop_with duration firewall_tool keepalive_count keepalive_idle keepalive_interval option retries2
+        user_timeout
+    """,
     "faultkit.evidence.verdict": "AtLeast FORGED Promise Rst",
     "faultkit.acting.play": "Play",
     "faultkit.errors": "Misuse Unable",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import select
 import socket
 import struct
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -156,14 +158,25 @@ def _fill(client: socket.socket) -> int:
     return sent
 
 
-def test_stop_reading_and_resume(ends: Ends) -> None:
+class OfOldKernel(socket.socket):
+    """A socket without SO_BUF_LOCK, as before Linux 5.14."""
+
+    def getsockopt(self, level: int, name: int, *size: int) -> Any:
+        if name == sockets.SO_BUF_LOCK:
+            raise OSError(errno.ENOPROTOOPT, os.strerror(errno.ENOPROTOOPT))
+        return super().getsockopt(level, name, *size)
+
+
+@pytest.mark.parametrize("kind", [socket.socket, OfOldKernel])
+def test_stop_reading_and_resume(ends: Ends, kind: type[socket.socket]) -> None:
     """Who stops shows a zero window; who resumes reads as fast as one who never stopped."""
     client, server = ends
     sockets.stop_reading(server)
     sent = _fill(client)
     assert sockets.unread(server) <= 65536  # what was advertised before stays allowed
     assert sockets.clock(client).unsent > 0
-    sockets.resume_reading(server)
+    with kind(fileno=os.dup(server.fileno())) as same:
+        sockets.resume_reading(same)
     more = threading.Thread(target=client.sendall, args=(bytes(3_000_000),))
     began = time.monotonic()
     more.start()

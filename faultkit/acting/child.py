@@ -24,7 +24,7 @@ import trio
 
 from faultkit.acting.cues import Cues
 from faultkit.acting.play import Play
-from faultkit.errors import Misuse, Unable
+from faultkit.errors import Misuse, Unable, starting
 from faultkit.evidence.transcript import Address, Transcript
 from faultkit.stage import Stage
 
@@ -202,14 +202,15 @@ class Child:
 
 def _execute(channel: socket.socket) -> subprocess.Popen[bytes]:
     # By the thread that plays, and not by one of trio's own as trio.run_process() does it: the child dies with it.
-    return subprocess.Popen(
-        [sys.executable, "-c", _MAIN, str(channel.fileno())],
-        pass_fds=[channel.fileno()],
-        stdin=subprocess.DEVNULL,
-        # Where this process finds its modules, its child does.
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
-        start_new_session=True,  # a Ctrl-C is ours to handle
-    )
+    with starting():
+        return subprocess.Popen(
+            [sys.executable, "-c", _MAIN, str(channel.fileno())],
+            pass_fds=[channel.fileno()],
+            stdin=subprocess.DEVNULL,
+            # Where this process finds its modules, its child does.
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
+            start_new_session=True,  # a Ctrl-C is ours to handle
+        )
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import h11
@@ -58,10 +59,7 @@ class Client:
         if last:
             headers.append(("Connection", "close"))
         request = h11.Request(method=method, target=target, headers=headers)
-        data = b"".join(
-            self._http.send(event) or b""
-            for event in (request, *([h11.Data(body)] if body else []), h11.EndOfMessage())
-        )
+        data = written(self._http, request, *([h11.Data(body)] if body else []), h11.EndOfMessage())
         while data and not self._failed:
             sent = await self._socket.send(data)
             if sent.outcome.isdecimal():
@@ -114,6 +112,17 @@ class Client:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+
+def written(http: h11.Connection, *events: h11.Event) -> bytes:
+    """The bytes of these events."""
+    return b"".join(http.send(event) or b"" for event in events)
+
+
+def answer(http: h11.Connection, body: bytes, *, status: int = 200, more: Sequence[tuple[str, str]] = ()) -> bytes:
+    """An answer, whole."""
+    head = h11.Response(status_code=status, headers=[("Content-Length", str(len(body))), *more])
+    return written(http, head, h11.Data(body), h11.EndOfMessage())
 
 
 async def asked(connection: Socket, http: h11.Connection) -> bytes:

@@ -74,6 +74,16 @@ class Play:
         await sock.connect(await self.cues.serving())
         return sock
 
+    def two_of_one_port(self, role: str) -> tuple[Socket, Socket]:
+        """Two sockets bound to the same port from the beginning, so that nobody else gets it between their connections."""
+        first, second = self.socket(role), self.socket(role)
+        ours = Address(self.stage.host, 0)
+        for sock in (first, second):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(ours)
+            ours = sock.address
+        return first, second
+
     def _bind(self, sock: Socket, port: int) -> None:
         try:
             sock.bind(Address(self.stage.host, port))

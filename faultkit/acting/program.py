@@ -19,13 +19,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import trio
 
 from faultkit.acting.notes import Notes
-from faultkit.errors import Unable
+from faultkit.errors import Unable, exhausted, starting
 from faultkit.evidence.transcript import Address, Line, Transcript
 from faultkit.stage import Stage
 from faultkit.stage.borrowed import borrowed
@@ -64,7 +63,8 @@ class Part:
         path = self.path()
         if path is None:
             return ""
-        ended = subprocess.run([path, *self.asked], capture_output=True, text=True, timeout=10, check=False)
+        with starting():
+            ended = subprocess.run([path, *self.asked], capture_output=True, text=True, timeout=10, check=False)
         found = re.search(r"\d+(\.\d+)+", ended.stdout + ended.stderr)
         return found[0] if found else ""
 
@@ -124,7 +124,9 @@ class Programs:
                 line, directory=self.directory, environment={**modules, **(environment or {})}
             )
         except OSError as error:
-            raise Unable(f"{self._name}: {line[0]} could not be started: {error.strerror}") from error
+            raise exhausted(error) or Unable(
+                f"{self._name}: {line[0]} could not be started: {error.strerror}"
+            ) from error
         program = Program(self._name, self._notes, name, process)
         self._beside().start_soon(program.hear)
         return program
@@ -216,8 +218,9 @@ class Program:
 
     def children(self, pid: int | None = None) -> list[int]:
         """The processes that it has started and that still run, by our numbers."""
-        path = Path(f"/proc/{pid or self.pid}/task/{pid or self.pid}/children")
-        return [int(number) for number in path.read_text().split()]
+        import psutil  # type: ignore[import-untyped]
+
+        return [child.pid for child in psutil.Process(pid or self.pid).children()]
 
     def borrowed(self, local: Address, remote: Address) -> contextlib.AbstractContextManager[socket.socket]:
         """Its own socket of that connection, or its children's: see `faultkit.stage.borrowed`."""

@@ -8,8 +8,11 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING, Literal
 
+import trio
+
 from faultkit.acting.notes import Notes
-from faultkit.errors import Unable
+from faultkit.errors import Exhausted, Unable
+from faultkit.evidence.transcript import Call
 from faultkit.stage import Stage
 from faultkit.stage.recipe import TOOLS, Tool
 from faultkit.stage.sysctl import Sysctls
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
     from faultkit.stage.neighbour import Neighbour
     from faultkit.witness.tap import Tap
     from faultkit.witness.wire import Capture
+
+
+_POLLED = 2.0  # seconds; arbitrary: the end is looked for, not told, so on a busy machine it is seen late
 
 
 class Scenery:
@@ -66,6 +72,8 @@ class Scenery:
             try:
                 firewall = Firewall(self._stage.namespace, choose(tool, ipv6=ipv6), ipv6=ipv6)
                 await firewall.rules()
+            except Exhausted:
+                raise
             except Unable:
                 if wanted != "auto":
                     raise
@@ -107,6 +115,19 @@ class Scenery:
             self._sysctls = Sysctls(own)
         self._sysctls.set(name, value)
         self._notes.step("sysctl", f"net.{name} = {value}")
+
+    async def entry_runs_out(self, whose: str, measured: str, *, last: Call, seconds: float) -> None:
+        """Wait until connection tracking has no entry left, due so many seconds after `last`, and note it under that name."""
+        from faultkit.stage import conntrack
+
+        own = self._own("connection tracking is looked at inside a private namespace only")
+        self._notes.expect(f"the {whose}'s entry runs out", ends=seconds)
+        # The kernel tells of an entry's end only when it collects it, which may be minutes later.
+        while conntrack.entries(own, self._stage.family):  # noqa: ASYNC110
+            await trio.sleep(0.01)
+        self._notes.step(whose, "its entry has run out: conntrack -L shows none")
+        gone_ns = self._notes.transcript.steps[-1].time_ns
+        self._notes.measure(measured, predicted=seconds, began_ns=last.ended_ns, ended_ns=gone_ns, slack=_POLLED)
 
     def tap(self) -> Tap:
         """What passes between the ends from now on, for an actor that stands in between."""

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, Unable, described, option
+from faultkit.cause import AtLeast, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
+from faultkit.errors import Misuse, Unable
 from faultkit.evidence import timers
-from faultkit.stage import sysctl
-from faultkit.witness.calls import Socket
+from faultkit.stage import Stage, sysctl
 
 RETRIES = "client's SYN retries"
 EXPIRY = "the server's half of the handshake expires"
@@ -59,10 +58,10 @@ def expected(options: BacklogFull) -> tuple[str, timers.Expiry]:
 
 
 async def prepare(play: Play) -> None:
-    limit = int(sysctl.read("core.somaxconn"))
-    if play.options.backlog > limit:
+    granted = backlog(play.stage, play.options.backlog)
+    if play.options.backlog > granted:
         raise Misuse(
-            f"backlog-full: --backlog {play.options.backlog} is cut to {limit} by net.core.somaxconn: take less"
+            f"backlog-full: --backlog {play.options.backlog} is cut to {granted} by net.core.somaxconn: take less"
         )
     if play.options.ended_by == "abort":
         if play.stage.namespace is None:
@@ -70,6 +69,17 @@ async def prepare(play: Play) -> None:
                 "backlog-full: net.ipv4.tcp_abort_on_overflow is set inside a private namespace only: leave --on host out"
             )
         play.scenery.sysctl("ipv4.tcp_abort_on_overflow", 1)
+
+
+def backlog(stage: Stage, wanted: int) -> int:
+    """What listen() makes of that backlog: tcp_get_info() gives a listener's limit in tcpi_sacked.
+
+    net.core.somaxconn cuts it, which a process inside a user namespace cannot read before Linux 6.13.
+    """
+    with socket.socket(stage.family, socket.SOCK_STREAM) as probe:
+        probe.bind((stage.host, 0))
+        probe.listen(wanted)
+        return _info(probe, at=28)
 
 
 def held(options: BacklogFull) -> bool:
@@ -102,8 +112,12 @@ async def server(play: Play) -> None:
 
 def queued(listener: Socket) -> int:
     """Connections in the accept queue: tcp_get_info() gives a listener's in tcpi_unacked."""
-    info = listener.raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28)
-    return int(struct.unpack_from("=I", info, 24)[0])
+    return _info(listener.raw, at=24)
+
+
+def _info(listener: socket.socket, *, at: int) -> int:
+    """A number of struct tcp_info (include/uapi/linux/tcp.h), by its offset in bytes."""
+    return int(struct.unpack_from("=I", listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, at + 4), at)[0])
 
 
 async def fault(connection: Socket, play: Play) -> None:

@@ -1,11 +1,12 @@
 # A segment that fits nowhere: what TCP does with it depends on the state that it meets (RFC 9293 section 3.10.7, RFC 5961).
 # Before a connection is established Linux answers with a RST, and each has a reason of its own; afterwards it sends a
-# challenge ACK or nothing at all, and the connection lives. None of them kills a connection, on Linux 6.18.
+# challenge ACK or nothing at all, and the connection lives. None of them kills a connection, on Linux 5.10 to 7.3.
 #   SYN-SENT     SYN,ACK that echoes an impossible timestamp    RST  TCP_RFC7323_PAWS     (tcp_rcv_synsent_state_process())
 #   SYN-RECEIVED ACK below / above what was sent                RST  TCP_TOO_OLD_ACK, TCP_ACK_UNSENT_DATA (tcp_ack())
 #   SYN-RECEIVED another SYN in the window                      RST  INVALID_SYN          (tcp_check_req())
 #   LISTEN       an ACK                                         RST  TCP_FLAGS            (tcp_rcv_state_process())
-#   ESTABLISHED  ACK below or above what was sent, or a SYN     challenge ACK (RFC 5961 sections 4 and 5)
+#   ESTABLISHED  ACK below what was sent, or a SYN              challenge ACK (RFC 5961 sections 4 and 5)
+#   ESTABLISHED  ACK above what was sent                        challenge ACK, or nothing, by kernel: docs/kernels.md
 #   ESTABLISHED  timestamp too old (PAWS), or beyond the window duplicate ACK (RFC 7323 section 5.3, tcp_send_dupack())
 #   ESTABLISHED  no flags at all                                nothing
 from __future__ import annotations
@@ -16,11 +17,10 @@ from dataclasses import dataclass, field
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import Options, Promise, Rst, described, option
+from faultkit.cause import Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence.transcript import Address, Packet
 from faultkit.stage.forge import Forgery
-from faultkit.witness.calls import Socket
+from faultkit.witness import kernel
 
 FAR = 1 << 30  # farther than any window, and less than half of the circle of sequence numbers
 NEAR = 100  # within any window
@@ -105,7 +105,7 @@ SEGMENTS: dict[str, Bad] = {
         "ESTABLISHED",
         "data with an ACK of what was never sent",
         ("PSH", "ACK"),
-        "challenged",
+        "challenged, or dropped by an older kernel",
         ack=NEAR,
         counters={"TcpExtTCPChallengeACK": 1},
     ),
@@ -167,8 +167,7 @@ async def script(play: Play) -> None:
     elif bad.state == "ESTABLISHED":
         await client.connect(address)
         await echoed(client)
-        await meet_established(play, client.address, address)
-        await echoed(client)
+        await meet_established(play, client, address)
     else:
         await meet_handshake(play, client, address)
         if play.options.alone:
@@ -185,13 +184,22 @@ async def echoed(client: Socket) -> None:
     await client.recv(65536)
 
 
-async def meet_established(play: Play, ours: Address, theirs: Address) -> None:
-    """In the client's name; both ends have read all that was sent."""
-    tap, bad = play.scenery.tap(), play.options.bad
+async def meet_established(play: Play, client: Socket, theirs: Address) -> None:
+    """In the client's name; both ends have read all that was sent. After it they go on as if nothing had been."""
+    tap, bad, ours = play.scenery.tap(), play.options.bad, client.address
     seq, ack = tap.next_seq(ours, theirs), tap.next_seq(theirs, ours)
     passed = forge(play, ours, theirs, seq=seq, ack=ack, stamps=stamps(tap.last(ours, theirs)))
     if bad.fate == "challenged":
         await tap.hear(lambda p: p.source == theirs, since=passed)
+    await echoed(client)
+    if bad.fate.startswith("challenged, or"):
+        # The echo came after any answer to what was forged, and of the two only that answer acknowledges nothing new.
+        answered = any(p.source == theirs and p.ack == seq and not p.payload for p in tap.listen()[passed:])
+        if not answered:
+            play.cues["dropped"].set()
+        play.notes.step(
+            "server", f"Linux {kernel.release()} {'challenges' if answered else 'drops'} it (docs/kernels.md)"
+        )
 
 
 async def meet_handshake(play: Play, client: Socket, server: Address) -> None:
@@ -297,7 +305,11 @@ def promise(options: BadSegment, play: Play) -> Promise:
         },
         packets=packets(options),
         resets=(Rst(victim, bad.reason),) if bad.reason else (),
-        counters={**bad.counters, **({"TcpOutRsts": 1} if bad.reason else {})},
+        counters={
+            **bad.counters,
+            **({"TcpOutRsts": 1} if bad.reason else {}),
+            **({"TcpExtTCPChallengeACK": 0} if play.cues["dropped"].is_set() else {}),
+        },
         seconds=1.0 if bad.state.startswith("SYN") else 0.0,
     )
 

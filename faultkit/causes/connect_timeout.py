@@ -16,16 +16,11 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, described, option
+from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Served, Trigger, described, option
 from faultkit.evidence import timers
 from faultkit.options import drop_with, duration
 from faultkit.stage import sysctl
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
-
-RETRIES = "client's SYN retries"
-PATIENCE = "client's own connect timeout"
-LATE = "the late answer"
 
 
 @dataclass(frozen=True)
@@ -65,10 +60,10 @@ class ConnectTimeout(Options):
     def due(self) -> tuple[str, float]:
         """What is measured, and how many seconds after the first SYN it is due."""
         if self.ended_by == "own-timeout":
-            return PATIENCE, self.own_timeout_seconds
+            return "client's own connect timeout", self.own_timeout_seconds
         if self.ended_by == "syn-retries":
-            return RETRIES, timers.syn_expiry(self.syn_retries, sysctl.syn_linear_timeouts())
-        return LATE, timers.RTO_SYN  # the server's kernel repeats its SYN,ACK (reqsk_timer_handler())
+            return "client's SYN retries", timers.syn_expiry(self.syn_retries, sysctl.syn_linear_timeouts())
+        return "the late answer", timers.RTO_SYN  # the server's kernel repeats its SYN,ACK (reqsk_timer_handler())
 
 
 async def prepare(play: Play) -> None:

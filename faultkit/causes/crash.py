@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.cause import Options, Promise, Rst, Served, described, option
+from faultkit.cause import Options, Play, Promise, Rst, Served, Socket, described, option
 
 if TYPE_CHECKING:
     from faultkit.acting.child import Inside
-    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,4 @@
-# A server answers before it has read the whole request, 413 to an upload that is too large, and closes. What it has not
-# read makes the close a reset (tcp_close(), reason TCP_ABORT_ON_CLOSE), and the reset overtakes or follows the answer
-# (RFC 9112 section 9.6). What the client gets of it, Linux 6.18:
+# What the client gets of an answer that is followed by a reset (RFC 9112 section 9.6), Linux 6.18:
 #   in-flight  the answer's segment is lost on the way, the reset is not. Its sequence number lies beyond what the client
 #              has, so the client's kernel asks (challenge ACK, RFC 5961 section 3.2), and the server's kernel, whose socket
 #              is gone and the answer with it, confirms: bare RST, reason TCP_FLAGS (the ACK meets the listener), or
@@ -9,32 +7,32 @@
 #              takes the ECONNRESET, and most programs stop there. Linux keeps the queue: a recv still finds the answer
 # The loss is produced by TTLs: the client takes nothing below 2 (IP_MINTTL), and the answer leaves with 1 (IP_TTL). The
 # server then speaks up and closes in one breath, so that no retransmission can come in between.
-# Lingering close: shutdown(SHUT_WR), then read and discard until EOF, then close(). Nothing is unread, so nothing is reset,
-# and a lost answer is sent again, because the socket is still there.
+# After a lingering close nothing is unread, so nothing is reset, and a lost answer is sent again: the socket is still there.
 from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import h11
 import trio
 
 from faultkit import sockets
-from faultkit.cause import AtLeast, Options, Promise, Rst, Served, described, option
+from faultkit.acting.exchange import answer, written
+from faultkit.cause import AtLeast, Options, Play, Promise, Rst, Served, Socket, described, option
 
 LINGERING = 5.0  # seconds without data after which the server gives the client up: nginx's lingering_timeout
 HEAD = 1024  # bytes that the server reads at first: enough for the head of the request, not for its body
 PART = 8192  # bytes of the body that the client sends at a time
-
-if TYPE_CHECKING:
-    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
 class EarlyResponse(Options):
     answer: str = option("in-flight", "where the answer is when the server closes", choices=("in-flight", "received"))
     lingering: bool = option(False, "the remedy: shutdown(SHUT_WR), read the rest of the upload, then close()")
+
+    @property
+    def lost(self) -> bool:
+        return self.answer == "in-flight"
 
 
 async def fault(connection: Socket, play: Play) -> None:
@@ -46,27 +44,24 @@ async def fault(connection: Socket, play: Play) -> None:
     await play.cues["sent"].wait()
     await connection.readable()
     connection.unread()
-    lost = play.options.answer == "in-flight"
-    if lost:
+    if play.options.lost:
         sockets.whisper(connection)
-    await connection.send(_answer(http))
+    await connection.send(_refusal(http))
     play.cues["answered"].set()
     await play.cues["where"].wait()
-    if lost:
+    if play.options.lost:
         sockets.speak_up(connection)
     if play.options.lingering:
         connection.shutdown(socket.SHUT_WR)
         play.cues["closing"].set()
         with trio.move_on_after(LINGERING):
-            while (await connection.recv(65536)).data:
-                pass
+            await connection.drain()
     connection.close()
     play.cues["closed"].set()
 
 
-def _answer(http: h11.Connection) -> bytes:
-    head = http.send(h11.Response(status_code=413, headers=[("Content-Length", "0"), ("Connection", "close")]))
-    return (head or b"") + (http.send(h11.EndOfMessage()) or b"")
+def _refusal(http: h11.Connection | None = None) -> bytes:
+    return answer(http or h11.Connection(h11.SERVER), b"", status=413, more=[("Connection", "close")])
 
 
 async def script(play: Play) -> None:
@@ -76,75 +71,55 @@ async def script(play: Play) -> None:
     http = h11.Connection(h11.CLIENT)
     await client.connect(address)
     headers = [("Host", str(address)), ("Content-Length", str(2 * PART))]
-    head = http.send(h11.Request(method="POST", target="/upload", headers=headers))
-    await client.send((head or b"") + (http.send(h11.Data(bytes(PART))) or b""))
+    head = h11.Request(method="POST", target="/upload", headers=headers)
+    await client.send(written(http, head, h11.Data(bytes(PART))))
     await client.delivered()
-    if options.answer == "in-flight":
+    if options.lost:
         sockets.hear_only_stack(client)
     play.cues["sent"].set()
     await play.cues["answered"].wait()
-    if options.answer == "in-flight":
-        # Nobody is told of a segment that is dropped.
-        while not sockets.dropped(client.raw):  # noqa: ASYNC110
-            await trio.sleep(0.002)
+    if options.lost:
+        await client.dropped(1)
         play.notes.step("network", "the answer is lost on its way, and nothing after it")
     else:
         await client.readable()
     play.cues["where"].set()
-    if options.lingering:
-        await play.cues["closing"].wait()
-        await client.readable()
-    else:
-        await play.cues["closed"].wait()
-        await client.over()
-    await client.send(http.send(h11.Data(bytes(PART))) or b"")
-    while (await client.recv(65536)).data:
-        pass
+    await play.cues["closing" if options.lingering else "closed"].wait()
+    await (client.readable() if options.lingering else client.over())
+    await client.send(written(http, h11.Data(bytes(PART))))
+    await client.drain()
     client.close()
 
 
 def promise(options: EarlyResponse, play: Play) -> Promise:
-    wire = ["client SYN", "server SYN,ACK", "client PSH,ACK n"]
+    wire = ["client SYN", "server SYN,ACK", "client PSH,ACK n", "server PSH,ACK n"]
+    lost = options.lost
     if options.lingering:
-        lost = options.answer == "in-flight"
         return Promise(
             calls={
                 "client": ("connect ok", "send n", "send n", "recv n", "recv EOF", "close ok"),
                 "server": ("accept ok", "recv n", "send n", "shutdown ok", "recv n +", "recv EOF", "close ok"),
             },
             # The lost answer comes again once the FIN behind it has arrived: a fast retransmission, or one by the timer.
-            packets=[
-                *wire,
-                "server PSH,ACK n",
-                "server FIN,ACK",
-                "server PSH,ACK n *",
-                "client PSH,ACK n",
-                "client FIN,ACK",
-            ],
+            packets=[*wire, "server FIN,ACK", "server PSH,ACK n *", "client PSH,ACK n", "client FIN,ACK"],
             resets=(),
             counters={"TcpRetransSegs": AtLeast(1)} if lost else {},
             seconds=0.4 if lost else 0.1,
         )
-    told = ("recv EOF",) if options.answer == "in-flight" else ("recv n", "recv EOF")
-    confirmed = options.answer == "in-flight"
+    confirmed, got = ({"TcpExtTCPChallengeACK": 1}, []) if lost else ({}, ["recv n"])
     return Promise(
         calls={
-            "client": ("connect ok", "send n", "send ECONNRESET", *told, "close ok"),
+            "client": ("connect ok", "send n", "send ECONNRESET", *got, "recv EOF", "close ok"),
             "server": ("accept ok", "recv n", "send n", "close ok"),
         },
-        packets=[*wire, "server PSH,ACK n", "server RST,ACK", *(["server RST"] if confirmed else [])],
-        resets=(Rst("server", "TCP_ABORT_ON_CLOSE"), *([Rst("server", "TCP_FLAGS")] if confirmed else [])),
-        counters={
-            "TcpExtTCPAbortOnClose": 1,
-            "TcpOutRsts": 2 if confirmed else 1,
-            "TcpEstabResets": 2,
-            **({"TcpExtTCPChallengeACK": 1} if confirmed else {}),
-        },
+        packets=[*wire, "server RST,ACK", *(["server RST"] if lost else [])],
+        resets=(Rst("server", "TCP_ABORT_ON_CLOSE"), *([Rst("server", "TCP_FLAGS")] if lost else [])),
+        counters={"TcpExtTCPAbortOnClose": 1, "TcpOutRsts": 2 if lost else 1, "TcpEstabResets": 2, **confirmed},
     )
 
 
 def doing(options: EarlyResponse) -> str:
-    where = "its answer is lost on the way" if options.answer == "in-flight" else "its answer has arrived"
+    where = "its answer is lost on the way" if options.lost else "its answer has arrived"
     close = "shuts down, reads the rest, then closes" if options.lingering else "closes with the upload unread"
     return f"The server answers an upload with 413 after the head and {close}; {where}."
 
@@ -159,17 +134,8 @@ CAUSE = described(
         "again, since the socket is gone, and the client, still writing, is told ECONNRESET by its send before it has read "
         "anything. RFC 9112 section 9.6 therefore asks for a close in two steps: stop writing, go on reading, then close."
     ),
-    variants=(
-        {},
-        {"answer": "received"},
-        {"lingering": True},
-        {"answer": "received", "lingering": True},
-    ),
-    served={
-        "": Served(
-            lambda conn: conn.early_response(_answer(h11.Connection(h11.SERVER))), unread=True, speaks_plain=True
-        )
-    },
+    variants=({}, {"answer": "received"}, {"lingering": True}, {"answer": "received", "lingering": True}),
+    served={"": Served(lambda conn: conn.early_response(_refusal()), unread=True, speaks_plain=True)},
     lookalikes={
         "unread": "the same reset, but no answer was sent before it",
         "keepalive-race": "the request was small and complete; here it is an upload, and fails every time",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.cause import Misuse, Options, Promise, Rst, Served, described, option
+from faultkit.cause import Misuse, Options, Play, Promise, Rst, Served, Socket, described, option
 from faultkit.options import duration
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
@@ -32,7 +32,6 @@ SYSCTL = "ipv4.tcp_fin_timeout"
 HALF_CLOSED = ("expired", "aborted")  # the ends for which close() must find the FIN acknowledged
 
 if TYPE_CHECKING:
-    from faultkit.cause import Play, Socket
     from faultkit.served import End
 
 

@@ -14,21 +14,16 @@ import socket
 from dataclasses import dataclass
 from typing import Any
 
-import trio
-
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import FORGED, AtLeast, Options, Promise, Rst, described, option
+from faultkit.cause import FORGED, AtLeast, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence import icmp, timers
 from faultkit.evidence.transcript import Call
 from faultkit.options import conntrack_timeout, firewall_tool, user_timeout
 from faultkit.stage import conntrack
 from faultkit.stage.firewall import REFUSALS
-from faultkit.witness.calls import Socket
 
 STEPS = (*REFUSALS, "drop")  # as recipes/stateful-firewall.md has them
 IDLE = "idle time until the entry is gone"
-POLLED = 2.0  # seconds; arbitrary: the end is looked for, not told, so on a busy machine it is seen late
 
 
 @dataclass(frozen=True)
@@ -110,15 +105,7 @@ async def _forget(play: Play, last: Call) -> None:
         conntrack.flush(play.stage.namespace)
         play.notes.step("firewall", "its table is flushed: conntrack -F")
         return
-    play.notes.expect("the firewall's entry runs out", ends=play.options.timeout_seconds)
-    # The kernel tells of an entry's end only when it collects it, which may be minutes later.
-    while conntrack.entries(play.stage.namespace, play.stage.family):  # noqa: ASYNC110
-        await trio.sleep(0.01)
-    play.notes.step("firewall", "its entry has run out: conntrack -L shows none")
-    gone_ns = play.transcript.steps[-1].time_ns
-    play.notes.measure(
-        IDLE, predicted=play.options.timeout_seconds, began_ns=last.ended_ns, ended_ns=gone_ns, slack=POLLED
-    )
+    await play.scenery.entry_runs_out("firewall", IDLE, last=last, seconds=play.options.timeout_seconds)
 
 
 def _measure(play: Play, sent: Call, told: Call) -> None:

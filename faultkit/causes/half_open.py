@@ -17,11 +17,9 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import Options, Promise, Rst, Served, Unable, described, option
+from faultkit.cause import Options, Play, Promise, Rst, Served, Socket, Unable, described, option
 from faultkit.evidence.transcript import Address
 from faultkit.options import duration
-from faultkit.witness.calls import Socket
 
 
 @dataclass(frozen=True)
@@ -108,13 +106,8 @@ async def script(play: Play) -> None:
 
 
 async def _reconnect(address: Address, play: Play) -> None:
-    """Connect, vanish, connect again. Both sockets are bound before, so that nobody else gets the port in between."""
-    client, again = play.socket("client"), play.socket("client")
-    ours = Address(play.stage.host, 0)
-    for sock in (client, again):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(ours)
-        ours = sock.address
+    """Connect, vanish, connect again."""
+    client, again = play.two_of_one_port("client")
     await client.connect(address)
     await client.send(b"x")
     await play.cues["read"].wait()

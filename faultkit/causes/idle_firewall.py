@@ -9,24 +9,22 @@
 # later. Both count tcp_retries2. Measured on Linux 6.18 with tcp_retries2 = 3: 3.1 s and 6.9 s.
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import trio
 
 from faultkit import sockets
-from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, described, option
+from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
 from faultkit.evidence import timers
 from faultkit.options import drop_with, duration, keepalive_count, keepalive_idle, keepalive_interval
 from faultkit.stage import sysctl
+from faultkit.witness.tap import Tap
 
 EXPIRY = "client's keepalive expiry (probes)"
 RETRIES = "server's tcp_retries2 expiry"
 TICK = b"tick\n"
 EVERY = 0.5  # seconds between the server's sends
-
-if TYPE_CHECKING:
-    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
@@ -109,22 +107,32 @@ class _Wall:
             sockets.black_hole(deaf)
             self._play.notes.step("black hole", f"the {deaf.role}'s socket drops every segment that arrives")
 
+    async def reset_passed(self, tap: Tap | None) -> None:
+        """Wait until the client's RST has gone its way, to the firewall's rule or the deaf socket.
+
+        The kernel tells the client before its RST is through loopback's queue. A play that ended then would be over before
+        that RST is captured, and a firewall that opened would let it in.
+        """
+        client, server = self._ends
+        if tap is not None:
+            await tap.hear(lambda packet: packet.source == client.address and "RST" in packet.flags)
+            return
+        # Nobody is told of what is dropped: the probes and the RST.
+        lost = self._play.options.probing()[1] + 1
+        while sockets.state(server.raw) != "CLOSED" and sockets.dropped(server.raw) < lost:  # noqa: ASYNC110
+            await trio.sleep(0.002)
+
     async def heal(self) -> None:
         if self._play.scenery.tool:
             await self._play.scenery.lift()
         else:
-            # The kernel tells the client before its RST is through loopback's queue, and that RST must not arrive any more.
-            # Nobody is told of what is dropped: the probes and the RST.
-            while sockets.dropped(self._ends[1].raw) <= self._play.options.probing()[1]:  # noqa: ASYNC110
-                await trio.sleep(0.002)
             sockets.heal(self._ends[1])
             self._play.notes.step("black hole", "the server's socket hears again")
 
 
 async def server(play: Play) -> None:
     listener = play.listen(play.options.port)
-    connection = await play.accept(listener)
-    await fault(connection, play)
+    await fault(await play.accept(listener), play)
 
 
 async def fault(connection: Socket, play: Play) -> None:
@@ -151,6 +159,8 @@ async def _send_regularly(connection: Socket, play: Play) -> None:
 
 
 async def script(play: Play) -> None:
+    from faultkit.witness.tap import Tap
+
     options: IdleFirewall = play.options
     interval, count = options.probing()
     client = play.socket("client")
@@ -168,8 +178,11 @@ async def script(play: Play) -> None:
     await wall.drop(2)
     probes = tuple(options.keepalive_seconds + interval * n for n in range(count))
     play.notes.expect("ETIMEDOUT at the client", tick="keepalive probe", ticks=probes, ends=options.expiry)
-    while (told := await client.recv(65536)).data:
-        pass  # what was on its way before the first rule
+    # A tap is handed a segment before the capture is; its close() waits for those that are still to be (synchronize_net()).
+    with contextlib.closing(Tap()) if play.scenery.tool else contextlib.nullcontext() as tap:
+        while (told := await client.recv(65536)).data:
+            pass  # what was on its way before the first rule
+        await wall.reset_passed(tap)
     play.notes.measure(EXPIRY, predicted=options.expiry, began_ns=_last_heard_ns(play), ended_ns=told.ended_ns)
     _note_clocks(play, client)
     if not options.no_heal:

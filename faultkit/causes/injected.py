@@ -11,11 +11,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from faultkit.acting.play import Play
-from faultkit.cause import FORGED, Options, Promise, Rst, described, option
+from faultkit.cause import FORGED, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence.transcript import Address
 from faultkit.stage.forge import Forgery
-from faultkit.witness.calls import Socket
 
 # How far the forged number is from RCV.NXT. The windows of loopback are about 64 KiB and never scaled beyond 6 MB
 # (net.ipv4.tcp_rmem), so 2^30 below is outside whatever the window is.

@@ -13,17 +13,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import h11
 import trio
 
 from faultkit import sockets
-from faultkit.cause import Misuse, Options, Promise, Rst, Served, Trigger, described, option
+from faultkit.acting.exchange import answer, asked, written
+from faultkit.cause import Misuse, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
 from faultkit.options import duration
-
-if TYPE_CHECKING:
-    from faultkit.cause import Play, Socket
 
 
 @dataclass(frozen=True)
@@ -70,7 +67,8 @@ async def server(play: Play) -> None:
 async def fault(connection: Socket, play: Play) -> None:
     """HTTP/1.1 until the client has been idle for the timeout, then the close."""
     http = h11.Connection(h11.SERVER)
-    while await _answer(connection, http):
+    while await asked(connection, http):
+        await connection.send(answer(http, b"hello\n"))
         http.start_next_cycle()
         with trio.move_on_after(play.options.timeout_seconds) as idle:
             await connection.readable()
@@ -88,28 +86,8 @@ async def fault(connection: Socket, play: Play) -> None:
     play.cues["closed"].set()
 
 
-async def _answer(connection: Socket, http: h11.Connection) -> bool:
-    """Read one request and answer it. False where the connection ended instead."""
-    while True:
-        event = http.next_event()
-        if event is h11.NEED_DATA:
-            told = await connection.recv(65536)
-            if told.outcome != str(len(told.data)):
-                return False
-            http.receive_data(told.data)
-        elif isinstance(event, h11.EndOfMessage):
-            break
-    body = b"hello\n"
-    response = http.send(h11.Response(status_code=200, headers=[("Content-Length", str(len(body)))]))
-    await connection.send(
-        (response or b"") + (http.send(h11.Data(body)) or b"") + (http.send(h11.EndOfMessage()) or b"")
-    )
-    return True
-
-
 def _request(http: h11.Connection, host: str) -> bytes:
-    request = http.send(h11.Request(method="GET", target="/", headers=[("Host", host)]))
-    return (request or b"") + (http.send(h11.EndOfMessage()) or b"")
+    return written(http, h11.Request(method="GET", target="/", headers=[("Host", host)]), h11.EndOfMessage())
 
 
 async def _exchange(client: Socket, http: h11.Connection, host: str) -> str:

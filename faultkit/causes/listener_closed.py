@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.cause import Options, Promise, Rst, Served, Trigger, described, option
+from faultkit.cause import Options, Play, Promise, Rst, Served, Trigger, described, option
 from faultkit.witness.kernel import counters
 
 DEFER = 60  # seconds; arbitrary: longer than the play
 DROPPED = "TcpExtTCPDeferAcceptDrop"
-
-if TYPE_CHECKING:
-    from faultkit.cause import Play
 
 
 @dataclass(frozen=True)

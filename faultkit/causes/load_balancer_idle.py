@@ -6,29 +6,23 @@
 # Whoever waits in recv learns of a reset at once. Whoever does not look, such as a connection pool, learns at the next
 # request: send ECONNRESET, because the error of the socket goes to the first call that asks.
 # TCP keepalive does not help against a proxy: its kernel answers the probes, and its timer counts bytes. A message does.
-# Forgetting is TCP_REPAIR and close(), which sends nothing. Without CAP_NET_ADMIN the balancer's sockets abort with
-# TTL 1 and the ends take nothing below 2: the RST is dropped, and those of the stack, with TTL 64, are not.
 from __future__ import annotations
 
-import math
-import socket
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
 from faultkit import sockets
-from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, Trigger, described, option
+from faultkit.acting.balancer import IDLE, carry, may_vanish
+from faultkit.acting.heartbeat import SPAN, beat, beats, check_beats
+from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
 from faultkit.evidence.transcript import Address
 from faultkit.options import duration
 
 if TYPE_CHECKING:
     from faultkit.acting.child import Inside
-    from faultkit.cause import Play, Socket
 
-IDLE = "balancer's idle timeout"
-SPAN = 3  # idle timeouts that a heartbeat must survive to prove its point; arbitrary
 MESSAGES = {
     "websocket": (b"subscribe\n", b"event\n"),
     "http": (b"GET / HTTP/1.1\r\nHost: balancer.test\r\n\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok\n"),
@@ -52,11 +46,8 @@ class LoadBalancerIdle(Options):
     tcp_keepalive: bool = option(False, "TCP keepalive each second at both ends: shows that it does not help")
 
     def check(self) -> None:
-        if self.heartbeat_seconds is not None and self.heartbeat_seconds >= self.timeout_seconds:
-            raise Misuse(
-                f"--heartbeat {self.heartbeat_seconds * 1000:g} is not shorter than --timeout "
-                f"{self.timeout_seconds * 1000:g}: the balancer would be faster; take half of it"
-            )
+        if self.heartbeat_seconds is not None:
+            check_beats(every=self.heartbeat_seconds, timeout=self.timeout_seconds)
         if self.tcp_keepalive and self.timeout_seconds < 1.5:
             raise Misuse(
                 f"--tcp-keepalive sends its first probe after 1 s and --timeout is {self.timeout_seconds * 1000:g} ms: "
@@ -66,23 +57,13 @@ class LoadBalancerIdle(Options):
     @property
     def beats(self) -> int:
         """Messages sent to keep it alive."""
-        return math.ceil(SPAN * self.timeout_seconds / self.heartbeat_seconds) if self.heartbeat_seconds else 0
-
-
-def _may_vanish(family: int) -> bool:
-    """Whether this process may use TCP_REPAIR: CAP_NET_ADMIN in the network namespace, tried on a socket of no use."""
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        try:
-            probe.setsockopt(socket.IPPROTO_TCP, sockets.TCP_REPAIR, 1)
-        except PermissionError:
-            return False
-        return True
+        return beats(every=self.heartbeat_seconds, timeout=self.timeout_seconds)
 
 
 def _set_up(end: Socket, play: Play) -> None:
     if play.options.tcp_keepalive:
         sockets.keepalive(end, idle_seconds=1, interval_seconds=1)
-    if play.options.expires == "forget" and not _may_vanish(end.family):
+    if play.options.expires == "forget" and not may_vanish(end.family):
         sockets.hear_only_stack(end)
 
 
@@ -144,51 +125,6 @@ async def fault(connection: Socket, play: Play) -> None:
     await carry(connection, next(address for address, role in play.transcript.roles.items() if role == "server"), play)
 
 
-async def carry(connection: Socket, server: Address, play: Play) -> None:
-    """Pass bytes on, both ways, until there were none for the idle timeout."""
-    upstream = play.socket("balancer")
-    await upstream.connect(server)
-    seconds: float = play.options.timeout_seconds
-    heard_ns = time.time_ns()
-    with trio.CancelScope(deadline=trio.current_time() + seconds) as idle:
-        async with trio.open_nursery() as nursery:
-
-            async def pass_on(source: Socket, sink: Socket) -> None:
-                nonlocal heard_ns
-                while True:
-                    await source.readable()
-                    told = await source.recv(65536)
-                    if not (data := told.data):
-                        break
-                    heard_ns, idle.deadline = told.ended_ns, trio.current_time() + seconds
-                    while data:
-                        sent = await sink.send(data)
-                        data = data[int(sent.outcome) :] if sent.outcome.isdecimal() else b""
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(pass_on, connection, upstream)
-            nursery.start_soon(pass_on, upstream, connection)
-    if idle.cancelled_caught:
-        play.notes.measure(IDLE, predicted=seconds, began_ns=heard_ns, ended_ns=time.time_ns())
-        _expire((connection, upstream), play)
-    else:
-        connection.close()
-        upstream.close()
-
-
-def _expire(sides: tuple[Socket, Socket], play: Play) -> None:
-    forgets = play.options.expires == "forget"
-    what = "forgets both connections, silently" if forgets else "resets both sides"
-    play.notes.step("balancer", f"idle for {play.options.timeout_seconds:g} s: {what}")
-    for side in sides:
-        if forgets and _may_vanish(side.family):
-            sockets.vanish(side)
-        else:
-            if forgets:
-                sockets.whisper(side)
-            sockets.abort(side)
-
-
 async def script(play: Play) -> None:
     options: LoadBalancerIdle = play.options
     request = MESSAGES[options.protocol][0]
@@ -199,11 +135,7 @@ async def script(play: Play) -> None:
     await client.send(request)
     await client.recv(65536)
     if options.heartbeat_seconds is not None:
-        play.notes.expect("the heartbeat has outlived the timeout", ends=SPAN * options.timeout_seconds)
-        for _ in range(options.beats):
-            await trio.sleep(options.heartbeat_seconds)
-            await client.send(request)
-            await client.recv(65536)
+        await beat(client, request, play, every=options.heartbeat_seconds, timeout=options.timeout_seconds)
         client.close()
         play.cues["over"].set()
         return
@@ -260,6 +192,8 @@ def promise(options: LoadBalancerIdle, play: Play) -> Promise:
         server += ("recv ECONNRESET",)
         packets += ("balancer RST,ACK", "balancer RST,ACK")
         resets = (Rst("balancer", "TCP_STATE"), Rst("balancer", "TCP_STATE"))
+    aborted = {} if forgets else {"TcpExtTCPAbortOnData": 2}
+    probed = {"TcpExtTCPKeepAlive": AtLeast(2)} if options.tcp_keepalive else {}
     return Promise(
         calls={
             "client": (*client, *told, "recv EOF", "send EPIPE"),
@@ -268,12 +202,8 @@ def promise(options: LoadBalancerIdle, play: Play) -> Promise:
         },
         packets=packets,
         resets=resets,
-        counters={
-            "TcpOutRsts": len(resets),
-            "TcpEstabResets": 2 + len(resets),  # the balancer's two ends, and whoever was told
-            **({} if forgets else {"TcpExtTCPAbortOnData": 2}),
-            **({"TcpExtTCPKeepAlive": AtLeast(2)} if options.tcp_keepalive else {}),
-        },
+        # The balancer's two ends, and whoever was told, are reset.
+        counters={"TcpOutRsts": len(resets), "TcpEstabResets": 2 + len(resets), **aborted, **probed},
         measurements=(IDLE,),
         seconds=0.5 + options.timeout_seconds,
     )

@@ -1,14 +1,6 @@
 # Multipath TCP (RFC 8684) adds further subflows to a connection, each a TCP connection of its own with its own resets. A
 # subflow that does not fit is reset with a reason in an MP_TCPRST option (section 3.6), and the connection lives on over
-# the others: no program sees anything. Measured on Linux 6.18:
-#   unknown-token  a join for a connection that is not here     RST,ACK  MPTCP_RST_EMPTCP     (subflow_check_req())
-#   wrong-proof    its last ACK with a wrong HMAC               RST      MPTCP_RST_EMPTCP     (subflow_syn_recv_sock())
-#   no-proof       its last ACK without MPTCP options           RST      MPTCP_RST_EMPTCP
-#   other-port     a join at a port that was never announced    RST,ACK  MPTCP_RST_EPROHIBIT
-#   no-mapping     joined, then data whose options are gone     RST,ACK  MPTCP_RST_EMIDDLEBOX (subflow_check_data_avail())
-#   changed-data   joined, then data with a wrong checksum      RST,ACK  MPTCP_RST_EMIDDLEBOX (validate_data_csum())
-#   stripped       joined, then the ACK of the join without options  RST,ACK  MPTCP_RST_EUNSPEC, by the one who joins
-#                                                               (check_fully_established())
+# the others: no program sees anything. Which, by which reset and by which function of the kernel: PATHS. Linux 6.18.
 # The second path is forged, with the keys that the handshake of the first shows to everybody on it.
 from __future__ import annotations
 
@@ -16,24 +8,23 @@ import hashlib
 import hmac
 import socket
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import Options, Promise, Rst, Unable, described, option
+from faultkit.cause import Options, Play, Promise, Rst, Socket, Unable, described, option
 from faultkit.evidence.segments import mptcp_options
 from faultkit.evidence.transcript import Address, Packet
 from faultkit.stage.addresses import ip
 from faultkit.stage.forge import Forgery
 from faultkit.stage.namespace import Namespace
-from faultkit.witness.calls import Socket
+from faultkit.witness import kernel
 
 IPPROTO_MPTCP = 262  # linux/in.h; Python names it only where its own headers did
 # Subtypes of TCP option 30 (RFC 8684 section 8.2), in the upper half of a byte.
-MP_CAPABLE, MP_JOIN, DSS = 0x00, 0x10, 0x20
+MP_CAPABLE, MP_JOIN, DSS, MP_TCPRST = 0x00, 0x10, 0x20, 0x80
+EMPTCP = 1  # "MPTCP-specific error", a reason in MP_TCPRST (RFC 8684 section 3.6)
 ISN, NONCE = 1000, b"\1\2\3\4"  # of the forged path; arbitrary
 SECOND = {int(socket.AF_INET): "127.0.0.2", int(socket.AF_INET6): "::2"}  # another address of the loopback
 SENT = b"again"
@@ -45,57 +36,41 @@ class Refusal:
 
     what: str
     reason: str
-    joined: bool  # the subflow was there before it was reset
-    answer: str  # the flags of the reset
-    counters: Mapping[str, int] = field(default_factory=dict)
+    counted: str  # the counters that move by one
+    joined: bool = False  # the subflow was there before it was reset
+    answer: str = "RST,ACK"  # the flags of the reset
     by: str = "server"
 
 
+_EMPTCP, _EMIDDLEBOX = "MPTCP_RST_EMPTCP", "MPTCP_RST_EMIDDLEBOX"
+
 PATHS: dict[str, Refusal] = {
-    "unknown-token": Refusal(
-        "asks to join a connection that is not here",
-        "MPTCP_RST_EMPTCP",
-        False,
-        "RST,ACK",
-        {"MPTcpExtMPJoinNoTokenFound": 1},
+    "unknown-token": Refusal(  # subflow_check_req()
+        "asks to join a connection that is not here", _EMPTCP, "MPTcpExtMPJoinNoTokenFound"
     ),
-    "wrong-proof": Refusal(
-        "joins without knowing the keys",
-        "MPTCP_RST_EMPTCP",
-        False,
-        "RST",
-        {"MPTcpExtMPJoinAckHMacFailure": 1, "TcpAttemptFails": 1},
+    "wrong-proof": Refusal(  # its last ACK with a wrong HMAC: subflow_syn_recv_sock()
+        "joins without knowing the keys", _EMPTCP, "MPTcpExtMPJoinAckHMacFailure TcpAttemptFails", answer="RST"
     ),
-    "no-proof": Refusal(
-        "loses its MPTCP options in the middle of the join", "MPTCP_RST_EMPTCP", False, "RST", {"TcpAttemptFails": 1}
+    "no-proof": Refusal(  # its last ACK without MPTCP options
+        "loses its MPTCP options in the middle of the join", _EMPTCP, "TcpAttemptFails", answer="RST"
     ),
     "other-port": Refusal(
-        "joins at a port that was never announced",
-        "MPTCP_RST_EPROHIBIT",
-        False,
-        "RST,ACK",
-        {"MPTcpExtMismatchPortSynRx": 1},
+        "joins at a port that was never announced", "MPTCP_RST_EPROHIBIT", "MPTcpExtMismatchPortSynRx"
     ),
-    "no-mapping": Refusal(
-        "has joined, and a middlebox strips the options of its data",
-        "MPTCP_RST_EMIDDLEBOX",
-        True,
-        "RST,ACK",
-        {"MPTcpExtMPRstTx": 1},
+    "no-mapping": Refusal(  # subflow_check_data_avail()
+        "has joined, and a middlebox strips the options of its data", _EMIDDLEBOX, "MPTcpExtMPRstTx", joined=True
     ),
-    "changed-data": Refusal(
+    "changed-data": Refusal(  # a wrong checksum: validate_data_csum()
         "has joined, and a middlebox changes its data",
-        "MPTCP_RST_EMIDDLEBOX",
-        True,
-        "RST,ACK",
-        {"MPTcpExtDataCsumErr": 1, "MPTcpExtMPFailTx": 1, "MPTcpExtMPRstTx": 1},
+        _EMIDDLEBOX,
+        "MPTcpExtDataCsumErr MPTcpExtMPFailTx MPTcpExtMPRstTx",
+        joined=True,
     ),
-    "stripped": Refusal(
+    "stripped": Refusal(  # the ACK of the join without options, and the one who joins resets: check_fully_established()
         "has joined, and a middlebox strips the options of the answer",
         "MPTCP_RST_EUNSPEC",
-        True,
-        "RST,ACK",
-        {"MPTcpExtMPJoinSynAckRx": 1, "MPTcpExtMPRstTx": 1},
+        "MPTcpExtMPJoinSynAckRx MPTcpExtMPRstTx",
+        joined=True,
         by="path",
     ),
 }
@@ -218,7 +193,13 @@ async def second_path(play: Play, first: Address, server: Address) -> None:
     mapping = bytes((DSS, 0x0C)) + struct.pack("!QIHH", start & (1 << 64) - 1, 1, len(SENT), 0x1234)
     options = mapping if wanted == "changed-data" else b""
     passed = forge("data", ("PSH", "ACK"), ISN + 1, answer.seq + 1, options, SENT)
-    await tap.hear(lambda p: from_server(p) and "RST" in p.flags, since=passed)
+    reset = await tap.hear(lambda p: from_server(p) and "RST" in p.flags, since=passed)
+    if wanted == "no-mapping":
+        [code] = [option[1] for option in mptcp_options(reset) if option[0] & 0xF0 == MP_TCPRST]
+        if code == EMPTCP:
+            play.cues["EMPTCP"].set()
+        name = "MPTCP_RST_EMPTCP" if code == EMPTCP else PATHS[wanted].reason
+        play.notes.step("server", f"Linux {kernel.release()} gives the reason {name} (docs/kernels.md)")
 
 
 async def keys(play: Play, client: Address, server: Address) -> tuple[bytes, bytes]:
@@ -281,8 +262,16 @@ def promise(options: Mptcp, play: Play) -> Promise:
             *("client SYN", "server SYN,ACK", *echo, *join, *data, f"{refusal.by} {refusal.answer}", *echo),
             *("client FIN,ACK *", "server FIN,ACK *", "client FIN,ACK *"),
         ),
-        resets=(Rst(refusal.by, refusal.reason),),
-        counters={**refusal.counters, "TcpOutRsts": 1, **({"TcpEstabResets": 1} if refusal.joined else {})},
+        resets=(
+            Rst(refusal.by, "MPTCP_RST_EMPTCP", looks="active")
+            if play.cues["EMPTCP"].is_set()
+            else Rst(refusal.by, refusal.reason),
+        ),
+        counters={
+            **dict.fromkeys(refusal.counted.split(), 1),
+            "TcpOutRsts": 1,
+            **({"TcpEstabResets": 1} if refusal.joined else {}),
+        },
     )
 
 

@@ -9,7 +9,6 @@
 # Any segment renews the mapping, a keepalive probe as well as a message: the router does not look inside.
 from __future__ import annotations
 
-import math
 import os
 import socket
 from dataclasses import dataclass
@@ -17,18 +16,15 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, described, option
+from faultkit.acting.heartbeat import SPAN, beat, beats, check_beats
+from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence import timers
 from faultkit.evidence.transcript import Address
 from faultkit.options import conntrack_timeout, duration, firewall_tool, user_timeout
 from faultkit.stage import conntrack
-from faultkit.witness.calls import Socket
 
 IDLE = "idle time until the mapping is gone"
-POLLED = 2.0  # seconds; arbitrary: the end is looked for, not told, so on a busy machine it is seen late
 EXPIRY = "server's TCP_USER_TIMEOUT"
-SPAN = 3  # timeouts that a heartbeat must survive to prove its point; arbitrary
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +63,17 @@ class NatExpiry(Options):
 
     def check(self) -> None:
         limit = f"--timeout {self.timeout_seconds * 1000:g}"
-        if self.renewed_by == "message" and self.heartbeat_seconds >= self.timeout_seconds:
-            raise Misuse(f"--heartbeat {self.heartbeat_seconds * 1000:g} is not shorter than {limit}: take half of it")
+        if self.renewed_by == "message":
+            check_beats(every=self.heartbeat_seconds, timeout=self.timeout_seconds)
         if self.renewed_by == "tcp-keepalive" and self.timeout_seconds < 2:
             raise Misuse(f"--renewed-by tcp-keepalive sends a probe each second and {limit} is no longer: take 2000")
 
     @property
     def beats(self) -> int:
         """Messages sent to keep the mapping."""
-        return math.ceil(SPAN * self.timeout_seconds / self.heartbeat_seconds) if self.renewed_by == "message" else 0
+        return beats(
+            every=self.heartbeat_seconds if self.renewed_by == "message" else None, timeout=self.timeout_seconds
+        )
 
 
 def _port() -> int:
@@ -92,16 +90,12 @@ async def prepare(play: Play) -> None:
     await play.scenery.need_tool(play.options.tool)
     assert play.stage.namespace is not None
     net = _net(play)
-    if play.stage.family == socket.AF_INET6:
-        play.scenery.sysctl("ipv6.conf.all.forwarding", 1)
-    else:
-        play.scenery.sysctl("ipv4.ip_forward", 1)
+    play.scenery.sysctl("ipv6.conf.all.forwarding" if play.stage.family == socket.AF_INET6 else "ipv4.ip_forward", 1)
     play.scenery.neighbour("client", here=f"{net.inside}/{net.length}", there=f"{net.client}/{net.length}")
     play.scenery.neighbour("server", here=f"{net.outside}/{net.length}", there=f"{net.server}/{net.length}")
     place = {"interface": "server", "address": net.outside}
-    await play.scenery.apply("nat-expiry", 1, port=_port(), **place)
-    if play.options.answer == "drop":
-        await play.scenery.apply("nat-expiry", 2, port=_port(), **place)
+    for step in (1, 2) if play.options.answer == "drop" else (1,):
+        await play.scenery.apply("nat-expiry", step, port=_port(), **place)
     conntrack.flush(play.stage.namespace)  # of what an earlier play left
     play.scenery.sysctl("netfilter.nf_conntrack_tcp_timeout_established", int(play.options.timeout_seconds))
 
@@ -117,8 +111,7 @@ async def server(play: Play) -> None:
     listener.bind(Address(_net(play).server, _port()))
     listener.listen()
     play.cues["listening"].set()
-    connection = await play.accept(listener)
-    await fault(connection, play)
+    await fault(await play.accept(listener), play)
 
 
 async def fault(connection: Socket, play: Play) -> None:
@@ -154,16 +147,7 @@ async def script(play: Play) -> None:
     if options.renewed_by != "none":
         await _outlive(client, play)
         return
-    play.notes.expect("the router's mapping runs out", ends=options.timeout_seconds)
-    # The kernel tells of a mapping's end only when it collects it, which may be minutes later.
-    assert play.stage.namespace is not None
-    while conntrack.entries(play.stage.namespace, play.stage.family):  # noqa: ASYNC110
-        await trio.sleep(0.01)
-    play.notes.step("router", "the mapping has run out: conntrack -L shows none")
-    gone_ns = play.transcript.steps[-1].time_ns
-    play.notes.measure(
-        IDLE, predicted=options.timeout_seconds, began_ns=answered.ended_ns, ended_ns=gone_ns, slack=POLLED
-    )
+    await play.scenery.entry_runs_out("router", IDLE, last=answered, seconds=options.timeout_seconds)
     play.cues["over"].set()
     await play.cues["told"].wait()
     play.notes.step("client", f"was told nothing: its end is {sockets.state(client.raw)}, and the push is lost")
@@ -174,15 +158,11 @@ async def script(play: Play) -> None:
 async def _outlive(client: Socket, play: Play) -> None:
     """Several timeouts long the mapping is renewed; then the push arrives."""
     options: NatExpiry = play.options
-    span = SPAN * options.timeout_seconds
-    play.notes.expect("the heartbeat has outlived the timeout", ends=span)
     if options.renewed_by == "message":
-        for _ in range(options.beats):
-            await trio.sleep(options.heartbeat_seconds)
-            await client.send(b"hello")
-            await client.recv(65536)
+        await beat(client, b"hello", play, every=options.heartbeat_seconds, timeout=options.timeout_seconds)
     else:
-        await trio.sleep(span)
+        play.notes.expect("the heartbeat has outlived the timeout", ends=SPAN * options.timeout_seconds)
+        await trio.sleep(SPAN * options.timeout_seconds)
     play.cues["over"].set()
     await client.recv(65536)
 
@@ -205,6 +185,7 @@ def promise(options: NatExpiry, play: Play) -> Promise:
             seconds=SPAN * options.timeout_seconds,
         )
     reset = options.answer == "reset"
+    timer = {} if reset else {"TcpExtTCPAbortOnTimeout": 1}
     return Promise(
         calls={
             "client": (*client, "send 5", "recv ECONNRESET"),
@@ -217,25 +198,19 @@ def promise(options: NatExpiry, play: Play) -> Promise:
         ),
         # The server's own passes the router, so it is captured twice.
         resets=(*((Rst("router", "NO_SOCKET"),) if reset else ()), Rst("server", "TCP_FLAGS", " +")),
-        counters={
-            "TcpOutRsts": 2 if reset else 1,
-            "TcpEstabResets": 2,
-            **({} if reset else {"TcpExtTCPAbortOnTimeout": 1}),
-        },
+        counters={"TcpOutRsts": 2 if reset else 1, "TcpEstabResets": 2, **timer},
         measurements=(IDLE,) if reset else (IDLE, EXPIRY),
         seconds=options.timeout_seconds + (0 if reset else timers.user_expiry(options.user_timeout_seconds)),
     )
 
 
 def doing(options: NatExpiry) -> str:
-    limit = f"{options.timeout_seconds:g} s"
-    if options.renewed_by == "message":
-        every = f"a message every {options.heartbeat_seconds * 1000:g} ms"
-        return f"A NAT router forgets a mapping that is idle for {limit}, and {every} renews it."
-    if options.renewed_by == "tcp-keepalive":
-        return f"A NAT router forgets a mapping that is idle for {limit}, and TCP keepalive each second renews it."
-    what = "resets" if options.answer == "reset" else "drops"
-    return f"A NAT router forgets a mapping that is idle for {limit}, then {what} what the server pushes."
+    after = {
+        "none": f", then {options.answer}s what the server pushes",
+        "message": f", and a message every {options.heartbeat_seconds * 1000:g} ms renews it",
+        "tcp-keepalive": ", and TCP keepalive each second renews it",
+    }[options.renewed_by]
+    return f"A NAT router forgets a mapping that is idle for {options.timeout_seconds:g} s{after}."
 
 
 CAUSE = described(
@@ -250,11 +225,8 @@ CAUSE = described(
         "connection, and the server's host, which has given up, answers RST. What any segment renews, a heartbeat keeps."
     ),
     variants=(
-        {},
-        {"answer": "drop"},
-        {"renewed_by": "message"},
-        {"renewed_by": "tcp-keepalive", "timeout_seconds": 2.0},
-        {"tool": "nft"},
+        *({}, {"answer": "drop"}, {"renewed_by": "message"}),
+        *({"renewed_by": "tcp-keepalive", "timeout_seconds": 2.0}, {"tool": "nft"}),
     ),
     after_idle=True,
     lookalikes={

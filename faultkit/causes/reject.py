@@ -15,12 +15,10 @@ import socket
 from dataclasses import dataclass
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import FORGED, AtLeast, Misuse, Options, Promise, Rst, described, option
+from faultkit.cause import FORGED, AtLeast, Misuse, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence import icmp, timers
 from faultkit.options import firewall_tool, user_timeout
 from faultkit.stage.firewall import REFUSALS
-from faultkit.witness.calls import Socket
 
 EXPIRY = "client's TCP_USER_TIMEOUT"
 
@@ -54,8 +52,7 @@ async def server(play: Play) -> None:
     listener = play.listen()
     if play.options.at == "connect":
         return  # nothing ever reaches it
-    connection = await play.accept(listener)
-    await fault(connection, play)
+    await fault(await play.accept(listener), play)
 
 
 async def fault(connection: Socket, play: Play) -> None:

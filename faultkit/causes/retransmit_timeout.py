@@ -11,16 +11,10 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Options, Promise, Rst, Served, Unable, described, option
+from faultkit.cause import AtLeast, Options, Play, Promise, Rst, Served, Socket, Unable, described, option
 from faultkit.evidence import timers
 from faultkit.options import duration, retries2, user_timeout
 from faultkit.stage import sysctl
-from faultkit.witness.calls import Socket
-
-RETRIES = "client's tcp_retries2 expiry"
-USER_TIMEOUT = "client's TCP_USER_TIMEOUT expiry"
-DELIVERY = "delivery after the outage"
 
 
 @dataclass(frozen=True)
@@ -38,14 +32,14 @@ class RetransmitTimeout(Options):
     def expected(self) -> tuple[str, timers.Expiry]:
         """What is measured, and how many seconds after the send it is due."""
         if self.ended_by == "retries":
-            return RETRIES, timers.data_expiry(self.retries2)
+            return "client's tcp_retries2 expiry", timers.data_expiry(self.retries2)
         if self.ended_by == "user-timeout":
             due = timers.user_expiry(self.user_timeout_seconds)
-            return USER_TIMEOUT, timers.Expiry(due, due)
+            return "client's TCP_USER_TIMEOUT expiry", timers.Expiry(due, due)
         # A try may be late by an eighth and still meet the cut, or be on time and just meet the healing.
         soonest = next(at for at in timers.tries(20) if at * 1.125 >= self.outage_seconds)
         latest = next(at for at in timers.tries(20) if at >= self.outage_seconds + 0.1)
-        return DELIVERY, timers.Expiry(max(soonest, self.outage_seconds), latest)
+        return "delivery after the outage", timers.Expiry(max(soonest, self.outage_seconds), latest)
 
 
 async def prepare(play: Play) -> None:
@@ -89,8 +83,8 @@ async def script(play: Play) -> None:
     await play.cues["cut"].wait()
     sent = await client.send(b"request")
     name, due = options.expected
-    ticks = tuple(at for at in timers.tries(20) if at < due.earliest)
-    play.notes.expect(name, tick="retransmission", ticks=ticks, ends=due.earliest)
+    tries = tuple(at for at in timers.tries(20) if at < due.earliest)
+    play.notes.expect(name, tick="retransmission", ticks=tries, ends=due.earliest)
     told = await client.recv(65536)
     if options.ended_by == "healing":
         told = next(call for call in play.transcript.calls if call.data == b"request")

@@ -21,11 +21,9 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, described, option
+from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence.transcript import Address
 from faultkit.stage.forge import Forgery
-from faultkit.witness.calls import Socket
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_listed
 
 ARRIVALS = {
@@ -39,9 +37,8 @@ ARRIVALS = {
 MEETING = ("data", "syn")  # what meets the bucket in FIN-WAIT-2: the client does not close
 RTO = 1.0  # seconds until a SYN is sent again (RFC 6298 section 2, TCP_TIMEOUT_INIT)
 NEAR = 100  # sequence numbers: within any window; below, older
-AHEAD = (
-    1000.0  # seconds between the clocks of two hosts behind one NAT; arbitrary, below 24 days (RFC 7323 section 5.5)
-)
+# Seconds between the clocks of two hosts behind one NAT; arbitrary, below 24 days (RFC 7323 section 5.5).
+AHEAD = 1000.0
 
 
 @dataclass(frozen=True)
@@ -77,8 +74,7 @@ async def prepare(play: Play) -> None:
 
 async def server(play: Play) -> None:
     listener = play.listen()
-    connection = await play.accept(listener)
-    await fault(connection, play)
+    await fault(await play.accept(listener), play)
     for _ in range(play.options.later):
         connection = await play.accept(listener)
         told = await connection.recv(65536)
@@ -98,8 +94,7 @@ async def fault(connection: Socket, play: Play) -> None:
 
 async def script(play: Play) -> None:
     address = await play.cues.serving()
-    client = play.socket("client")
-    again = _held(client, play) if play.options.arrives not in MEETING else None
+    client, again = (play.socket("client"), None) if play.options.arrives in MEETING else play.two_of_one_port("client")
     await client.connect(address)
     ours = client.address
     if play.options.arrives == "old-timestamp":
@@ -132,17 +127,6 @@ async def bucket(state: str, local: Address, remote: Address) -> None:
     # The kernel has no event for it.
     while (left := tcp_listed(local, remote)).state != state or not left.bucket:  # noqa: ASYNC110
         await trio.sleep(LOOK_AGAIN)
-
-
-def _held(client: Socket, play: Play) -> Socket:
-    """A second socket bound to the client's port from the beginning, so that nobody else gets it in between."""
-    again = play.socket("client")
-    ours = Address(play.stage.host, 0)
-    for sock in (client, again):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(ours)
-        ours = sock.address
-    return again
 
 
 async def served(client: Socket, server: Address) -> None:
@@ -211,8 +195,7 @@ def promise(options: TimeWait, play: Play) -> Promise:
             resets = (*resets, Rst("client", "TCP_INVALID_ACK_SEQUENCE", " +" if options.rfc1337 else ""))
             wire = (*wire, "client SYN", "client RST")
         # The SYN that is accepted after a refusal is a retransmission.
-        ending = ("client SYN *", "client RST *") if options.rfc1337 else whole[options.refused :]
-        wire = (*wire, *ending)
+        wire = (*wire, *(("client SYN *", "client RST *") if options.rfc1337 else whole[options.refused :]))
         client = (*client, *(("connect ETIMEDOUT", "close ok") if options.rfc1337 else ok))
         if options.rfc1337:
             counters |= {"TcpAttemptFails": 1, "TcpExtTCPAbortOnTimeout": 1}

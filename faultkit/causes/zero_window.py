@@ -1,8 +1,7 @@
 # A receiver that stops reading advertises window 0, and as long as the sender's probes are answered the connection must stay
 # (RFC 9293 section 3.8.6.1): neither keepalive nor tcp_retries2 ends it. TCP_USER_TIMEOUT is the application's own word
 # (RFC 6429): it counts from the first probe, 0.2 s after the window closed, answers or not. Counter TCPAbortOnTimeout. Linux
-# answers out-of-window segments at most every 0.5 s (tcp_invalid_ratelimit), so the second probe goes unanswered. Measured on
-# 6.18.
+# 6.18 answers out-of-window segments at most every 0.5 s (tcp_invalid_ratelimit), so the second probe goes unanswered.
 # Not retransmit-timeout: there nothing is acknowledged, here everything that was sent is.
 from __future__ import annotations
 
@@ -14,14 +13,9 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.acting.play import Play
-from faultkit.cause import AtLeast, Options, Promise, Rst, Served, described, option
+from faultkit.cause import AtLeast, Options, Play, Promise, Rst, Served, Socket, described, option
 from faultkit.evidence import timers
 from faultkit.options import duration, user_timeout
-from faultkit.witness.calls import Socket
-
-USER_TIMEOUT = "client's TCP_USER_TIMEOUT expiry"
-STALL = "client's send, until the server reads again"
 
 
 @dataclass(frozen=True)
@@ -45,16 +39,15 @@ class ZeroWindow(Options):
     def due(self) -> tuple[str, float]:
         """What is measured, and its length in seconds."""
         if self.ended_by == "reading":
-            return STALL, self.stall_seconds
-        return USER_TIMEOUT, timers.RTO_MIN + self.user_timeout_seconds
+            return "client's send, until the server reads again", self.stall_seconds
+        return "client's TCP_USER_TIMEOUT expiry", timers.RTO_MIN + self.user_timeout_seconds
 
 
 async def server(play: Play) -> None:
     listener = play.listen()
     # Before the handshake, which advertises the first window.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, play.options.receive_buffer)
-    connection = await play.accept(listener)
-    await fault(connection, play)
+    await fault(await play.accept(listener), play)
 
 
 async def fault(connection: Socket, play: Play) -> None:

@@ -21,7 +21,7 @@ from typing import Any
 import trio
 
 from faultkit.clients.program import Ask, Call, Said, environment
-from faultkit.errors import Unable
+from faultkit.errors import Unable, starting
 
 FLAGS = (
     "--headless",
@@ -147,15 +147,16 @@ async def opened(directory: Path) -> AsyncIterator[Ask]:
     path = shutil.which("chromium")
     assert path
     flags = [*FLAGS, "--remote-debugging-pipe", f"--user-data-dir={directory / 'profile'}"]
-    process = await trio.lowlevel.open_process(
-        [sys.executable, "-c", _RENUMBER, str(theirs_in), str(theirs_out), path, *flags],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=[theirs_in, theirs_out],
-        cwd=directory,
-        env=environment(directory) | {"TMPDIR": "."},  # a long path is too long for the address of its socket (unix(7))
-    )
+    with starting():
+        process = await trio.lowlevel.open_process(
+            [sys.executable, "-c", _RENUMBER, str(theirs_in), str(theirs_out), path, *flags],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=[theirs_in, theirs_out],
+            cwd=directory,
+            env=environment(directory) | {"TMPDIR": "."},  # a long path is too long for its socket's address (unix(7))
+        )
     os.close(theirs_in)
     os.close(theirs_out)
     browser = _Browser(to, out)

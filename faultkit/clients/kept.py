@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from faultkit.clients.rows import clients
 from faultkit.clients.scene import scenes
-from faultkit.errors import Misuse
+from faultkit.errors import Misuse, exhausted
 
 
 def opened(file: str) -> TextIO:
@@ -17,7 +17,9 @@ def opened(file: str) -> TextIO:
         opened.seek(0)
         before = json.loads(opened.read() or "{}")
     except OSError as error:
-        raise Misuse(f"clients: --save {file} cannot be written ({error.strerror}): name another file") from error
+        raise exhausted(error) or Misuse(
+            f"clients: --save {file} cannot be written ({error.strerror}): name another file"
+        ) from error
     except ValueError:
         before = None
     if not isinstance(before, dict):

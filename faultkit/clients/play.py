@@ -13,6 +13,7 @@ import trio
 from faultkit.clients.message import general
 from faultkit.clients.program import Ask, Call, Client
 from faultkit.clients.scene import SYSCTLS, Ending, Scene
+from faultkit.errors import Unable, exhausted
 from faultkit.evidence.transcript import Address
 from faultkit.serving.answers import Http
 from faultkit.serving.connection import Live
@@ -22,7 +23,7 @@ from faultkit.stage import Stage
 from faultkit.stage.scratch import scratch
 from faultkit.stage.sysctl import Sysctls
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
-from faultkit.witness.wire import Capture, decode
+from faultkit.witness.wire import Capture, Refused, decode
 
 AT_ONCE = 12  # cells; arbitrary: they wait more than they work
 PAUSE = (
@@ -80,7 +81,7 @@ class Dialled:
     def __init__(self) -> None:
         try:
             self._capture: Capture | None = Capture()
-        except PermissionError:
+        except Refused:
             self._capture = None
         self._from: dict[int, set[int]] = {}
         self._lost = False  # the capture's buffer ran over: from then on nothing is counted
@@ -134,7 +135,16 @@ def directory_for(stage: Stage) -> Iterator[Path]:
         if stage.namespace:
             with contextlib.suppress(OSError):  # mount namespaces may be forbidden
                 made = scratch(stage.namespace)  # and not discarded: a browser's last children write when it has ended
-        yield made or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="faultkit-")))
+        yield made or Path(stack.enter_context(_temporary()))
+
+
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="faultkit-")
+    except OSError as error:
+        raise exhausted(error) or Unable(
+            f"clients: no temporary directory can be made ({error.strerror}): set TMPDIR to a directory of yours"
+        ) from error
 
 
 async def play(

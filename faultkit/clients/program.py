@@ -15,6 +15,7 @@ from pathlib import Path
 
 import trio
 
+from faultkit.errors import starting
 from faultkit.stage.firewall import find
 
 ENOUGH = 15.0  # seconds beyond its own limit, after which a client is taken to wait on; arbitrary
@@ -66,7 +67,8 @@ def printed(*argv: str) -> Callable[[], str]:
     def version() -> str:
         path = find(argv[0])
         assert path
-        ended = subprocess.run([path, *argv[1:]], capture_output=True, text=True, timeout=30, check=False)
+        with starting():
+            ended = subprocess.run([path, *argv[1:]], capture_output=True, text=True, timeout=30, check=False)
         found = re.search(r"\d+(\.\d+)+", ended.stdout + ended.stderr)
         return found[0] if found else ""
 
@@ -92,12 +94,13 @@ def command(
     @contextlib.asynccontextmanager
     async def opened(directory: Path) -> AsyncIterator[Ask]:
         if built:
-            await trio.run_process(built, cwd=directory, env=environment(directory))
+            with starting():
+                await trio.run_process(built, cwd=directory, env=environment(directory))
 
         async def ask(call: Call) -> Said:
             if not gated:
                 call = replace(call, urls=tuple(url for url in call.urls if url != call.gate))
-            with trio.move_on_after(call.limit_seconds + ENOUGH):
+            with trio.move_on_after(call.limit_seconds + ENOUGH), starting():
                 ended = await trio.run_process(
                     argv(call, directory),
                     capture_stdout=True,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import errno
 import itertools
 import re
 from collections.abc import Iterable, Sequence
@@ -11,6 +13,8 @@ from faultkit.acting.play import rehearsal
 from faultkit.cause import FAMILIES, Cause, Options, checked, typed
 from faultkit.errors import Misuse
 from faultkit.evidence.verdict import TELLING_CALLS, Promise
+
+ERRNOS = frozenset(errno.errorcode.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +49,14 @@ def parse(told: str) -> str:
         raise Misuse(
             f"--saw {told!r} is not a call and what it gave: write it as 'recv ECONNRESET' ({', '.join(sorted(TELLING_CALLS))})"
         )
-    if not re.fullmatch(r"E[A-Z]+|ok|n|\d+|EOF", words[1]):
-        raise Misuse(f"--saw {told!r} ends in no errno name: write it as 'recv ECONNRESET', 'recv EOF' or 'connect ok'")
+    if words[1] not in ERRNOS and not re.fullmatch(r"ok|n|\d+|EOF", words[1]):
+        near = words[1].startswith("E") and difflib.get_close_matches(words[1].upper(), sorted(ERRNOS), n=1)
+        hint = (
+            f"did you mean '{words[0]} {near[0]}'?"
+            if near
+            else "write it as 'recv ECONNRESET', 'recv EOF' or 'connect ok'"
+        )
+        raise Misuse(f"--saw {told!r} ends in no errno name: {hint}")
     return " ".join(words)
 
 
@@ -78,10 +88,13 @@ def _same(want: str, call: str) -> bool:
 def candidates(causes: Iterable[Cause], sighting: Sighting) -> list[Candidate]:
     """The causes that fit, most likely first: those whose client sees it before those whose server does, what is
     hardly ever met after the others, the plain run before its variants, and a program's own close before a middlebox, in the
-    order of the families."""
+    order of the families. Raises `Misuse` for a RST from an end that no cause knows."""
     found: list[tuple[tuple[int, ...], Candidate]] = []
-    families = list(FAMILIES)
+    families, ends = list(FAMILIES), set[str]()
     for cause in causes:
+        for variant in cause.variants if sighting.rst_from else ():
+            options = checked(cause, dict(variant))
+            ends.update(rst.by for rst in cause.promise(options, rehearsal(cause.name, options)).resets or ())
         if sighting.after_idle and not cause.after_idle:
             continue
         own: list[tuple[tuple[int, ...], Candidate]] = []
@@ -93,6 +106,10 @@ def candidates(causes: Iterable[Cause], sighting: Sighting) -> list[Candidate]:
                 rank = (int("client" not in roles), cause.seldom, number and 1, families.index(cause.family), number)
                 own.append((rank, Candidate(cause, options, promise, roles)))
         found += sorted(own, key=lambda pair: pair[0])[:1]
+    if sighting.rst_from is not None and sighting.rst_from not in ends:
+        raise Misuse(
+            f"which: --rst-from {sighting.rst_from} is no end of a connection: it is one of {', '.join(sorted(ends))}"
+        )
     return [candidate for _, candidate in sorted(found, key=lambda pair: (pair[0], pair[1].cause.name))]
 
 

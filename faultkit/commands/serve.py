@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
-from faultkit.commands.line.values import ipv6_flag, milliseconds, whole
+from faultkit.commands.line.values import as_typed, ipv6_flag, milliseconds, whole
 from faultkit.errors import Misuse
 from faultkit.trigger import MOMENTS
 
@@ -53,31 +53,38 @@ def command(
 ) -> int:
     """Serve FAULT on a port, one line per connection, until Ctrl-C or SIGTERM. Without FAULT and --plan: list them all.
 
-    Exit status 1 where no client came.
+    Exit status 1 where no client came, which is said on standard error.
     """
     from faultkit.serving import foreground
     from faultkit.views import served
+    from faultkit.views.console import console
 
     if fault is None and plan is None and options["random"] is None:
         context = click.get_current_context()
         if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in context.params):
             raise Misuse("serve: no fault is named: name one, ok for none; faultkit serve lists them")
-        click.echo(served.listing())
+        served.listing(console())
         return PRODUCED
     if connections is not None and connections < 1:
         raise Misuse(f"serve: --connections {connections} would end at once: take 1 or more")
-    came = foreground.serve(
-        fault,
-        opening=partial(served.opening, tls=tls, as_json=as_json),
-        line=served.document if as_json else served.line,
-        connections=connections,
-        plan=None if plan is None else [name.strip() for name in plan.split(",")],
-        after_idle_seconds=None if after_idle is None else after_idle / 1000,
-        answer=_answer(body, http=http, chunked=chunked),
-        tls=tls,
-        **options,
-    )
-    return PRODUCED if came else OTHERWISE
+    try:
+        came = foreground.serve(
+            fault,
+            opening=partial(served.opening, tls=tls, as_json=as_json),
+            line=served.document if as_json else served.line,
+            connections=connections,
+            plan=None if plan is None else [name.strip() for name in plan.split(",")],
+            after_idle_seconds=None if after_idle is None else after_idle / 1000,
+            answer=_answer(body, http=http, chunked=chunked),
+            tls=tls,
+            **options,
+        )
+    except Misuse as refusal:
+        raise Misuse(as_typed(str(refusal), click.get_current_context().command)) from refusal
+    if not came:
+        click.echo("faultkit: serve: no client came", err=True)
+        return OTHERWISE
+    return PRODUCED
 
 
 def _answer(body: str | None, *, http: bool, chunked: bool) -> Answer:

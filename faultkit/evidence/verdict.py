@@ -50,10 +50,13 @@ class Rst:
     by: str
     reason: str
     times: Literal["", " *", " +"] = ""  # as in a promise's sequences
+    looks: Form | None = None  # where the kernel gives that reason to a RST of another form too
 
     @property
     def form(self) -> Form:
         """How it looks on the wire. A firewall has no socket to take a window from, so its own looks like the stack's."""
+        if self.looks:
+            return self.looks
         return REASONS[self.reason].form if self.reason != FORGED else "stack"
 
 

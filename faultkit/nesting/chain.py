@@ -19,7 +19,7 @@ import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from faultkit.errors import Misuse
+from faultkit.errors import Misuse, exhausted
 from faultkit.nesting.timeouts import MIDDLEBOXES, NEVER, OFF, Hop, Middlebox, Side
 
 NUMBER = r"[0-9]+(?:\.[0-9]+)?"
@@ -75,7 +75,7 @@ def read(words: Sequence[str], file: str | None, *, requests: bool) -> list[Hop 
         with open(0 if file == "-" else file, "rb", closefd=file != "-") as stream:
             told = stream.read(LARGEST + 1)
     except OSError as error:
-        raise Misuse(f"--file {file} cannot be read: {error.strerror}") from None
+        raise exhausted(error) or Misuse(f"--file {file} cannot be read: {error.strerror}") from None
     if len(told) > LARGEST:
         raise Misuse(f"--file {file} has more than {LARGEST} bytes: a chain of timeouts has a few lines")
     try:

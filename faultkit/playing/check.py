@@ -13,7 +13,7 @@ from typing import Any
 
 from faultkit import causes
 from faultkit.cause import Cause, checked
-from faultkit.errors import Misuse, Unable
+from faultkit.errors import Exhausted, Misuse, Unable, starting
 from faultkit.playing.run import Outcome, repeat
 from faultkit.stage import Where, open_stage, tracing
 from faultkit.stage.namespace import Namespace
@@ -74,7 +74,8 @@ def _in_child(function: Callable[[], Report]) -> tuple[Report, list[str]]:
     with warnings.catch_warnings():
         # Python 3.12 warns of forking beside threads. The child runs one thread of its own and no lock of theirs.
         warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
+        with starting():
+            child = os.fork()
     if child == 0:
         try:
             os.close(reader)
@@ -149,10 +150,12 @@ def _state() -> dict[str, str]:
 
     Tasks need no look: the event loop does not end while there are any.
     """
+    import psutil  # type: ignore[import-untyped]
+
     trace = tracing.path(os.getpid())
     return {
         "descriptors": str(len(os.listdir("/proc/self/fd"))),
-        "child processes": Path(f"/proc/self/task/{os.getpid()}/children").read_text().strip(),
+        "child processes": " ".join(str(child.pid) for child in psutil.Process().children()),
         "tcp sysctls": _sysctls(),
         "trace instance": str(trace.exists() if os.access(trace.parent, os.X_OK) else False),
     }
@@ -180,6 +183,8 @@ def _rules(own: Namespace) -> str:
     for tool, ipv6 in tools:
         try:
             listed = trio.run(Firewall(own, tool, ipv6).rules).splitlines()
+        except Exhausted:
+            raise
         except Unable:
             continue  # not installed, or not allowed here: then there is no rule either
         found += [line for line in listed if line.startswith(("-A", "-N", "table inet faultkit"))]

@@ -14,7 +14,7 @@ import trio
 
 from faultkit.acting.play import Play
 from faultkit.cause import Cause, Options
-from faultkit.errors import Misuse, Unable
+from faultkit.errors import Exhausted, Misuse, Unable
 from faultkit.evidence.transcript import Transcript
 from faultkit.evidence.verdict import Promise, Verdict, judge
 from faultkit.stage import Stage
@@ -56,8 +56,9 @@ async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, 
 
 
 async def _perform(cause: Cause, play: Play, seconds: float, watch: Watch | None) -> None:
-    # Generous: what is late is judged by its own measurement; this bound only ends what would wait for ever.
-    with trio.move_on_after(seconds * 1.5 + 10) as limit:
+    # Generous: what is late is judged by its own measurement; this bound only ends what would wait for ever. An emulated
+    # machine takes more than 10 s to start a cause's child.
+    with trio.move_on_after(seconds * 1.5 + 30) as limit:
         try:
             async with trio.open_nursery() as outer:
                 play.beside = outer
@@ -115,9 +116,14 @@ def repeat(
     watch: Watch | None = None,
 ) -> None:
     """Play it `times` times on one stage in one event loop, handing each outcome over as it comes."""
+    # Ctrl-C comes where something waits, never between a firewall rule and the note that it is in.
+    run = partial(_series, cause, options, stage, seeing, times, each, watch)
     try:
-        # Ctrl-C comes where something waits, never between a firewall rule and the note that it is in.
-        run = partial(_series, cause, options, stage, seeing, times, each, watch)
-        trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
-    except BaseExceptionGroup as group:
-        raise_first(group)
+        try:
+            trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
+        except BaseExceptionGroup as group:
+            raise_first(group)
+    except Exhausted:
+        raise
+    except Unable as refusal:
+        raise Unable(stage.advice(str(refusal))) from refusal

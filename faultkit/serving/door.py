@@ -6,10 +6,10 @@ import errno
 import functools
 import random
 import socket
-from pathlib import Path
 
 from faultkit import sockets
 from faultkit.evidence.transcript import Address
+from faultkit.stage import sysctl
 from faultkit.witness.kernel import counters
 
 BACKLOG = 4096  # net.core.somaxconn's default, which bounds it
@@ -19,8 +19,8 @@ DRAW = random.SystemRandom()  # a test's own seeded stream must not be drawn fro
 
 @functools.cache
 def _ephemeral() -> tuple[int, int]:
-    """The ports that the kernel gives out, first and last (ip-sysctl.txt)."""
-    first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+    """The ports that the kernel gives out, first and last (ip-sysctl.rst)."""
+    first, last = map(int, sysctl.read("ipv4.ip_local_port_range", otherwise="32768 60999").split())
     return first, last
 
 

@@ -17,8 +17,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from faultkit.errors import Misuse, Unable
-from faultkit.serving import limits
+from faultkit.errors import Misuse, exhausted
 
 T = TypeVar("T")
 
@@ -232,8 +231,8 @@ class Thread:
         try:
             self._begin()
         except OSError as error:
-            if lacking := limits.sentence(error):
-                raise Unable(f"the servers cannot have a thread: {lacking}") from error
+            if lacking := exhausted(error):
+                raise lacking from error
             raise
 
     def _begin(self) -> None:

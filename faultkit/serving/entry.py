@@ -13,8 +13,8 @@ from typing import Any
 
 import trio
 
-from faultkit.errors import Misuse, Unable
-from faultkit.serving import answers, limits, waiting
+from faultkit.errors import Misuse, Unable, exhausted
+from faultkit.serving import answers, waiting
 from faultkit.serving import plan as plans
 from faultkit.serving.answers import Answer
 from faultkit.serving.door import Door
@@ -219,8 +219,10 @@ def _bound(family: socket.AddressFamily, host: str, port: int) -> Door:
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
             raise Misuse(f"port {port} is in use on {host}: leave it out to get a free one") from error
-        if lacking := limits.sentence(error):
-            raise Unable(f"there is no socket for a server: {lacking}") from error
-        raise Unable(
+        if error.errno == errno.EADDRNOTAVAIL and host == "::1":
+            raise Unable(
+                f"IPv6 loopback is not there ({error.strerror}): sysctl net.ipv6.conf.lo.disable_ipv6=0, or serve over IPv4"
+            ) from error
+        raise exhausted(error) or Unable(
             f"port {port} on {host} is refused ({error.strerror}): leave both out to get a free port on loopback"
         ) from error

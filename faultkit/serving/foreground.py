@@ -9,7 +9,7 @@ from typing import Any
 
 import trio
 
-from faultkit.errors import Misuse, Unable
+from faultkit.errors import Misuse, Unable, Unwritten
 from faultkit.playing.signals import endings
 from faultkit.serving import entry
 from faultkit.serving.engine import Engine
@@ -21,14 +21,14 @@ class _Lines:
     """Lines written as they come and flushed once per turn of the loop, however many there were."""
 
     def __init__(self) -> None:
-        self.refused: OSError | None = None  # nobody reads them any more
+        self.refused: Unwritten | None = None  # nobody reads them any more
         self._written = trio.Event()
 
     def write(self, line: str) -> None:
         if self.refused is None:
             try:
                 sys.stdout.write(line + "\n")
-            except OSError as error:
+            except Unwritten as error:
                 self.refused = error
             self._written.set()
 
@@ -39,7 +39,7 @@ class _Lines:
             self._written = trio.Event()
             try:
                 sys.stdout.flush()
-            except OSError as error:
+            except Unwritten as error:
                 self.refused = error
 
 

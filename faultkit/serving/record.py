@@ -9,6 +9,11 @@ from faultkit.evidence.transcript import Address
 from faultkit.serving.waiting import Waiting
 
 
+def size(count: int) -> str:
+    """ "1 byte", "2 bytes"."""
+    return "1 byte" if count == 1 else f"{count} bytes"
+
+
 class Connection:
     """What one connection did. Written by the server while it goes on; counts are in bytes, times in seconds."""
 
@@ -118,6 +123,6 @@ class Connection:
     def __repr__(self) -> str:
         fired = f", fired after {self.fired_after_seconds:.4f} s" if self.fired_after_seconds is not None else ""
         return (
-            f"<connection {self.number} from {self.peer}: {self.fault}, {self.received} bytes in, {self.sent} out{fired}, "
+            f"<connection {self.number} from {self.peer}: {self.fault}, {size(self.received)} in, {self.sent} out{fired}, "
             f"{self.ended or 'open'}>"
         )

@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import trio
 
-from faultkit.errors import Misuse, Unable
+from faultkit.errors import Exhausted, Misuse, Unable, exhausted
 from faultkit.evidence.transcript import Address
-from faultkit.serving import limits, tls, unmet, waiting
 from faultkit.serving import plan as plans
+from faultkit.serving import tls, unmet, waiting
 from faultkit.serving.answers import Handler
 from faultkit.serving.door import BACKLOG, Door
 from faultkit.serving.engine import PATIENCE, Engine, Watch
@@ -62,7 +62,7 @@ class Server:
         self._choked = False  # out of descriptors: nobody is accepted
         self._trying = False  # a task will try again
         self._ca_file: str | None = None
-        self._crash: tuple[int, BaseException, str | None] | None = None
+        self._crash: tuple[int, BaseException, Exhausted | None] | None = None
         self._door_shut = False
         self._connections: list[Connection] = []
 
@@ -270,7 +270,7 @@ class Server:
             except BlockingIOError:
                 return
             except OSError as error:
-                if limits.sentence(error):
+                if exhausted(error):
                     self._failed(self._count + 1, error)
                     self._choke()
                     return
@@ -342,7 +342,7 @@ class Server:
             self._each(record)
 
     def _failed(self, number: int, error: BaseException) -> None:
-        self._crash = self._crash or (number, error, limits.sentence(error))  # of the limits of this moment
+        self._crash = self._crash or (number, error, exhausted(error))  # of the limits of this moment
 
     def _run(self, work: Callable[[], None]) -> None:
         engine = self._engine

@@ -189,7 +189,8 @@ class Sessions:
         """Let it set in when no byte has come or gone for so long, whatever its handler waits for: by the kernel's clock."""
         try:
             with live.clock:
-                while (left := fault.when.amount - live.quiet_seconds) > 0:  # noqa: ASYNC110  # no event tells of it
+                # No event tells of it. It may have ended before this task came to its first step, or to the next.
+                while not live.record.ended and (left := fault.when.amount - live.quiet_seconds) > 0:  # noqa: ASYNC110
                     await trio.sleep(left)
                 self._fire(live)
         except Exception as error:  # a handler has closed its socket by itself

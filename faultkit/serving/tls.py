@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.errors import Unable
+from faultkit.errors import Unable, exhausted
 
 if TYPE_CHECKING:
     from faultkit.serving.connection import Live
@@ -33,7 +33,10 @@ class Authority:
 
     def write(self) -> str:
         """The authority's certificate in a new temporary file, which the caller removes."""
-        descriptor, path = tempfile.mkstemp(prefix="faultkit-ca-", suffix=".pem")
+        try:
+            descriptor, path = tempfile.mkstemp(prefix="faultkit-ca-", suffix=".pem")
+        except OSError as error:
+            raise _no_place(error) from error
         with os.fdopen(descriptor, "wb") as file:
             file.write(self.certificate)
         return path
@@ -45,11 +48,23 @@ def authority(*names: str) -> Authority:
     try:
         import trustme
     except ImportError as error:
-        raise Unable("TLS needs trustme, which is not installed: pip install 'faultkit[tls]'") from error
+        raise exhausted(error) or Unable(
+            "TLS needs trustme, which is not installed: pip install 'faultkit[tls]'"
+        ) from error
     made = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    made.issue_cert("localhost", "127.0.0.1", "::1", *names).configure_cert(server)
+    certificate = made.issue_cert("localhost", "127.0.0.1", "::1", *names)
+    try:
+        certificate.configure_cert(server)  # by way of a temporary file: OpenSSL takes no other
+    except OSError as error:
+        raise _no_place(error) from error
     return Authority(made.cert_pem.bytes(), server)
+
+
+def _no_place(error: OSError) -> Unable:
+    return exhausted(error) or Unable(
+        f"certificates cannot be written to a file ({error.strerror}): set TMPDIR to a directory of yours"
+    )
 
 
 def remove(path: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from faultkit.serving.faults import OK, Fault
 from faultkit.serving.plan import Plan
-from faultkit.serving.record import Connection
+from faultkit.serving.record import Connection, size
 
 
 def sentence(
@@ -62,5 +62,5 @@ def _never_counted(fault: Fault, *seen: Connection) -> str:
 
 def _told(record: Connection) -> str:
     return (
-        f"connection {record.number} had {record.received} bytes in, {record.sent} out, {record.ended or 'and is open'}"
+        f"connection {record.number} had {size(record.received)} in, {record.sent} out, {record.ended or 'and is open'}"
     )

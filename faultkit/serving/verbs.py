@@ -16,7 +16,7 @@ import trio
 from faultkit import sockets
 from faultkit.errors import Misuse
 from faultkit.serving.engine import Engine, Watch
-from faultkit.serving.record import Connection
+from faultkit.serving.record import Connection, size
 
 CHUNK = 65536  # bytes; arbitrary
 
@@ -88,7 +88,7 @@ class End:
         """RST: close with received bytes unread. Raises `Misuse` where nothing is unread."""
         waiting = sockets.unread(self.sock)
         if waiting:
-            self._leave(f"close with {waiting} bytes unread")
+            self._leave(f"close with {size(waiting)} unread")
         sockets.close_unread(self.sock)
 
     @_verb
@@ -148,7 +148,7 @@ class End:
         waiting = sockets.unread(self.sock)
         number = self.sock.fileno()
         with subprocess.Popen(["sleep", "infinity"], stdin=subprocess.DEVNULL, pass_fds=[number]) as owner:
-            self._leave(f"killed with {waiting} bytes unread" if waiting else "killed")
+            self._leave(f"killed with {size(waiting)} unread" if waiting else "killed")
             self.sock.close()
             owner.kill()
 

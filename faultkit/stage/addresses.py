@@ -7,7 +7,7 @@ import subprocess
 
 import trio
 
-from faultkit.errors import Unable
+from faultkit.errors import Unable, starting
 from faultkit.stage.firewall import find
 from faultkit.stage.namespace import Namespace
 
@@ -19,14 +19,15 @@ async def ip(namespace: Namespace, line: str) -> None:
     path = find("ip")
     if path is None:
         raise Unable("ip is not installed: apt-get install iproute2")
-    ended = await trio.run_process(
-        [path, *line.split()],
-        stdin=subprocess.DEVNULL,
-        capture_stdout=True,
-        capture_stderr=True,
-        check=False,
-        env={**os.environ, "LC_ALL": "C"},
-    )
+    with starting():
+        ended = await trio.run_process(
+            [path, *line.split()],
+            stdin=subprocess.DEVNULL,
+            capture_stdout=True,
+            capture_stderr=True,
+            check=False,
+            env={**os.environ, "LC_ALL": "C"},
+        )
     if ended.returncode:
         said = ended.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
         raise Unable(f"`ip {line}` ended with exit status {ended.returncode} in our own namespace: {said[0]}")

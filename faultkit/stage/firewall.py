@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import trio
 
-from faultkit.errors import Misuse, Unable
+from faultkit.errors import Misuse, Unable, starting
 from faultkit.evidence import icmp
 from faultkit.stage import recipe
 from faultkit.stage.namespace import Namespace
@@ -146,11 +146,8 @@ class Firewall:
         command = [path, *arguments]
         options: dict[str, Any] = {"stdin": subprocess.DEVNULL, "check": False, "env": environment}
         try:
-            if self._alone:
-                ended = subprocess.run(command, capture_output=True, timeout=_PATIENCE, **options)  # noqa: ASYNC221
-            else:
-                with trio.fail_after(_PATIENCE):
-                    ended = await trio.run_process(command, capture_stdout=True, capture_stderr=True, **options)
+            with starting():
+                ended = await self._ended(command, options)
         except (trio.TooSlowError, subprocess.TimeoutExpired):
             raise Unable(f"`{line}` did not end within {_PATIENCE:g} s in our own namespace") from None
         except OSError as error:
@@ -159,6 +156,12 @@ class Firewall:
             said = ended.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
             raise Unable(f"`{line}` ended with exit status {ended.returncode} in our own namespace: {said[0]}")
         return str(ended.stdout.decode(errors="replace"))
+
+    async def _ended(self, command: list[str], options: dict[str, Any]) -> subprocess.CompletedProcess[bytes]:
+        if self._alone:
+            return subprocess.run(command, capture_output=True, timeout=_PATIENCE, **options)  # noqa: ASYNC221
+        with trio.fail_after(_PATIENCE):
+            return await trio.run_process(command, capture_stdout=True, capture_stderr=True, **options)
 
 
 def _program(tool: recipe.Tool, ipv6: bool) -> str:

@@ -17,7 +17,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from faultkit.errors import Unable
+from faultkit.errors import Unable, exhausted, starting
 
 # sched.h, net/if.h
 CLONE_NEWNS = 0x00020000
@@ -32,6 +32,7 @@ IFF_UP = 0x1
 # capability.h, prctl.h
 _CAPABILITY_VERSION = 0x20080522
 _NETWORK = (10, 12, 13)  # CAP_NET_BIND_SERVICE, CAP_NET_ADMIN, CAP_NET_RAW
+CAP_SYS_ADMIN = 21
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
 
 # What gets one where it is refused.
@@ -54,6 +55,25 @@ class Namespace:
     def holds(self) -> bool:
         """Is this thread inside it, and is it not the one the process came from?"""
         return _OWN_NETWORK.stat().st_ino == self.inode != self.outer
+
+
+def own_network() -> int:
+    """The inode of the network namespace that this thread is in. Raises `Unable` without /proc, which much else is read in."""
+    try:
+        return _OWN_NETWORK.stat().st_ino
+    except FileNotFoundError as error:
+        raise Unable(
+            "/proc is not there, and namespaces, counters and sockets are read in it: mount -t proc proc /proc"
+        ) from error
+
+
+def outer_uid() -> int:
+    """Who we are outside: in a user namespace that we made everybody is root (user_namespaces(7))."""
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        inside, outer, count = map(int, line.split())
+        if inside <= os.geteuid() < inside + count:
+            return outer + os.geteuid() - inside
+    return os.geteuid()
 
 
 def _call(
@@ -87,19 +107,40 @@ def unmount(target: bytes) -> None:
     _call("umount2", target, 2)
 
 
+def _loopback(control: socket.socket) -> int:
+    """Its flags (netdevice(7))."""
+    flags: int = struct.unpack("16sH14x", fcntl.ioctl(control, SIOCGIFFLAGS, struct.pack("16sH14x", b"lo", 0)))[1]
+    return flags
+
+
+def loopback_is_up() -> bool:
+    """Is the loopback interface up, in the namespace that we are in?"""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        return bool(_loopback(control) & IFF_UP)
+
+
 def _loopback_up() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
-        request = struct.pack("16sH14x", b"lo", 0)
-        flags = struct.unpack("16sH14x", fcntl.ioctl(control, SIOCGIFFLAGS, request))[1]
+        flags = _loopback(control)
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | IFF_UP))
+
+
+def _capabilities() -> tuple[bytes, tuple[int, ...]]:
+    """The header that asked, and effective, permitted, inheritable; then the same for capabilities from 32 on."""
+    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
+    sets = ctypes.create_string_buffer(24)
+    _call("capget", header, sets)
+    return header, struct.unpack("=6I", sets.raw)
+
+
+def capable(number: int) -> bool:
+    """Has this thread that capability, one of the first 32, in its user namespace?"""
+    return bool(_capabilities()[1][0] & 1 << number)
 
 
 def _keep_network_capabilities() -> None:
     """Who is not root loses every capability with exec(), but for the ambient ones (capabilities(7))."""
-    header = struct.pack("=Ii", _CAPABILITY_VERSION, 0)
-    sets = ctypes.create_string_buffer(24)  # effective, permitted, inheritable; twice, for capabilities from 32 on
-    _call("capget", header, sets)
-    effective, permitted, inheritable, *rest = struct.unpack("=6I", sets.raw)
+    header, (effective, permitted, inheritable, *rest) = _capabilities()
     inheritable |= sum(1 << number for number in _NETWORK)
     _call("capset", header, struct.pack("=6I", effective, permitted, inheritable, *rest))
     for number in _NETWORK:
@@ -125,7 +166,8 @@ def _make_user(*, as_root: bool) -> None:
 def _rehearse(*, as_root: bool) -> None:
     """Make the namespaces in a child first: a kernel may grant the user namespace and then refuse everything inside it
     (AppArmor on Ubuntu does), and this process could not leave it again to play on the host's loopback instead."""
-    child = os.fork()
+    with starting():
+        child = os.fork()
     if child == 0:
         try:
             _make_user(as_root=as_root)
@@ -152,7 +194,7 @@ def enter(*, as_root: bool = True, otherwise: str = "play with --on host, or ") 
         raise Unable(
             "a private namespace must be made before threads start and this process has some: run it in a child"
         )
-    outer = _OWN_NETWORK.stat().st_ino
+    outer = own_network()
     try:
         try:
             unshare(CLONE_NEWNET | CLONE_NEWNS)
@@ -163,7 +205,7 @@ def enter(*, as_root: bool = True, otherwise: str = "play with --on host, or ") 
             _make_user(as_root=as_root)
             user = True
     except OSError as error:
-        raise Unable(
+        raise exhausted(error) or Unable(
             f"a private network namespace is forbidden here ({errno.errorcode.get(error.errno or 0, error)}): "
             f"{otherwise}{ALLOW}"
         ) from error

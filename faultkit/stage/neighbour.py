@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from faultkit.errors import Unable
+from faultkit.errors import Unable, exhausted, starting
 from faultkit.stage.firewall import find
 from faultkit.stage.namespace import CLONE_NEWNET, Namespace, setns, unshare
 
@@ -35,7 +35,7 @@ class Neighbour:
                 finally:
                     setns(self._home, CLONE_NEWNET)
             except OSError as error:
-                raise Unable(
+                raise exhausted(error) or Unable(
                     f"a second network namespace is refused ({error.strerror}): sysctl user.max_net_namespaces"
                 ) from error
         except BaseException:
@@ -69,14 +69,15 @@ class Neighbour:
         path = find("ip")
         if path is None:
             raise Unable("ip is not installed: apt-get install iproute2")
-        ended = subprocess.run(
-            [path, "-batch", "-"],
-            input="\n".join(lines).encode(),
-            capture_output=True,
-            pass_fds=(self._there,),
-            timeout=_PATIENCE,
-            check=False,
-        )
+        with starting():
+            ended = subprocess.run(
+                [path, "-batch", "-"],
+                input="\n".join(lines).encode(),
+                capture_output=True,
+                pass_fds=(self._there,),
+                timeout=_PATIENCE,
+                check=False,
+            )
         if ended.returncode:
             said = ended.stderr.decode(errors="replace").strip().splitlines() or ["no message"]
             raise Unable(f"`ip {'; '.join(lines)}` is refused in our own namespace: {said[0]}")

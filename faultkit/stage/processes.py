@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from faultkit.errors import Unable
+from faultkit.errors import Unable, exhausted, starting
 from faultkit.stage.namespace import Namespace, setns, unshare
 from faultkit.stage.scratch import discard, scratch
 
@@ -41,7 +41,7 @@ class Processes:
                     os.close(waiting)
                 self._inside = os.open(f"/proc/{self._first.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
             except OSError as error:
-                raise Unable(
+                raise exhausted(error) or Unable(
                     f"a process namespace for real programs is refused here ({error.strerror}): "
                     "sysctl user.max_pid_namespaces, user.max_mnt_namespaces; in a container --security-opt seccomp=unconfined"
                 ) from error
@@ -95,12 +95,14 @@ def _apart(start: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[byt
 
     def run() -> None:
         try:
-            done.append(start())
+            with starting():
+                done.append(start())
         except BaseException as error:
             failed.append(error)
 
     thread = threading.Thread(target=run)
-    thread.start()
+    with starting():
+        thread.start()
     thread.join()
     if failed:
         raise failed[0]

@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from faultkit.errors import Unable
+from faultkit.errors import Unable, exhausted, starting
 from faultkit.stage import namespace
 from faultkit.stage.namespace import Namespace
 
@@ -128,16 +128,31 @@ def _reached_the_command(told: signal.struct_siginfo) -> bool:
 
 
 def _keep(command: Sequence[str], restore: Callable[[], None], front: int, refusal: int) -> int:
-    """In the keeper. Through the pipe it says why there is no namespace, or nothing."""
+    """In the keeper. Through the pipe it says why the command cannot be run, or nothing."""
     try:
         own = namespace.enter(as_root=False, otherwise="")
+        if not own.user:
+            namespace.keep_mounts()
+        with _mark():
+            return _keep_in(own, command, restore, front, refusal)
     except Unable as error:
         os.write(refusal, str(error).encode())
         return 0
-    if not own.user:
-        namespace.keep_mounts()
-    mark = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+
+def _mark() -> socket.socket:
+    try:
+        mark = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    except OSError as error:
+        raise exhausted(error) or Unable(
+            f"sandbox: UNIX sockets are refused here ({error.strerror}), and one of them marks the namespace as ours: "
+            "allow AF_UNIX (systemd RestrictAddressFamilies=; in a container --security-opt seccomp=unconfined)"
+        ) from error
     mark.bind(_MARK)
+    return mark
+
+
+def _keep_in(own: Namespace, command: Sequence[str], restore: Callable[[], None], front: int, refusal: int) -> int:
     os.environ[VARIABLE] = f"{own.inode}:{own.outer}:{'user' if own.user else 'root'}"
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
     _prctl(_PR_SET_PDEATHSIG, signal.SIGCHLD)  # any that wakes us: that the front is gone is seen by getppid()
@@ -258,10 +273,11 @@ def _as_shells_say(status: int) -> int:
 
 def _fork(work: Callable[[], int]) -> int:
     """Do the work in a child and end it with the exit status that it gives. Gives the child's pid."""
-    child = os.fork()
+    with starting():
+        child = os.fork()
     if child:
         return child
-    status = 1
+    status = 70  # sysexits.h: EX_SOFTWARE
     try:
         status = work()
     except BaseException:  # a forked child must never return into its parent's code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from faultkit.errors import Unable
+from faultkit.errors import Unable, exhausted
 from faultkit.stage.namespace import Namespace
 
 
@@ -15,10 +15,17 @@ def _path(name: str) -> Path:
 def read(name: str, otherwise: str | None = None) -> str:
     """The value of a sysctl under net. ("ipv4.tcp_retries2") in the namespace that this process is in.
 
-    `otherwise` is what it comes to on a kernel that is too old to have it.
+    `otherwise` is what it comes to where it is not to be seen: the kernel is too old to have it, or hides it here, as
+    net.core is hidden in a user namespace before Linux 6.13. Without it that raises `Unable`.
     """
-    path = _path(name)
-    return path.read_text().strip() if otherwise is None or path.exists() else otherwise
+    try:
+        return _path(name).read_text().strip()
+    except OSError as error:
+        if otherwise is not None and isinstance(error, FileNotFoundError):
+            return otherwise
+        raise Unable(
+            f"net.{name} cannot be read here ({error.strerror}), and what is promised depends on it"
+        ) from error
 
 
 def syn_linear_timeouts() -> int:
@@ -38,10 +45,12 @@ class Sysctls:
         if not self._namespace.holds():
             raise Unable(f"net.{name} is not set: this process is not inside a namespace that faultkit made")
         try:
-            self._before.setdefault(name, read(name))
+            self._before.setdefault(name, _path(name).read_text().strip())
             _path(name).write_text(str(value))
         except OSError as error:
-            raise Unable(f"net.{name} = {value} is refused by this kernel ({error.strerror})") from error
+            raise exhausted(error) or Unable(
+                f"net.{name} = {value} is refused by this kernel ({error.strerror})"
+            ) from error
 
     def restore(self) -> None:
         """Put every changed sysctl back."""

@@ -15,8 +15,8 @@ import threading
 import time
 from pathlib import Path
 
-from faultkit.errors import Unable
-from faultkit.stage.namespace import Namespace, mount
+from faultkit.errors import Unable, exhausted, starting
+from faultkit.stage.namespace import CAP_SYS_ADMIN, Namespace, capable, mount, outer_uid
 
 _MOUNTED = Path("/sys/kernel/tracing")
 EVENTS = ("tcp_send_reset", "tcp_receive_reset")
@@ -97,7 +97,8 @@ class Instance:
         self.events = -1
         lifeline, self._lifeline = os.pipe()
         self._report, report = os.pipe()
-        self._guardian = os.fork()
+        with starting():
+            self._guardian = os.fork()
         if self._guardian == 0:
             try:
                 os.close(self._lifeline)
@@ -134,23 +135,35 @@ class Instance:
         os.waitpid(self._guardian, 0)
 
 
+_NOT_ROOT_ENOUGH = (
+    "tracefs needs CAP_SYS_ADMIN of the machine, which uid 0 has not here: in a container --privileged, to see the kernel's "
+    "reset reasons"
+)
+
+
 def ready(namespace: Namespace | None) -> str:
     """Make tracefs readable, or raise `Unable` with what is missing. Gives the format of the tracepoint tcp_send_reset.
 
     tracefs that is not mounted is mounted in our own mount namespace only (so never with --on host).
     """
     if os.geteuid() != 0 or (namespace and namespace.user):
+        if outer_uid() == 0:
+            raise Unable(_NOT_ROOT_ENOUGH)
         raise Unable("tracefs is readable by root alone: run as root (sudo) to see the kernel's reset reasons")
     try:
         if not (_MOUNTED / "events").is_dir():
             if namespace is None:
+                if not capable(CAP_SYS_ADMIN):
+                    raise Unable(_NOT_ROOT_ENOUGH)
                 raise Unable(
                     "tracefs is not mounted: mount -t tracefs tracefs /sys/kernel/tracing, or leave --on host out"
                 )
             mount(b"tracefs", os.fsencode(_MOUNTED))
         told = (_MOUNTED / "events/tcp" / EVENTS[0] / "format").read_text()
     except OSError as error:
-        raise Unable(f"tracefs cannot be used here ({error}): the kernel's reset reasons stay unseen") from error
+        raise exhausted(error) or Unable(
+            f"tracefs cannot be used here ({error}): the kernel's reset reasons stay unseen"
+        ) from error
     if "reason" not in told:
         raise Unable("this kernel's tcp:tcp_send_reset gives no reason: Linux 6.10 or later does")
     return told

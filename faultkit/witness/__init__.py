@@ -11,12 +11,12 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from faultkit.errors import Unable
+from faultkit.errors import Exhausted, Unable, exhausted
 from faultkit.evidence.transcript import Address, Packet, Reset, Transcript
 from faultkit.stage import Stage, tracing
 from faultkit.stage.tracing import Instance
 from faultkit.witness import kernel
-from faultkit.witness.wire import Capture, decode
+from faultkit.witness.wire import Capture, Refused, decode
 
 if TYPE_CHECKING:
     from faultkit.stage.neighbour import Neighbour
@@ -34,15 +34,17 @@ class Witnesses:
         self._capture: Capture | None = None
         try:
             self._instance = tracing.start(stage.namespace)
+        except Exhausted:
+            raise
         except Unable as error:
-            self.absent["reasons"] = str(error)
+            self.absent["reasons"] = stage.advice(str(error))
         if not wire:
             self.absent["wire"] = "left out on request"
             return
         try:
             self._capture = Capture("lo")
-        except PermissionError:
-            self.absent["wire"] = "packet capture on the host needs CAP_NET_RAW: leave --on host out, or run as root"
+        except Refused as error:
+            self.absent["wire"] = stage.no_capture(error)
 
     def begin(self) -> Transcript:
         """A new transcript. What happened before it is not in it."""
@@ -51,6 +53,9 @@ class Witnesses:
                 self._instance.open()
                 self._reasons = kernel.Reasons(self._instance)
             except OSError as error:
+                lacking = exhausted(error)
+                if lacking:
+                    raise lacking from error
                 self.absent["reasons"] = (
                     f"tracefs cannot be used here ({error}): the kernel's reset reasons stay unseen"
                 )

@@ -22,6 +22,7 @@ from typing import TypeVar
 import trio
 
 from faultkit import sockets
+from faultkit.errors import exhausted
 from faultkit.evidence.transcript import Address, Call, Transcript
 
 T = TypeVar("T")
@@ -177,7 +178,10 @@ class Socket:
                         name, argument, outcome(result), began, result if isinstance(result, bytes) else b""
                     ), result
         except OSError as error:
-            return self._told(name, argument, errno_name(error), began), None
+            call, lacking = self._told(name, argument, errno_name(error), began), exhausted(error)
+            if lacking:  # which is no word of TCP's
+                raise lacking from error
+            return call, None
         except trio.Cancelled:
             self._told(name, argument, "cancelled", began)
             raise
@@ -259,6 +263,11 @@ class Socket:
         return (
             await self._wait("recv", name, lambda: self.raw.recv(size, flags), lambda data: str(len(data) or "EOF"))
         )[0]
+
+    async def drain(self) -> None:
+        """recv(2) until there is no more: EOF, or an error."""
+        while (await self.recv(65536)).data:
+            pass
 
     async def readable(self) -> None:
         """Wait until a recv would not block: data, FIN or error has arrived. Nothing is taken and nothing is recorded."""

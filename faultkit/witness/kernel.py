@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import socket
 import struct
@@ -18,6 +19,11 @@ from faultkit.stage.tracing import Instance
 _SOURCES = (Path("/proc/thread-self/net/netstat"), Path("/proc/thread-self/net/snmp"))
 _PROTOCOLS = ("TcpExt", "Tcp", "MPTcpExt", "Icmp")
 _SOURCE6 = Path("/proc/thread-self/net/snmp6")  # one counter to a line; not there without IPv6
+
+
+def release() -> str:
+    """Which kernel this is, "6.12": what Debian and others add to it is left out."""
+    return ".".join(platform.release().split(".")[:2])
 
 
 def counters() -> dict[str, int]:

@@ -5,13 +5,12 @@ The wire witness collects after the play; a tap is read in the middle of it, by 
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable
 
 import trio
 
 from faultkit.evidence.transcript import Address, Packet
-from faultkit.witness.wire import ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET, decode
+from faultkit.witness.wire import ETH_P_ALL, PACKET_IGNORE_OUTGOING, SOL_PACKET, decode, packet_socket
 
 _FRAME = 1 << 18  # as in the wire witness: one frame of any size
 
@@ -21,7 +20,7 @@ class Tap:
 
     def __init__(self) -> None:
         self.heard: list[Packet] = []
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        self._socket = packet_socket()
         self._socket.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
         self._socket.bind(("lo", ETH_P_ALL))
 

@@ -14,6 +14,7 @@ import struct
 import time
 from typing import Self
 
+from faultkit.errors import Unable
 from faultkit.evidence.transcript import Address, Packet
 
 # linux/if_packet.h, linux/if_ether.h, asm-generic/socket.h: not in Python's socket module.
@@ -29,7 +30,7 @@ SO_TIMESTAMPNS_NEW = 64  # 64-bit seconds on every architecture; the control mes
 # Bytes, which the kernel doubles; arbitrary: about 80 000 small packets, or 700 full ones of loopback.
 _BUFFER = 16 << 20
 _FRAME = 1 << 18  # room for one frame, which may have more than 64 KiB where "BIG TCP" is on (ip-link(8) gso_max_size)
-_READY = 0.5  # seconds; arbitrary: 10 ms was the longest ever seen
+_READY = 10.0  # seconds; arbitrary: 10 ms was the longest ever seen, but on an emulated machine more than half a second
 
 # Classic BPF (linux/filter.h): opcode, jump if true, jump if false, operand. Offsets count from the Ethernet header.
 _TCP_ONLY = (
@@ -48,16 +49,38 @@ _TCP_ONLY = (
 _FLAGS = ("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR", "AE")
 
 
+class Refused(Unable):
+    """No packet socket is to be had: why, in a few words."""
+
+
+def packet_socket() -> socket.socket:
+    """One that captures nothing yet. Raises `Refused`."""
+    try:
+        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+    except PermissionError as error:
+        raise Refused(
+            "packet capture needs CAP_NET_RAW, and no seccomp filter that keeps packet sockets from who has it"
+        ) from error
+    except OSError as error:
+        if error.errno != errno.EAFNOSUPPORT:
+            raise
+        raise Refused(
+            "packet capture is refused here: a kernel without CONFIG_PACKET, or a seccomp filter (systemd "
+            "RestrictAddressFamilies=) without AF_PACKET"
+        ) from error
+
+
 class Capture:
     """Captures from the moment it is made until close().
 
-    Raises `OSError` as it comes from the system: PermissionError without CAP_NET_RAW in the network namespace.
+    Raises `Refused` without CAP_NET_RAW in the network namespace, and where there are no packet sockets; else `OSError` as it
+    comes from the system.
     """
 
     def __init__(self, interface: str = "lo", *, both_ways: bool = False) -> None:
         """`both_ways` for an interface that is no loopback: what it sends, too. Another capture must be running already."""
         # Protocol 0: nothing is captured before bind(), when everything is set.
-        self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        self._socket = packet_socket()
         self._frame = memoryview(bytearray(_FRAME))
         self._waiting = 0  # packets that the kernel has told us of, less those that were received
         try:

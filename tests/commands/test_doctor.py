@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from rich.console import Console
 
 from faultkit.playing import doctor
 from faultkit.views import doctor as view
-from tests.shell import USERS, faultkit
+from tests.ordinary import CHECKOUT, command
+from tests.shell import ROOT, USERS, faultkit
+from tests.views.test_table import Screen
 
-NAMES = ["machine", "namespace", "wire", "reset reasons", "IPv6", "iptables", "nft", "tshark"]
+NAMES = ["machine", "namespace", "wire", "reset reasons", "IPv6", "iptables", "nft", "ip", "tshark"]
 
 
 def examined(user: str, denied: bool = False) -> dict[str, dict[str, Any]]:
@@ -46,19 +49,45 @@ def test_where_namespaces_are_forbidden(user: str) -> None:
     found = examined(user, denied=True)
     for name in ("namespace", "iptables", "nft"):
         assert found[name]["works"] is False
-        assert "forbidden here (EPERM)" in found[name]["said"]
+    assert "forbidden here (EPERM)" in found["namespace"]["said"]
+    assert found["nft"]["said"].endswith("nft is used in a private namespace only, and there is none")
+    # The rest is what a run has then, which plays on the host's loopback.
+    run = json.loads(faultkit("linger", "--ipv6", "--json", user=user, denied=True).stdout)
+    assert found["IPv6"]["works"] is (run["stage"]["host"] == "::1")
+    for name, witness in (("wire", "wire"), ("reset reasons", "reasons")):
+        assert found[name]["works"] is (witness not in run["evidence"]["not_seen"])
+    # What gets a namespace is said once, and nothing is to be left out that nobody gave.
+    said = [finding["said"] for finding in found.values()]
+    assert sum("max_user_namespaces" in one for one in said) == 1
+    assert not [one for one in said if "--on host out" in one or "Errno" in one]
     told = faultkit("doctor", user=user, denied=True).stdout
     assert "Without a namespace causes play on the host's loopback" in told
     assert "✘  namespace" in told
 
 
+@pytest.mark.skipif(not ROOT, reason="needs root")
+@pytest.mark.parametrize("denied", [False, True])
+def test_uid_0_without_capabilities_is_not_told_to_be_root(denied: bool) -> None:
+    bare = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+    argv = [*bare, *command(sys.executable, "-m", "faultkit", "doctor", "--json", denied=denied)]
+    ended = subprocess.run(argv, capture_output=True, text=True, cwd=CHECKOUT, check=True)
+    found = {finding["name"]: finding for finding in json.loads(ended.stdout)}
+    assert "uid 0 (without root's capabilities)" in found["machine"]["said"]
+    assert not any("run as root" in finding["said"] for finding in found.values())
+    if not found["wire"]["works"]:
+        assert found["wire"]["said"].endswith(
+            "get a private namespace as said above, or in a container --cap-add NET_RAW"
+        )
+    assert "which uid 0 has not here: in a container --privileged" in found["reset reasons"]["said"]
+
+
 def test_for_a_person() -> None:
-    stream = io.StringIO()
+    stream = Screen()
     findings = [
         doctor.Finding("namespace", True, "yes"),
         doctor.Finding("wire", False, "not [here]: " + "apt-get install something " * 5),
     ]
-    view.show(Console(file=stream, width=80, highlight=False), findings)
+    view.show(Console(file=stream, width=80, highlight=False, color_system=None), findings)
     lines = stream.getvalue().splitlines()
     assert lines[:2] == [
         "✔  namespace  yes",

@@ -74,6 +74,14 @@ MISUSES = {
         "there is no recipe 'syn-dro': did you mean syn-drop? (there are idle-firewall, nat-expiry, reject, "
         "reject-with-reset, stateful-firewall, syn-drop)"
     ),
+    "which --saw recv+EBANANA": "--saw 'recv EBANANA' ends in no errno name: did you mean 'recv EAGAIN'?",
+    "which --saw recv+ECONRESET": "--saw 'recv ECONRESET' ends in no errno name: did you mean 'recv ECONNRESET'?",
+    "which --saw recv+EXYZ": (
+        "--saw 'recv EXYZ' ends in no errno name: write it as 'recv ECONNRESET', 'recv EOF' or 'connect ok'"
+    ),
+    "which --saw recv+ECONNRESET --rst-from nonsense": (
+        "X: --rst-from nonsense is no end of a connection: it is one of balancer, client, path, router, server"
+    ),
     "recipe syn-drop --port 99999": "port 99999 is not a TCP port: give one of 1 to 65535",
     "recipe syn-drop --as pf": "X: Invalid value for '--as': 'pf' is not one of 'iptables', 'nft' (faultkit X --help)",
 }
@@ -83,7 +91,10 @@ MISUSES = {
 def refusals() -> Iterator[dict[str, Future[tuple[int, str]]]]:
     """All misuses, two at a time."""
     with ThreadPoolExecutor(2) as pool:
-        yield {typed: pool.submit(refused, *typed.split(), user="nobody") for typed in MISUSES}
+        yield {
+            typed: pool.submit(refused, *(word.replace("+", " ") for word in typed.split()), user="nobody")
+            for typed in MISUSES
+        }
 
 
 @pytest.mark.parametrize("typed", MISUSES)
@@ -169,6 +180,22 @@ def test_a_namespace_asked_for_and_forbidden(user: str) -> None:
     status, sentence = refused("linger", "--on", "namespace", user=user, denied=True)
     assert status == 3
     assert sentence.startswith("a private network namespace is forbidden here (EPERM): play with --on host, or allow ")
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("firewall-reset", "firewall rules work inside a private namespace only, never on the host's own firewall: "),
+        ("injected", "segments are overheard and forged inside a private namespace only: "),
+        ("nat-expiry", "further hosts need a private namespace: "),
+    ],
+)
+def test_a_namespace_that_was_refused_is_not_to_be_left_out(typed: str, sentence: str) -> None:
+    status, told = refused(typed, denied=True)
+    assert status == 3
+    assert told.startswith(f"{typed}: ")
+    assert "--on host" not in told
+    assert told.count("allow user namespaces (sysctl user.max_user_namespaces") == 1
 
 
 # --pcap

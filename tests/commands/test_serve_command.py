@@ -101,7 +101,7 @@ def test_it_serves_until_it_is_told_to_end(number: signal.Signals, ordinary: boo
 
 def test_nobody_came() -> None:
     with served("linger") as server:
-        assert server.end() == (1, "", "")
+        assert server.end(signal.SIGINT) == (1, "", "faultkit: serve: no client came\n")
 
 
 def test_a_connection_that_goes_on_is_ended_with_it() -> None:
@@ -134,10 +134,10 @@ def test_lines_for_machines() -> None:
 
 def test_a_line_for_machines_is_the_document_of_the_connection() -> None:
     record = Connection(3, Address("::1", 4711), "linger", Waiting())
-    record.ended, record.seconds, record.fired_after_seconds = "close with 1 bytes unread", 1.25, 0.5
+    record.ended, record.seconds, record.fired_after_seconds = "close with 1 byte unread", 1.25, 0.5
     assert (
         line(record)
-        == "  3  [::1]:4711       linger             0 in     0 out  close with 1 bytes unread after 1250.0 ms"
+        == "  3  [::1]:4711       linger             0 in     0 out  close with 1 byte unread after 1250.0 ms"
     )
     record.ended = 'lost: "x"'
     assert json.loads(document(record)) == {"event": "connection", **record.document()}
@@ -193,12 +193,18 @@ def test_curl_over_tls(at: str, codes: set[int]) -> None:
     ("arguments", "sentence"),
     [
         (("lingr",), "there is no fault 'lingr': did you mean linger?"),
-        (("linger", "--after-bytes", "-1"), "after_bytes=-1 never comes: take 0 or more"),
+        (("linger", "--after-bytes", "-1"), "--after-bytes -1 never comes: take 0 or more"),
         (("linger", "--plan", "ok"), "fault 'linger' and a plan: the plan says what each connection gets"),
-        (("linger", "--host", "192.0.2.1"), "host='192.0.2.1' is not loopback, and others could reach what is broken"),
-        (("linger", "--port", "70000"), "port=70000 is no port: it is 0 to 65535, 0 for a free one"),
+        (
+            ("linger", "--host", "192.0.2.1"),
+            "--host 192.0.2.1 is not loopback, and others could reach what is broken on purpose: say --beyond-loopback",
+        ),
+        (("linger", "--port", "70000"), "--port 70000 is no port: it is 0 to 65535, 0 for a free one"),
         (("linger", "--connections", "0"), "serve: --connections 0 would end at once: take 1 or more"),
-        (("linger", "--random", "2"), "random=2.0 is not a probability"),
+        (("linger", "--random", "2"), "--random 2.0 is not a probability"),
+        (("linger", "--after-idle", "-5"), "--after-idle -5 never comes: take more than 0"),
+        (("linger", "--at", "handshake"), "--at handshake never comes without TLS: add --tls"),
+        (("linger", "--host", "127.0.0.1", "--ipv6"), "--host 127.0.0.1 is no IPv6 address: leave --ipv6 out"),
         (("linger", "--at", "lunch"), "serve: Invalid value for '--at'"),
     ],
 )

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from faultkit.commands.line.group import faultkit as group
-from faultkit.commands.line.main import _status
+from faultkit.commands.line.main import run
 from faultkit.errors import Misuse
 from faultkit.nesting import chain, nest, settings
 from faultkit.nesting.timeouts import Hop, spelled
@@ -50,7 +49,7 @@ MISUSES = {
 
 @pytest.mark.parametrize("typed", MISUSES)
 def test_misuse_is_one_sentence_and_exit_status_2(typed: str, capfd: pytest.CaptureFixture[str]) -> None:
-    assert _status(["nest", *typed.split()], group.main) == 2
+    assert run(["nest", *typed.split()]) == 2
     assert capfd.readouterr() == ("", f"faultkit: nest: {MISUSES[typed]}\n")
 
 

@@ -240,11 +240,11 @@ def test_a_hang() -> None:
 
     hanging = leaving("hangs", wait)
     promised = replace(
-        hanging, promise=lambda options, play: replace(LINGER.promise(options, play), seconds=-6.6)
-    )  # its limit is 1.5 times that and 10 s: 0.1 s
+        hanging, promise=lambda options, play: replace(LINGER.promise(options, play), seconds=-19.9)
+    )  # its limit is 1.5 times that and 30 s: 0.15 s
     told = otherwise(promised, 1)
     assert told.startswith("hangs: 0 of 1 as promised")
-    assert "run 1, clock, end: expected within -6.6 s; seen still waiting" in told
+    assert "run 1, clock, end: expected within -19.9 s; seen still waiting" in told
 
 
 def test_a_cause_that_raises() -> None:

@@ -113,7 +113,7 @@ def test_a_wait_that_took_too_long_shows_the_line(project: Project) -> None:
 UNMET = {
     "fault_server('linger')": "linger on port * was never met: no connection came",
     "hang_up(fault_server('linger', after_bytes=9, answer=silent))": "linger on port * was never met: it was to set in after "
-    "9 bytes received, and 1 connection came: connection 1 had 1 bytes in, 0 out, peer closed",
+    "9 bytes received, and 1 connection came: connection 1 had 1 byte in, 0 out, peer closed",
     # Not refuse: that a client was refused is counted for the whole host.
     "fault_server('connect-hang')": "connect-hang on port * was never met: no client tried to connect",
     "reset(fault_server(plan=['linger', 'linger', 'ok']))": "linger on port * was never met: it was planned for connection 2, "
@@ -220,7 +220,7 @@ def test_a_test_that_failed_by_itself_gets_a_section_and_nothing_on_top(project:
     assert "HandlerCrashed" not in result.stdout.str()
     told = section(result).splitlines()
     assert re.fullmatch(r"fault_server\(answer=handler\) on port \d+", told[0])
-    assert re.fullmatch(r"  <connection 1 from 127.0.0.1:\d+: ok, 1 bytes in, 0 out, failed>", told[1])
+    assert re.fullmatch(r"  <connection 1 from 127.0.0.1:\d+: ok, 1 byte in, 0 out, failed>", told[1])
     assert told[-4:][0] == "AssertionError: assert b'x' == b'y'"
 
 
@@ -236,7 +236,7 @@ def test_the_section_says_what_each_server_saw(project: Project) -> None:
     result.assert_outcomes(failed=1)
     assert re.fullmatch(
         r"fault_server\(answer=b'fixedfixed.*\.\.\..*fixed'\) on port \d+\n"
-        r"  <connection 1 from 127.0.0.1:\d+: ok, 1 bytes in, 5000 out, .*>\n"
+        r"  <connection 1 from 127.0.0.1:\d+: ok, 1 byte in, 5000 out, .*>\n"
         r"fault_server\('refuse'\) on port \d+: no connection came",
         section(result),
     )

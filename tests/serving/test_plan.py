@@ -114,9 +114,9 @@ def test_what_is_drawn_does_not_touch_the_tests_own_random_numbers() -> None:
         ),
         (
             {"random": 0.3, "after_bytes": 1},
-            "`after 1 bytes received` with random and no fault: faults drawn from all set in at their own triggers",
+            "`after 1 byte received` with random and no fault: faults drawn from all set in at their own triggers",
         ),
-        ({"after_bytes": 1}, "`after 1 bytes received` and no fault: name the fault that is to set in then"),
+        ({"after_bytes": 1}, "`after 1 byte received` and no fault: name the fault that is to set in then"),
     ],
 )
 def test_what_does_not_go_together_is_one_sentence(keywords: dict[str, Any], sentence: str | None) -> None:
@@ -159,7 +159,7 @@ def unmet(keywords: dict[str, Any], clients: Sequence[bytes]) -> str:
         (
             {"plan": ["linger", "ok"]},
             [b"", b"x"],
-            "linger was never met: it was planned after 1 bytes received of connection 1, connection 1 had 0 bytes in, 0 out, "
+            "linger was never met: it was planned after 1 byte received of connection 1, connection 1 had 0 bytes in, 0 out, "
             "peer closed",
         ),
         ({"random": 0.5, "seed": 1}, [], "a random fault was never met: no connection came"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from faultkit.causes.backlog_full import backlog
 from faultkit.errors import Unable
-from faultkit.stage import namespace
+from faultkit.stage import Stage, namespace
 from faultkit.stage.sysctl import Sysctls, read
 from tests.shell import USERS
 from tests.stage.child import in_child
@@ -58,3 +60,26 @@ def test_one_that_this_kernel_has_not_or_refuses() -> None:
         own.restore()
 
     in_child(play)
+
+
+def test_one_that_is_not_to_be_seen() -> None:
+    assert read("ipv4.tcp_nonsense", otherwise="7") == "7"
+    sentence = (
+        r"net.core.nonsense cannot be read here \(No such file or directory\), and what is promised depends on it"
+    )
+    with pytest.raises(Unable, match=sentence):
+        read("core.nonsense")
+
+
+@pytest.mark.parametrize("user", USERS)
+def test_what_somaxconn_leaves_of_a_backlog(user: str) -> None:
+    """The listener tells, because the sysctl is hidden in a user namespace before Linux 6.13."""
+
+    def play() -> list[int]:
+        own = namespace.enter()
+        Sysctls(own).set("core.somaxconn", 7)
+        return [
+            backlog(Stage(own, family), wanted) for family in (socket.AF_INET, socket.AF_INET6) for wanted in (6, 7, 8)
+        ]
+
+    assert in_child(play, user) == [6, 7, 7] * 2

@@ -16,7 +16,7 @@ import pytest
 
 from faultkit.evidence.transcript import Address
 from faultkit.stage import namespace
-from faultkit.witness.wire import Capture, decode
+from faultkit.witness.wire import Capture, Refused, decode
 from tests.scenes import CLIENT_PORT, HOSTS, PORT, child, pair, record
 
 
@@ -81,11 +81,11 @@ def test_lost_packets_are_counted_once() -> None:
     forked(check)
 
 
-def test_without_the_capability_it_is_a_permission_error() -> None:
+def test_without_the_capability_it_is_refused() -> None:
     def check() -> None:
         if os.geteuid() == 0:
             os.setresuid(65534, 65534, 65534)
-        with pytest.raises(PermissionError):
+        with pytest.raises(Refused, match="needs CAP_NET_RAW"):
             Capture()
 
     forked(check)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from faultkit import causes, commands
 from faultkit.version import VERSION
 
 ABOUT = "faultkit makes TCP connections fail on real sockets, on purpose, and proves what happened."
+
+
+class Interior(Exception):
+    """Carries an error out of a command past click, which takes BrokenPipeError and EOFError for what they are not."""
 
 
 class Catalogue(click.Group):
@@ -32,27 +38,33 @@ class Catalogue(click.Group):
             causes.load(args[0], beside=commands.names())  # raises, with the nearest name
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (OSError, EOFError) as error:
+            raise Interior from error
+
 
 @click.group(cls=Catalogue, invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, message="faultkit %(version)s")
 @click.pass_context
 def faultkit(context: click.Context) -> None:
     if context.invoked_subcommand is None:
-        from faultkit.views import catalogue
-        from faultkit.views.console import console
+        from faultkit.views import catalogue, table
+        from faultkit.views.console import console, paragraph
 
         out = console()
-        out.print(ABOUT, highlight=False)
+        paragraph(out, ABOUT)
         out.print()
         catalogue.show(out, causes.by_family())
         out.print()
-        for example, does in (
+        examples = (
             ("faultkit linger", "play a cause and see it explained"),
             ("faultkit linger --help", "its options"),
             ("faultkit doctor", "what this machine can do"),
             ("faultkit recipe idle-firewall", "firewall rules to apply by hand"),
-        ):
-            out.print(f"  {example:<32}{does}", highlight=False)
+        )
+        table.names(out, examples, indent=2)
 
 
 faultkit.help = ABOUT

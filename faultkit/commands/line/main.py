@@ -3,74 +3,101 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+import traceback
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 import click
 
-from faultkit.commands.line.group import faultkit
-from faultkit.commands.line.status import BROKEN_PIPE, INTERRUPTED, MISUSED, PRODUCED, UNABLE
-from faultkit.errors import Misuse, Unable
+from faultkit.commands.line import streams
+from faultkit.commands.line.group import Interior, faultkit
+from faultkit.commands.line.status import BROKEN_PIPE, INTERRUPTED, MISUSED, PRODUCED, UNABLE, UNFORESEEN
+from faultkit.errors import Ended, Misuse, Unable, Unwritten, exhausted, one_line
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The `faultkit` command. Exit status: 0 produced, 1 seen otherwise, 2 bad usage, 3 this machine cannot, 70 nobody
+    foresaw it, 130 Ctrl-C, 128 + its number another signal, 141 nobody reads the output any more."""
+    streams.prepare()
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Do what is typed, say what is to be said of an error, and give the exit status."""
+    try:
+        status = faultkit.main(arguments, prog_name="faultkit", standalone_mode=False)
+        sys.stdout.flush()
+    except SystemExit:
+        return BROKEN_PIPE  # what rich makes of one on standard error, and with a 1, which means something else here
+    except BaseException as error:
+        status = _told(error)
+        with contextlib.suppress(Unwritten, OSError):
+            sys.stdout.flush()
+    return status if isinstance(status, int) else PRODUCED
+
+
+def _told(error: BaseException) -> int:
+    """Say what it means, and give the exit status."""
+    match first(error):
+        case click.exceptions.Exit(exit_code=status):
+            return int(status)
+        case click.ClickException() as refusal:
+            _say(_in_words(refusal))
+            return MISUSED
+        case Misuse() as refusal:
+            _say(str(refusal))
+            return MISUSED
+        case Unwritten(__cause__=BrokenPipeError()):
+            return BROKEN_PIPE
+        case (Unable() | Unwritten()) as refusal:
+            _say(str(refusal))
+            return UNABLE
+        case Ended() as ended:
+            _say(str(ended))
+            return ended.status
+        case KeyboardInterrupt() | click.Abort():
+            _say("interrupted; nothing is left behind")
+            return INTERRUPTED
+        case other:
+            with contextlib.suppress(OSError):
+                traceback.print_exception(other)
+            said = traceback.format_exception_only(other)[-1].strip()
+            _say(
+                f"nobody foresaw this: {one_line(said)}: please report it, with the lines above and with what you typed"
+            )
+            return UNFORESEEN
+
+
+def first(error: BaseException) -> BaseException:
+    """Of errors that came together out of a nursery the one that says most; of a limit that is reached, what reached it."""
+    if isinstance(error, Interior):
+        assert error.__cause__
+        error = error.__cause__
+    alone = list(_leaves(error))
+    for kind in (KeyboardInterrupt, Ended, Misuse, Unable, Unwritten):
+        for leaf in alone:
+            if isinstance(leaf, kind):
+                return leaf
+    return next(filter(None, map(exhausted, alone)), alone[0] if len(alone) == 1 else error)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _leaves(one)
+    else:
+        yield error
+
+
+def _in_words(refusal: click.ClickException) -> str:
+    """What click found, and where to read on."""
+    context = refusal.ctx if isinstance(refusal, click.UsageError) else None
+    place = context.command_path.removeprefix("faultkit ") if context and context.parent else None
+    message = one_line(refusal.format_message().rstrip("."))
+    return f"{place}: {message} (faultkit {place} --help)" if place else f"{message} (faultkit --help)"
 
 
 def _say(sentence: str) -> None:
     with contextlib.suppress(OSError):  # nobody may be there to read it, and the exit status says it too
-        print(f"faultkit: {sentence}", file=sys.stderr)
-
-
-def _status(arguments: Sequence[str] | None, run: Callable[..., Any]) -> int:
-    try:
-        status = run(arguments, prog_name="faultkit", standalone_mode=False)
-        sys.stdout.flush()
-    except click.exceptions.Exit as ended:
-        return ended.exit_code
-    except click.ClickException as error:
-        context = error.ctx if isinstance(error, click.UsageError) else None
-        place = context.command_path.removeprefix("faultkit ") if context and context.parent else None
-        message = error.format_message().rstrip(".")
-        _say(f"{place}: {message} (faultkit {place} --help)" if place else f"{message} (faultkit --help)")
-        return MISUSED
-    except Misuse as error:
-        _say(str(error))
-        return MISUSED
-    except Unable as error:
-        _say(str(error))
-        return UNABLE
-    except (KeyboardInterrupt, click.Abort):
-        _say("interrupted; nothing is left behind")
-        return INTERRUPTED
-    except SystemExit:
-        return BROKEN_PIPE  # what click and rich make of one, and with a 1, which means something else here
-    return status if isinstance(status, int) else PRODUCED
-
-
-def _open_closed_streams() -> None:
-    """Where a standard stream is closed (`>&-`) our first socket would take its number, and be given what we print."""
-    for number, name, mode in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
-        if getattr(sys, name) is None:
-            # Not writable, so that a closed stdout goes on to refuse what is printed.
-            os.dup2(os.open(os.devnull, mode), number)
-            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
-
-
-def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """The `faultkit` command. Exit status: 0 produced, 1 seen otherwise, 2 bad usage, 3 this machine cannot, 130 Ctrl-C."""
-    _open_closed_streams()
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")  # an arrow on a terminal without Unicode is no reason to fail
-    try:
-        status = _status(arguments, faultkit.main)
-    except BrokenPipeError:
-        status = BROKEN_PIPE
-    except OSError as error:
-        _say(f"the output cannot be written: {error.strerror}")
-        status = UNABLE
-    try:
-        sys.stdout.flush()
-    except OSError:
-        # Whoever read us is gone: let Python's own last flush find a reader that takes everything.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    sys.exit(status)
+        print(f"faultkit: {one_line(sentence, 1000)}", file=sys.stderr)

@@ -11,7 +11,7 @@ import click
 from faultkit.cause import Cause, Options
 from faultkit.commands.line.options import common, given, own, where
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
-from faultkit.errors import Misuse, Unable
+from faultkit.errors import Misuse, Unable, exhausted
 from faultkit.stage import Where, open_stage
 from faultkit.views import progress
 from faultkit.views.console import console, emit
@@ -86,7 +86,6 @@ def _play(request: Request) -> int:
         if request.pcap is not None and "wire" in seeing.absent:
             raise Unable(f"{cause.name}: --pcap would stay empty: {seeing.absent['wire']}")
         from faultkit.playing.run import repeat  # trio takes a while, and the kernel needs as long for the trace
-        from faultkit.playing.signals import interruptible
 
         with progress.runs(cause.name, request.times, request.quiet) as (each, watch):
 
@@ -94,8 +93,7 @@ def _play(request: Request) -> int:
                 outcomes.append(outcome)
                 each(outcome)
 
-            with interruptible():
-                repeat(cause, request.options, stage, seeing, request.times, keep, watch)
+            repeat(cause, request.options, stage, seeing, request.times, keep, watch)
         seeing.stop()
         if request.pcap is not None:
             try:
@@ -110,9 +108,9 @@ def _play(request: Request) -> int:
     return PRODUCED if all(outcome.verdict.produced for outcome in outcomes) else OTHERWISE
 
 
-def _unwritable(request: Request, error: OSError) -> Misuse:
+def _unwritable(request: Request, error: OSError) -> Misuse | Unable:
     reason = error.strerror or errno.errorcode.get(error.errno or 0, str(error))
-    return Misuse(
+    return exhausted(error) or Misuse(
         f"{request.cause.name}: --pcap {request.pcap} cannot be written ({reason}): name a file in a directory of yours"
     )
 

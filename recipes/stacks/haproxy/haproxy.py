@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import h11
 import trio
 
-from faultkit.acting.exchange import Client, asked
+from faultkit.acting.exchange import Client, answer, asked
 from faultkit.acting.program import Part
 from faultkit.cause import option
 from faultkit.evidence.transcript import Address
@@ -69,7 +69,7 @@ class App:
         target = b""
         while found := await asked(connection, http):
             target = found
-            whole = _answer(http, LARGE if target == b"/long" else BODY)
+            whole = answer(http, LARGE if target == b"/long" else BODY)
             before = {b"/wait": 0, b"/half": len(whole) - len(BODY) // 2}.get(target, len(whole))
             await _send(connection, whole[:before])
             if whole[before:]:
@@ -96,11 +96,6 @@ class App:
         with trio.move_on_after(seconds) as waiting:
             await connection.readable()
         return waiting.cancelled_caught
-
-
-def _answer(http: h11.Connection, body: bytes) -> bytes:
-    head = h11.Response(status_code=200, headers=[("Content-Length", str(len(body)))])
-    return b"".join(http.send(event) or b"" for event in (head, h11.Data(body), h11.EndOfMessage()))
 
 
 async def _send(connection: Socket, data: bytes) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
+from faultkit.acting.balancer import IDLE, carry
 from faultkit.acting.exchange import Client
 from faultkit.acting.program import Library, Part
 from faultkit.cause import option
-from faultkit.causes.load_balancer_idle import IDLE, carry
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise, Rst
 from faultkit.playing.stack import StackOptions, stack

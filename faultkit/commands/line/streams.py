@@ -1,0 +1,61 @@
+"""The standard streams: what standard output refuses is said to be that, and nothing else is."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import sys
+from typing import TYPE_CHECKING
+
+from faultkit.errors import Unwritten
+from faultkit.views import signs
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
+
+
+class _Output(io.FileIO):
+    """File descriptor 1. After the first refusal nothing more is tried: what is still buffered would be refused again."""
+
+    refused = False
+
+    def __init__(self) -> None:
+        super().__init__(1, "w", closefd=False)
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        if self.refused:
+            return memoryview(data).nbytes
+        try:
+            # Whoever started us may have made it non-blocking.
+            while (written := super().write(data)) is None:
+                select.select([], [1], [])
+        except OSError as error:
+            self.refused = True
+            raise Unwritten(f"the output cannot be written: {error.strerror}") from error
+        return int(written)
+
+
+def prepare() -> None:
+    """Make them fit for us. To be called once, before anything is printed."""
+    _open_closed()
+    with contextlib.suppress(OSError, AttributeError):  # in a test there may be something else in its place
+        if sys.stdout.fileno() == 1:
+            sys.stdout = io.TextIOWrapper(
+                io.BufferedWriter(_Output()),
+                encoding=sys.stdout.encoding,
+                line_buffering=bool(sys.stdout.line_buffering),
+            )
+    # An arrow on a terminal without Unicode is no reason to fail. A console says it in words.
+    signs.escaped(sys.stdout)
+    signs.in_words(sys.stderr)
+
+
+def _open_closed() -> None:
+    """Where a standard stream is closed (`>&-`) our first socket would take its number, and be given what we print."""
+    for number, name, mode in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            # Not writable, so that a closed stdout goes on to refuse what is printed.
+            os.dup2(os.open(os.devnull, mode), number)
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115

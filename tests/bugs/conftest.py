@@ -1,0 +1,47 @@
+"""What the files of the gallery have beside faultkit's own fixtures. They are played by `.ci/bugs`, each version of a
+library in an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+Node: TypeAlias = Callable[..., str]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--times", type=int, default=1, help="play each test so often")
+    parser.addoption("--node", type=Path, help="the directory in which npm has installed the library")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    metafunc.fixturenames.append("time")
+    metafunc.parametrize("time", range(metafunc.config.getoption("--times")), ids=lambda time: f"time {time + 1}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """Threads that a bug has left waiting must not keep the process."""
+    sys.stdout.flush()
+    os._exit(0)
+
+
+@pytest.fixture
+def node(request: pytest.FixtureRequest) -> Node:
+    """Runs a module of JavaScript beside the library, `node(script, server.url)`, and gives what it has printed; "hangs" where
+    it does not come to its end within 3 s, which begin when all is loaded."""
+
+    def run(script: str, *arguments: object) -> str:
+        bounded = f"""setTimeout(() => {{ console.log("hangs"); process.exit() }}, 3000)\n{script}\nprocess.exit()"""
+        command = ["node", "--input-type=module", "--eval", bounded, "--", *map(str, arguments)]
+        where = request.config.getoption("--node")
+        ended = subprocess.run(command, cwd=where, capture_output=True, text=True, timeout=60)
+        return (ended.stdout + ended.stderr).strip()
+
+    return run
