@@ -159,7 +159,8 @@ def _names(d: Diagnosis) -> tuple[str, str]:
     return f"client {d.connection.client}", f"server {d.connection.server}"
 
 
-def _legend(events: Sequence[Event]) -> list[str]:
+def legend(events: Sequence[Event]) -> list[str]:
+    """What the forms of the arrows mean that are in it."""
     used = {event.kind for event in events if event.what == "segment"}
     return [words for known, words in KINDS.items() if known in used]
 
@@ -188,7 +189,7 @@ def _section(d: Diagnosis, alike: int) -> Section:
         "Time runs downwards and is to scale; idle times are folded where they are marked.",
         facts,
         packets=rows,
-        legend=_legend(events),
+        legend=legend(events),
     )
 
 

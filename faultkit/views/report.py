@@ -114,11 +114,11 @@ def evidence(console: Console, transcript: Transcript) -> None:
     """What each witness saw, and which was not allowed to look."""
     console.print()
     console.print("Evidence", style="bold")
-    for witness, text in _seen(transcript):
+    for witness, text in seen(transcript):
         paragraph(console, text, f"  {witness:<8}", " " * 10)
 
 
-def _seen(transcript: Transcript) -> Iterator[tuple[str, str]]:
+def seen(transcript: Transcript) -> Iterator[tuple[str, str]]:
     left, right = ladder.sides(transcript)
     recorded = {call.role for call in transcript.calls}
     for role in (*left, *right):

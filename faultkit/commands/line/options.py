@@ -49,6 +49,8 @@ def common() -> list[click.Parameter]:
         click.Option(["--json", "as_json"], is_flag=True, help="one JSON document instead of text"),
         click.Option(["--packets"], is_flag=True, help="the capture as a table with Wireshark's columns"),
         click.Option(["--pcap"], metavar="FILE", help="write the capture for Wireshark and tshark"),
+        click.Option(["--html"], metavar="FILE", help="a page with the ladder as a picture, in one file"),
+        click.Option(["--svg"], metavar="FILE", help="the ladder alone, as a picture"),
         click.Option(["--quiet"], is_flag=True, help="say nothing but what was not as promised"),
     ]
 

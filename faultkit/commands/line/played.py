@@ -31,6 +31,8 @@ class Request:
     as_json: bool = False
     packets: bool = False
     pcap: str | None = None
+    html: str | None = None
+    svg: str | None = None
     ipv6: bool = False
     on: Where | None = None
     quiet: bool = False
@@ -52,6 +54,8 @@ def _command(cause: Cause, beside: list[click.Parameter]) -> click.Command:
         as_json: bool,
         packets: bool,
         pcap: str | None,
+        html: str | None,
+        svg: str | None,
         quiet: bool,
         ipv6: bool = False,
         on: Any = None,
@@ -59,7 +63,7 @@ def _command(cause: Cause, beside: list[click.Parameter]) -> click.Command:
     ) -> int:
         if times < 1:
             raise Misuse(f"{cause.name}: --repeat {times} plays nothing: take 1 or more")
-        return _play(Request(cause, given(cause, told), times, as_json, packets, pcap, ipv6, on, quiet))
+        return _play(Request(cause, given(cause, told), times, as_json, packets, pcap, html, svg, ipv6, on, quiet))
 
     return click.Command(
         cause.name,
@@ -104,8 +108,20 @@ def _play(request: Request) -> int:
                 outcome.transcript.absent["wire"]: None for outcome in outcomes if outcome.transcript.packets is None
             }:
                 click.echo(f"faultkit: {cause.name}: --pcap {request.pcap}: {why}", err=True)
+        _draw(request, outcomes)
         _show(request, outcomes)
     return PRODUCED if all(outcome.verdict.produced for outcome in outcomes) else OTHERWISE
+
+
+def _draw(request: Request, outcomes: list[Outcome]) -> None:
+    if request.html is None and request.svg is None:
+        return
+    from faultkit.views import page, run_page
+
+    if request.html is not None:
+        page.write(request.html, run_page.run(outcomes))
+    if request.svg is not None:
+        page.write(request.svg, run_page.drawing(outcomes[0]))
 
 
 def _unwritable(request: Request, error: OSError) -> Misuse | Unable:
