@@ -106,6 +106,7 @@ def test_a_shell_example_runs(script: Path, commands: Path) -> None:
         "linger.sh": "Produced as promised",
         "host.sh": "Produced as promised",
         "trace.sh": "[RST, ACK]",
+        "explain.sh": "reset by the server: keepalive-race --fin in-flight; shown by the packets",
         "json.sh": "True 1",
         "recipe.sh": "5432 counter drop",
         "repeat.sh": "",
