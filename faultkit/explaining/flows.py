@@ -300,7 +300,8 @@ def _made(flow: _Flow, census: Census) -> Connection:
             like, omitted, segments = known.first, len(segments), []
     if orderly and flow.number != census.wanted:
         census.orderly += 1
-        if census.orderly > _WHOLE:
+        orderly = census.orderly > _WHOLE  # the first are looked at as all others are
+        if orderly:
             omitted, segments = omitted + len(segments), []
     bases = _bases(segments, client)
     packets = [_packet(number, time_ns, segment, client, bases) for number, time_ns, segment in segments]
@@ -364,18 +365,26 @@ def _orderly(flow: _Flow) -> bool:
     fins: dict[bytes, int] = {}
     acked: dict[bytes, int] = {}
     begun = 0
+    following: dict[bytes, int] = {}
     for _, _, segment in flow.packets:
-        flags = segment[1]
+        ends, flags, seq, ack, size = segment[0], segment[1], segment[2], segment[3], segment[5]
         if flags & RST or not flags & (ACK | SYN):
             return False
+        # What goes back, jumps ahead, or acknowledges what was not sent, is looked at more closely.
+        ahead = (seq - following.get(ends, seq)) & 0xFFFFFFFF
+        unsent = (ack - following.get(turned(ends), ack)) & 0xFFFFFFFF
+        back = (ack - acked.get(ends, ack)) & 0xFFFFFFFF
+        if not flow.omitted and (1 < ahead or 1 < unsent < 0x80000000 or back >= 0x80000000):
+            return False
+        following[ends] = (seq + size + bool(flags & SYN) + bool(flags & FIN)) & 0xFFFFFFFF
         if flags & SYN:
             begun |= 2 if flags & ACK else 1
         if flags & FIN:
-            fins[segment[0]] = (segment[2] + segment[5] + 1) & 0xFFFFFFFF
-        acked[segment[0]] = segment[3]
+            fins[ends] = following[ends]
+        acked[ends] = ack
     if begun != 3 or len(fins) != 2:
         return False
-    return all(acked.get(turned(ends)) == number for ends, number in fins.items())
+    return all(acked.get(turned(closer)) == number for closer, number in fins.items())
 
 
 def _client(flow: _Flow) -> bytes:
