@@ -1,4 +1,4 @@
-"""How fast `faultkit explain` reads, beside tshark and tcpdump: `python benchmarks/explain.py [DIRECTORY]`. Run by hand on an idle machine.
+"""How fast `faultkit explain` reads, beside tshark and tcpdump: `python benchmarks/explain.py [DIRECTORY]`, on an idle machine.
 
 Makes a capture of 200,000 packets (resets, ping-pong, bulk), a million short connections and 1 GB, there or in a temporary
 directory, and prints medians of whole processes, each round all of them in turn, with processor time and memory.
