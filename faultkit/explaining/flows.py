@@ -374,7 +374,7 @@ def _orderly(flow: _Flow) -> bool:
         ahead = (seq - following.get(ends, seq)) & 0xFFFFFFFF
         unsent = (ack - following.get(turned(ends), ack)) & 0xFFFFFFFF
         back = (ack - acked.get(ends, ack)) & 0xFFFFFFFF
-        if not flow.omitted and (1 < ahead or 1 < unsent < 0x80000000 or back >= 0x80000000):
+        if not flow.omitted and (ahead > 1 or 1 < unsent < 0x80000000 or back >= 0x80000000):
             return False
         following[ends] = (seq + size + bool(flags & SYN) + bool(flags & FIN)) & 0xFFFFFFFF
         if flags & SYN:

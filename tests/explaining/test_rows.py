@@ -12,38 +12,38 @@ from faultkit.explaining.diagnosis import Diagnosis
 
 # A second request that crosses the server's FIN: what each packet is, in the words of tcpdump and of Wireshark.
 TCPDUMP = """\
-10:00:00.000000 IP 10.0.0.1.40000 > 10.0.0.2.8080: Flags [S], seq 1000, win 64240, options [mss 1460,sackOK,TS val 1 ecr 0,nop,wscale 7], length 0
-10:00:00.000100 IP 10.0.0.2.8080 > 10.0.0.1.40000: Flags [S.], seq 9000, ack 1001, win 65160, options [mss 1460,sackOK,TS val 9 ecr 1,nop,wscale 7], length 0
+10:00:00.000000 IP 10.0.0.1.40000 > 10.0.0.2.8080: Flags [S], seq 1000, win 64240, options [mss 9,TS val 1 ecr 0], length 0
+10:00:00.000100 IP 10.0.0.2.8080 > 10.0.0.1.40000: Flags [S.], seq 9000, ack 1001, win 65160, options [TS val 9 ecr 1], length 0
 10:00:00.000200 IP 10.0.0.1.40000 > 10.0.0.2.8080: Flags [.], ack 1, win 502, options [nop,nop,TS val 1 ecr 9], length 0
-10:00:00.000300 IP 10.0.0.1.40000 > 10.0.0.2.8080: Flags [P.], seq 1:41, ack 1, win 502, options [nop,nop,TS val 1 ecr 9], length 40: HTTP: GET /a HTTP/1.1
-10:00:00.000400 IP 10.0.0.2.8080 > 10.0.0.1.40000: Flags [P.], seq 1:101, ack 41, win 509, options [nop,nop,TS val 9 ecr 1], length 100: HTTP: HTTP/1.1 200 OK
+10:00:00.000300 IP 10.0.0.1.40000 > 10.0.0.2.8080: Flags [P.], seq 1:41, ack 1, win 502, length 40: HTTP: GET /a HTTP/1.1
+10:00:00.000400 IP 10.0.0.2.8080 > 10.0.0.1.40000: Flags [P.], seq 1:101, ack 41, win 509, length 100: HTTP: HTTP/1.1 200 OK
 10:00:00.000500 IP 10.0.0.1.40000 > 10.0.0.2.8080: Flags [.], ack 101, win 502, options [nop,nop,TS val 1 ecr 9], length 0
-10:00:05.000000 IP 10.0.0.2.8080 > 10.0.0.1.40000: Flags [F.], seq 101, ack 41, win 509, options [nop,nop,TS val 5009 ecr 1], length 0
-10:00:05.000010 IP 10.0.0.1.40000 > 10.0.0.2.8080: Flags [P.], seq 41:81, ack 101, win 502, options [nop,nop,TS val 5001 ecr 9], length 40: HTTP: GET /b HTTP/1.1
+10:00:05.000000 IP 10.0.0.2.8080 > 10.0.0.1.40000: Flags [F.], seq 101, ack 41, win 509, options [TS val 5009 ecr 1], length 0
+10:00:05.000010 IP 10.0.0.1.40000 > 10.0.0.2.8080: Flags [P.], seq 41:81, ack 101, win 502, length 40: HTTP: GET /b HTTP/1.1
 10:00:05.000020 IP 10.0.0.2.8080 > 10.0.0.1.40000: Flags [R], seq 9101, win 0, length 0
 """
 OLD = """\
-10:00:00.000000 10.0.0.1.40000 > 10.0.0.2.8080: S 1000:1000(0) win 64240 <mss 1460,sackOK,timestamp 1 0,nop,wscale 7> (DF)
-10:00:00.000100 10.0.0.2.8080 > 10.0.0.1.40000: S 9000:9000(0) ack 1001 win 65160 <mss 1460,sackOK,timestamp 9 1,nop,wscale 7> (DF)
-10:00:00.000200 10.0.0.1.40000 > 10.0.0.2.8080: . ack 1 win 502 <nop,nop,timestamp 1 9> (DF)
-10:00:00.000300 10.0.0.1.40000 > 10.0.0.2.8080: P 1:41(40) ack 1 win 502 <nop,nop,timestamp 1 9> (DF)
-10:00:00.000400 10.0.0.2.8080 > 10.0.0.1.40000: P 1:101(100) ack 41 win 509 <nop,nop,timestamp 9 1> (DF)
-10:00:00.000500 10.0.0.1.40000 > 10.0.0.2.8080: . ack 101 win 502 <nop,nop,timestamp 1 9> (DF)
-10:00:05.000000 10.0.0.2.8080 > 10.0.0.1.40000: F 101:101(0) ack 41 win 509 <nop,nop,timestamp 5009 1> (DF)
-10:00:05.000010 10.0.0.1.40000 > 10.0.0.2.8080: P 41:81(40) ack 101 win 502 <nop,nop,timestamp 5001 9> (DF)
-10:00:05.000020 10.0.0.2.8080 > 10.0.0.1.40000: R 9101:9101(0) win 0 (DF)
+10:00:00.000000 10.0.0.1.40000 > 10.0.0.2.8080: S 1000:1000(0) win 64240 <mss 1460,timestamp 1 0>
+10:00:00.000100 10.0.0.2.8080 > 10.0.0.1.40000: S 9000:9000(0) ack 1001 win 65160 <mss 1460,timestamp 9 1>
+10:00:00.000200 10.0.0.1.40000 > 10.0.0.2.8080: . ack 1 win 502 <nop,nop,timestamp 1 9>
+10:00:00.000300 10.0.0.1.40000 > 10.0.0.2.8080: P 1:41(40) ack 1 win 502 <nop,nop,timestamp 1 9>
+10:00:00.000400 10.0.0.2.8080 > 10.0.0.1.40000: P 1:101(100) ack 41 win 509 <nop,nop,timestamp 9 1>
+10:00:00.000500 10.0.0.1.40000 > 10.0.0.2.8080: . ack 101 win 502 <nop,nop,timestamp 1 9>
+10:00:05.000000 10.0.0.2.8080 > 10.0.0.1.40000: F 101:101(0) ack 41 win 509 <nop,nop,timestamp 5009 1>
+10:00:05.000010 10.0.0.1.40000 > 10.0.0.2.8080: P 41:81(40) ack 101 win 502 <nop,nop,timestamp 5001 9>
+10:00:05.000020 10.0.0.2.8080 > 10.0.0.1.40000: R 9101:9101(0) win 0
 """
 WIRESHARK = """\
 No.     Time        Source      Destination Protocol Length Info
-      1 0.000000    10.0.0.1    10.0.0.2    TCP      74     40000 → 8080 [SYN] Seq=0 Win=64240 Len=0 MSS=1460 SACK_PERM TSval=1 TSecr=0 WS=128
-      2 0.000100    10.0.0.2    10.0.0.1    TCP      74     8080 → 40000 [SYN, ACK] Seq=0 Ack=1 Win=65160 Len=0 MSS=1460 SACK_PERM TSval=9 TSecr=1 WS=128
-      3 0.000200    10.0.0.1    10.0.0.2    TCP      66     40000 → 8080 [ACK] Seq=1 Ack=1 Win=64256 Len=0 TSval=1 TSecr=9
-      4 0.000300    10.0.0.1    10.0.0.2    HTTP     106    GET /a HTTP/1.1
-      5 0.000400    10.0.0.2    10.0.0.1    HTTP     166    HTTP/1.1 200 OK  (text/plain)
-      6 0.000500    10.0.0.1    10.0.0.2    TCP      66     40000 → 8080 [ACK] Seq=41 Ack=101 Win=64256 Len=0 TSval=1 TSecr=9
-      7 5.000000    10.0.0.2    10.0.0.1    TCP      66     8080 → 40000 [FIN, ACK] Seq=101 Ack=41 Win=65152 Len=0 TSval=5009 TSecr=1
-      8 5.000010    10.0.0.1    10.0.0.2    HTTP     106    GET /b HTTP/1.1
-      9 5.000020    10.0.0.2    10.0.0.1    TCP      54     8080 → 40000 [RST] Seq=101 Win=0 Len=0
+      1 0.000000  10.0.0.1  10.0.0.2  TCP  74 40000 → 8080 [SYN] Seq=0 Win=64240 Len=0 MSS=9 TSval=1 TSecr=0
+      2 0.000100  10.0.0.2  10.0.0.1  TCP  74 8080 → 40000 [SYN, ACK] Seq=0 Ack=1 Win=65160 Len=0 MSS=9 TSval=9 TSecr=1
+      3 0.000200  10.0.0.1  10.0.0.2  TCP  66 40000 → 8080 [ACK] Seq=1 Ack=1 Win=64256 Len=0 TSval=1 TSecr=9
+      4 0.000300  10.0.0.1  10.0.0.2  HTTP 106 GET /a HTTP/1.1
+      5 0.000400  10.0.0.2  10.0.0.1  HTTP 166 HTTP/1.1 200 OK  (text/plain)
+      6 0.000500  10.0.0.1  10.0.0.2  TCP  66 40000 → 8080 [ACK] Seq=41 Ack=101 Win=64256 Len=0 TSval=1 TSecr=9
+      7 5.000000  10.0.0.2  10.0.0.1  TCP  66 8080 → 40000 [FIN, ACK] Seq=101 Ack=41 Win=65152 Len=0 TSval=5009 TSecr=1
+      8 5.000010  10.0.0.1  10.0.0.2  HTTP 106 GET /b HTTP/1.1
+      9 5.000020  10.0.0.2  10.0.0.1  TCP  54 8080 → 40000 [RST] Seq=101 Win=0 Len=0
 """
 
 
@@ -84,7 +84,10 @@ SHAPES = {
     "Wireshark, wrapped": wrapped(WIRESHARK),
     "Wireshark, decimal commas": WIRESHARK.replace("0.000", "0,000").replace("5.000", "5,000"),
     "Wireshark, a header each": WIRESHARK.replace("\n", "\nNo. Time Source Destination Protocol Length Info\n"),
-    "tshark": "\n".join(f"{line[:32].rstrip()} → {line[32:]}" for line in WIRESHARK.splitlines()[1:]),
+    "tshark": "\n".join(
+        line.replace("10.0.0.1  10", "10.0.0.1 → 10").replace("10.0.0.2  10", "10.0.0.2 → 10")
+        for line in WIRESHARK.splitlines()[1:]
+    ),
     "in colours": "\n".join(f"\x1b[31m{line}\x1b[0m" for line in TCPDUMP.splitlines()),
     "UTF-16": TCPDUMP,
 }
