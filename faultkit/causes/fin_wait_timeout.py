@@ -24,7 +24,7 @@ import trio
 from faultkit.cause import Cause, LookAlike, Options, Served, option
 from faultkit.errors import Misuse
 from faultkit.evidence.verdict import Promise, Rst
-from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
+from faultkit.witness.kernel import LOOK_AGAIN
 
 TIMEWAIT = 60  # seconds: TCP_TIMEWAIT_LEN in include/net/tcp.h
 SPARE = 2  # seconds above that, in which the sysctl is lowered again; arbitrary: time enough on a busy machine
@@ -105,13 +105,15 @@ async def _outlast(client: Socket, play: Play) -> None:
     options: FinWaitTimeout = play.options
     address = await play.serving()
     closed = next(call for call in play.transcript.calls if (call.role, call.name) == ("server", "close"))
-    play.step("server", f"its kernel holds the connection in {tcp_state(address, client.address)}, no program does")
+    play.step(
+        "server", f"its kernel holds the connection in {play.listed(address, client.address).state}, no program does"
+    )
     if options.end == "lowered":
         play.sysctl(SYSCTL, TIMEWAIT)
     play.expect(tick="", end="the end of FIN-WAIT-2", ticks=(), ends=options.lasts)
     if options.end == "expired":
         # It goes without a sign to anybody.
-        while tcp_state(address, client.address):  # noqa: ASYNC110
+        while play.listed(address, client.address).state:  # noqa: ASYNC110
             await trio.sleep(LOOK_AGAIN)
         play.step("server", "its kernel has forgotten the connection")
     else:

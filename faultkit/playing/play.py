@@ -14,12 +14,12 @@ import trio
 
 from faultkit import sockets
 from faultkit.errors import Misuse, Unable
-from faultkit.evidence.transcript import Address, Measurement, Step, Tally, Transcript
+from faultkit.evidence.transcript import Address, Listed, Measurement, Step, Tally, Transcript
 from faultkit.stage import Stage
 from faultkit.stage.recipe import TOOLS, Tool
 from faultkit.stage.sysctl import Sysctls
 from faultkit.witness.calls import Calls, Socket
-from faultkit.witness.kernel import LOOK_AGAIN, Listed, tcp_listed
+from faultkit.witness.kernel import LOOK_AGAIN, tcp_listed
 
 if TYPE_CHECKING:
     from faultkit.cause import Cause
@@ -144,13 +144,23 @@ class Play:
         # No end has an event for it: the closer's program has let go, the other's is not told what its kernel sends.
         # A bucket stays one. What is a socket may be about to become one; and the list is no snapshot, so what it does not
         # name may be there all the same: both are looked at twice.
-        left, looks = Listed(), 0
-        while looks < 2 and not (left := tcp_listed(closer, other)).bucket:
+        looks = 0
+        while looks < 2 and not (left := self.listed(closer, other)).bucket:
             looks = looks + 1 if left.state in ("", "FIN-WAIT-2") else 0
             await trio.sleep(LOOK_AGAIN)
         if left.state and left.orphan and not left.bucket:
             self.kept.add(self.transcript.role(other))
             self.step(self.transcript.role(closer), "its kernel keeps the socket, in FIN-WAIT-2, not just a bucket")
+
+    def listed(self, local: Address, remote: Address) -> Listed:
+        """Look that end of a connection up in the kernel's list, and write down what is new of it."""
+        found = tcp_listed(local, remote)
+        last = next(
+            (one for one in reversed(self.transcript.listed) if one.local == local and one.remote == remote), None
+        )
+        if last is None or replace(last, time_ns=found.time_ns) != found:
+            self.transcript.listed.append(found)
+        return found
 
     async def choose_tool(self, wanted: Literal["auto", "iptables", "nft", "socket"]) -> None:
         """Set `tool` to the firewall command that works here, or to None for black holes at the sockets.
@@ -276,6 +286,7 @@ class Play:
 
     def step(self, actor: str, text: str) -> None:
         """Write down what was done to the stage."""
+        self.calls.look()
         self.transcript.steps.append(Step(time.time_ns(), actor, text))
 
     def measure(self, name: str, *, predicted: float, measured: float, slack: float = 0.0) -> None:

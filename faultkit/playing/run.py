@@ -39,11 +39,12 @@ async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, 
     """Play the cause once. Raises `Misuse` and `Unable` as its halves do; everything else that happens is in the transcript."""
     transcript = seeing.begin()
     play = Play(cause, options, stage, transcript)
+    play.calls.look = seeing.look
     try:
         if cause.prepare:
             await cause.prepare(play)
         try:
-            await _perform(play, cause.promise(options, play).seconds, watch)
+            await _perform(play, cause.promise(options, play).seconds, seeing, watch)
         finally:
             seeing.end(transcript, play.neighbours, play.taps)
         # Asked anew, because what can be promised of a later call may depend on what the kernel made of an earlier one.
@@ -54,12 +55,13 @@ async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, 
     return Outcome(cause, options, stage, promise, transcript, judge(promise, transcript))
 
 
-async def _perform(play: Play, seconds: float, watch: Watch | None) -> None:
+async def _perform(play: Play, seconds: float, seeing: Witnesses, watch: Watch | None) -> None:
     # Generous: what is late is judged by its own measurement; this bound only ends what would wait for ever.
     with trio.move_on_after(seconds * 1.5 + 10) as limit:
         try:
             async with trio.open_nursery() as outer:
                 play.beside = outer
+                outer.start_soon(seeing.watch)
                 if watch:
                     outer.start_soon(watch, play)
                 async with trio.open_nursery() as halves:

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from faultkit.errors import Unable
-from faultkit.evidence.transcript import Address, Packet, Reset, Transcript
+from faultkit.evidence.transcript import Address, Count, Packet, Reset, Transcript
 from faultkit.stage import Stage, tracing
 from faultkit.stage.tracing import Instance
 from faultkit.witness import kernel
+from faultkit.witness.passing import Passing
 from faultkit.witness.wire import Capture, decode
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Witnesses:
         self._reasons: kernel.Reasons | None = None
         self._instance: Instance | None = None
         self._capture: Capture | None = None
+        self._passing: Passing | None = None
         try:
             self._instance = tracing.start(stage.namespace)
         except Unable as error:
@@ -41,6 +43,7 @@ class Witnesses:
             return
         try:
             self._capture = Capture("lo")
+            self._passing = Passing(None if self._alone else "lo")
         except PermissionError:
             self.absent["wire"] = "packet capture on the host needs CAP_NET_RAW: leave --on host out, or run as root"
 
@@ -59,7 +62,19 @@ class Witnesses:
         if self._reasons:
             self._reasons.cut()
         self._before = kernel.counters()
+        if self._passing:
+            self._passing.cut(self._before)
         return Transcript(began_ns=time.time_ns(), alone=self._alone, absent=dict(self.absent))
+
+    def look(self) -> None:
+        """Read the counters if a RST has passed since the last look: before and after whatever may bring one about."""
+        if self._passing:
+            self._passing.look()
+
+    async def watch(self) -> None:
+        """Look at each RST that comes by itself."""
+        if self._passing:
+            await self._passing.watch()
 
     def end(self, transcript: Transcript, neighbours: Sequence[Neighbour] = (), taps: Sequence[Capture] = ()) -> None:
         """Put into the transcript what the wire and the kernel saw of its run, and of nothing else on the machine.
@@ -67,16 +82,19 @@ class Witnesses:
         The counters are those of the stage and of its `neighbours` together; `taps` are captures of other interfaces.
         """
         transcript.ended_ns = time.time_ns()
-        after = Counter(kernel.counters())
+        cuts = [capture.cut() for capture in (self._capture, *taps)] if self._capture else []
+        frames, dropped = sorted(frame for cut in cuts for frame in cut[0]), sum(cut[1] for cut in cuts)
+        if self._passing:
+            transcript.counts = self._passing.cut(self._before, frames)
+        self._count("", kernel.moved(self._before, kernel.counters()), transcript)
         for neighbour in neighbours:
+            transcript.places[neighbour.host] = neighbour.name
             with neighbour.entered():
-                after.update(kernel.counters())
-        transcript.counters = kernel.moved(self._before, after)
+                self._count(neighbour.name, kernel.moved({}, kernel.counters()), transcript)
         if self._capture:
-            cuts = [capture.cut() for capture in (self._capture, *taps)]
-            frames, dropped = sorted(frame for cut in cuts for frame in cut[0]), sum(cut[1] for cut in cuts)
-            packets = (decode(time_ns, frame) for time_ns, frame in frames)
-            transcript.packets = [packet for packet in packets if packet and _ours(packet, transcript)]
+            packets = [packet for time_ns, frame in frames if (packet := decode(time_ns, frame))]
+            transcript.packets = [packet for packet in packets if _ours(packet, transcript)]
+            transcript.strangers = sum(not _ours(packet, transcript) for packet in packets if "RST" in packet.flags)
             if dropped:
                 transcript.absent["wire"] = f"the capture lost {dropped} packets, so what it saw is not whole"
         if self._reasons:
@@ -85,13 +103,21 @@ class Witnesses:
             if lost:
                 transcript.absent["reasons"] = f"the trace lost {lost} events, so what it saw is not whole"
 
+    def _count(self, place: str, moved: dict[str, int], transcript: Transcript) -> None:
+        """Put down what one namespace has counted in all."""
+        now = time.time_ns()
+        transcript.counts.append(Count(place, now, now, moved))
+        transcript.counters = dict(Counter(transcript.counters) + Counter(moved))
+
     def stop(self) -> None:
         """See no more. What takes time to be taken down is taken down meanwhile."""
         if self._capture:
             self._capture.close()
+        if self._passing:
+            self._passing.close()
         if self._instance:
             self._instance.stop()
-        self._capture = self._reasons = None
+        self._capture = self._passing = self._reasons = None
 
     def close(self) -> None:
         """Leave nothing."""

@@ -9,13 +9,12 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from faultkit.evidence.transcript import Address, Reset
+from faultkit.evidence.transcript import Address, Listed, Reset
 from faultkit.sockets import STATES
 from faultkit.stage.tracing import Instance
 
-_SOURCES = (Path("/proc/thread-self/net/netstat"), Path("/proc/thread-self/net/snmp"))
+SOURCES = (Path("/proc/thread-self/net/netstat"), Path("/proc/thread-self/net/snmp"))
 _PROTOCOLS = ("TcpExt", "Tcp", "MPTcpExt", "Icmp")
 _SOURCE6 = Path("/proc/thread-self/net/snmp6")  # one counter to a line; not there without IPv6
 
@@ -25,17 +24,23 @@ def counters() -> dict[str, int]:
 
     By nstat's name (nstat(8)): "TcpExtTCPAbortOnData", "TcpOutRsts", "Icmp6InDestUnreachs".
     """
+    found = parsed(*(source.read_text() for source in SOURCES))
+    if _SOURCE6.exists():
+        lines = _SOURCE6.read_text().splitlines()
+        found.update((name, int(number)) for name, number in map(str.split, lines) if name.startswith("Icmp6"))
+    return found
+
+
+def parsed(*texts: str) -> dict[str, int]:
+    """The counters in the text of such files: a line of names, then a line of numbers."""
     found: dict[str, int] = {}
-    for source in _SOURCES:
-        lines = source.read_text().splitlines()
+    for text in texts:
+        lines = text.splitlines()
         for names, values in zip(lines[::2], lines[1::2], strict=True):
             protocol, _, rest = names.partition(": ")
             if protocol in _PROTOCOLS:
                 numbers = values.partition(": ")[2].split()
                 found.update((protocol + name, int(number)) for name, number in zip(rest.split(), numbers, strict=True))
-    if _SOURCE6.exists():
-        lines = _SOURCE6.read_text().splitlines()
-        found.update((name, int(number)) for name, number in map(str.split, lines) if name.startswith("Icmp6"))
     return found
 
 
@@ -56,26 +61,20 @@ def moved(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 LOOK_AGAIN = 0.01
 
 
-class Listed(NamedTuple):
-    """One end of a connection in the kernel's list."""
-
-    state: str = ""  # by its name in RFC 9293, "" where the kernel knows none
-    bucket: bool = False  # what tcp_time_wait() puts in a socket's place, for FIN-WAIT-2 as for TIME-WAIT
-    orphan: bool = False  # no program holds it, as no program holds a bucket
-
-
 def tcp_listed(local: Address, remote: Address) -> Listed:
-    """That end of a connection in /proc/net/tcp (proc_net_tcp.txt).
+    """That end of a connection in /proc/net/tcp.
 
     It knows more than TCP_INFO: the connection of a socket that its program has closed is still listed.
     """
     wanted = [_as_listed(local), _as_listed(remote)]
-    for fields in _sockets(local):
-        if fields[1:3] == wanted:
-            # Column "tr" names the running timer, 03 for a bucket's own; an orphan has lost its inode.
-            state = STATES.get(int(fields[3], 16), "")
-            return Listed(state, bucket=fields[5].startswith("03:"), orphan=fields[9] == "0")
-    return Listed()
+    for _ in range(2):
+        for fields in _sockets(local):
+            if fields[1:3] == wanted:
+                # Column "tr" names the running timer, 03 for a bucket's own; an orphan has lost its inode.
+                state = STATES.get(int(fields[3], 16), "")
+                bucket, orphan = fields[5].startswith("03:"), fields[9] == "0"
+                return Listed(time.time_ns(), local, remote, state, bucket, orphan)
+    return Listed(time.time_ns(), local, remote, "", bucket=False, orphan=False)
 
 
 def tcp_state(local: Address, remote: Address) -> str:
