@@ -26,19 +26,17 @@ def left(
     found: list[Explanation], rst: Packet, stood: Standing, transcript: Transcript
 ) -> tuple[list[Explanation], list[str]]:
     """Those that the calls and the steps allow, and what left the others out."""
-    role = transcript.role(rst.source)
-    if not recorded(role, transcript):
-        return found, []
     if form(rst) == "active":
+        if not recorded(transcript.role(rst.source), transcript):
+            return found, []
         program = _Program(rst, stood, transcript)
         kept = [one for one in found if one.by == MIDDLEBOX or program.may(one)]
         return kept, [CALLS] if len(kept) < len(found) else []
+    listens = listening(rst.source, rst.time_ns, transcript)
+    here = {True: ("NO_SOCKET",), False: ("TCP_FLAGS", "INVALID_SYN"), None: ()}[listens]
     clues = []
     for wrong, clue in (
-        (
-            _by_listening(rst, transcript),
-            LISTENING if listening(rst.source, rst.time_ns, transcript) else NOT_LISTENING,
-        ),
+        (here, LISTENING if listens else NOT_LISTENING),
         (_OF_A_SOCKET if _connecting(rst, stood, transcript) else (), CALLS),
     ):
         kept = [one for one in found if one.reason not in wrong]
@@ -68,16 +66,31 @@ def waiting(rst: Packet, transcript: Transcript) -> Waiting:
 
 
 def listening(address: Address, at: int, transcript: Transcript) -> bool | None:
-    """Did a socket of the run listen on that address at that time? None where that was about to change."""
-    anywhere = str(Address("::" if ":" in address.host else "0.0.0.0", address.port))
+    """Did a socket of the run listen on that address at that time? None where nobody knows, or it was about to change."""
+    anywhere = Address("::" if ":" in address.host else "0.0.0.0", address.port)
+    if not recorded(transcript.role(address), transcript):
+        return _listed(
+            {address, anywhere, Address("::", address.port)}, at, transcript.places.get(address.host, ""), transcript
+        )
     calls = [call for call in transcript.calls if call.outcome == "ok"]
-    bound = {(c.role, c.socket) for c in calls if c.name == "bind" and c.argument in (str(address), anywhere)}
+    names = (str(address), str(anywhere))
+    bound = {(c.role, c.socket) for c in calls if c.name == "bind" and c.argument in names}
     told = {
         _between(at, (call.began_ns, call.ended_ns), _closed((call.role, call.socket), transcript))
         for call in calls
         if call.name == "listen" and (call.role, call.socket) in bound
     }
     return True if True in told else None if None in told else False
+
+
+def _listed(names: set[Address], at: int, place: str, transcript: Transcript) -> bool | None:
+    """By the kernel's lists before and after that time, where both say the same."""
+    before = [count.listeners for count in transcript.counts if count.place == place and count.ended_ns < at]
+    after = [count.listeners for count in transcript.counts if count.place == place and count.passed_ns >= at]
+    if not before or not after or before[-1] is None or after[0] is None:
+        return None
+    was, will = bool(names & before[-1]), bool(names & after[0])
+    return was if was == will else None
 
 
 def _between(at: int, began: tuple[int, int], ended: tuple[int, int] | None) -> bool | None:
@@ -101,12 +114,6 @@ def may_be_forged(rst: Packet, transcript: Transcript) -> bool:
         step.time_ns <= rst.time_ns and (step.actor == "forged" or (step.actor == "firewall" and "reset" in step.text))
         for step in transcript.steps
     )
-
-
-def _by_listening(rst: Packet, transcript: Transcript) -> tuple[str, ...]:
-    """What cannot be, by who listens there."""
-    listens = listening(rst.source, rst.time_ns, transcript)
-    return {True: ("NO_SOCKET",), False: ("TCP_FLAGS", "INVALID_SYN"), None: ()}[listens]
 
 
 def _connecting(rst: Packet, stood: Standing, transcript: Transcript) -> bool:

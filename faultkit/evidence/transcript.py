@@ -94,6 +94,7 @@ class Count:
     passed_ns: int  # when the last RST before the reading was captured
     ended_ns: int  # when the reading was over
     moved: dict[str, int]  # nstat's names, since the run began
+    listeners: frozenset[Address] | None = None  # who listened there then; None where that could not be looked up
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +193,7 @@ class Transcript:
     packets: list[Packet] = field(default_factory=list)
     resets: list[Reset] = field(default_factory=list)
     counters: dict[str, int] = field(default_factory=dict)  # nstat's names, only those that moved
-    counts: list[Count] = field(default_factory=list)  # in order: each time a RST had passed, and at the end
+    counts: list[Count] = field(default_factory=list)  # in order: at first, each time a RST had passed, at the end
     places: dict[str, str] = field(
         default_factory=dict
     )  # host -> the namespace that it is in, where not the stage's own

@@ -62,9 +62,11 @@ class Witnesses:
         if self._reasons:
             self._reasons.cut()
         self._before = kernel.counters()
+        transcript = Transcript(began_ns=time.time_ns(), alone=self._alone, absent=dict(self.absent))
         if self._passing:
             self._passing.cut(self._before)
-        return Transcript(began_ns=time.time_ns(), alone=self._alone, absent=dict(self.absent))
+            transcript.counts.append(Count("", 0, transcript.began_ns, {}, self._passing.listening()))
+        return transcript
 
     def look(self) -> None:
         """Read the counters if a RST has passed since the last look: before and after whatever may bring one about."""
@@ -85,7 +87,7 @@ class Witnesses:
         cuts = [capture.cut() for capture in (self._capture, *taps)] if self._capture else []
         frames, dropped = sorted(frame for cut in cuts for frame in cut[0]), sum(cut[1] for cut in cuts)
         if self._passing:
-            transcript.counts = self._passing.cut(self._before, frames)
+            transcript.counts += self._passing.cut(self._before, frames)
         self._count("", kernel.moved(self._before, kernel.counters()), transcript)
         for neighbour in neighbours:
             transcript.places[neighbour.host] = neighbour.name
@@ -106,7 +108,8 @@ class Witnesses:
     def _count(self, place: str, moved: dict[str, int], transcript: Transcript) -> None:
         """Put down what one namespace has counted in all."""
         now = time.time_ns()
-        transcript.counts.append(Count(place, now, now, moved))
+        listeners = self._passing.listening() if self._passing and not place else None
+        transcript.counts.append(Count(place, now, now, moved, listeners))
         transcript.counters = dict(Counter(transcript.counters) + Counter(moved))
 
     def stop(self) -> None:

@@ -7,7 +7,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from faultkit.evidence.transcript import Address, Listed, Reset
@@ -57,6 +57,8 @@ def moved(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     }
 
 
+_PATIENCE = 1.0  # seconds; arbitrary: the kernel answers within the call
+
 # Seconds between two looks at the list of sockets: one goes through the kernel's whole hash table, 3 ms with 24 GiB of memory.
 LOOK_AGAIN = 0.01
 
@@ -101,6 +103,57 @@ def _as_listed(address: Address) -> str:
     packed = socket.inet_pton(family, address.host)
     words = struct.unpack(f"={len(packed) // 4}I", packed)
     return "".join(f"{word:08X}" for word in words) + f":{address.port:04X}"
+
+
+# linux/netlink.h, sock_diag.h, inet_diag.h
+_SOCK_DIAG, _BY_FAMILY, _DUMP, _DONE, _ERROR = 4, 20, 0x301, 3, 2
+_LISTEN = 1 << 10
+_MESSAGE, _ASKED = struct.Struct("=IHHII"), struct.Struct("=BBBBI48x")
+
+
+class Listeners:
+    """Asks the kernel who listens in the namespace in which this was made (sock_diag(7)); it looks through nothing else."""
+
+    def __init__(self) -> None:
+        """Raises `OSError` where the kernel or a sandbox has no such socket."""
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG)
+        self._socket.settimeout(_PATIENCE)
+
+    def ask(self) -> list[bytes]:
+        """The answers as they come, for `listeners`. Raises `OSError` where there is none."""
+        found = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            asked = _ASKED.pack(family, socket.IPPROTO_TCP, 0, 0, _LISTEN)
+            self._socket.send(_MESSAGE.pack(_MESSAGE.size + len(asked), _BY_FAMILY, _DUMP, 0, 0) + asked)
+            while True:
+                part = self._socket.recv(1 << 16)
+                found.append(part)
+                if any(kind in (_DONE, _ERROR) for kind, _ in _messages(part)):
+                    break
+        return found
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def listeners(answers: Iterable[bytes]) -> frozenset[Address] | None:
+    """The addresses in what `Listeners.ask` gave; None where the kernel refused to say."""
+    found = set()
+    for kind, body in (message for part in answers for message in _messages(part)):
+        if kind == _ERROR:
+            return None
+        if kind == _BY_FAMILY:
+            size = 16 if body[0] == socket.AF_INET6 else 4
+            host = socket.inet_ntop(body[0], body[8 : 8 + size])
+            found.add(Address(host, int.from_bytes(body[4:6], "big")))
+    return frozenset(found)
+
+
+def _messages(part: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(part) >= _MESSAGE.size:
+        size, kind, *_ = _MESSAGE.unpack_from(part)
+        yield kind, part[_MESSAGE.size : size]
+        part = part[(size + 3) & ~3 :]
 
 
 # What trace_pipe prints (print fmt of include/trace/events/tcp.h):

@@ -7,6 +7,7 @@ A kernel counts a RST that it sends before the capture gets it: an answer of the
 from __future__ import annotations
 
 import array
+import contextlib
 import os
 import socket
 import struct
@@ -16,8 +17,8 @@ from typing import NoReturn
 
 import trio
 
-from faultkit.evidence.transcript import Count
-from faultkit.witness.kernel import SOURCES, moved, parsed
+from faultkit.evidence.transcript import Address, Count
+from faultkit.witness.kernel import SOURCES, Listeners, listeners, moved, parsed
 from faultkit.witness.wire import ETH_P_ALL, PACKET_IGNORE_OUTGOING, SO_ATTACH_FILTER, SO_TIMESTAMPNS_NEW, SOL_PACKET
 
 _HEADERS = 128  # bytes: nothing of the frame is looked at
@@ -48,7 +49,10 @@ class Passing:
 
     def __init__(self, interface: str | None = None) -> None:
         """On one interface, or on all that the namespace has and will have."""
-        self._readings: list[tuple[int, bytes, int, tuple[bytes, ...]]] = []
+        self._readings: list[tuple[int, bytes, int, tuple[bytes, ...], list[bytes]]] = []
+        self._listeners: Listeners | None = None
+        with contextlib.suppress(OSError):
+            self._listeners = Listeners()
         self._files = [os.open(source, os.O_RDONLY | os.O_CLOEXEC) for source in SOURCES]
         # With a protocol it hears every interface at once; bind(), which Python allows for one alone, comes with it.
         everywhere = 0 if interface else socket.htons(ETH_P_ALL)
@@ -83,7 +87,21 @@ class Passing:
         # One that passes while they are read makes the reading useless, and is itself a reason to read again.
         while (passed := self._passed()) and len(self._readings) < _MOST:
             texts = tuple(os.pread(file, 1 << 16, 0) for file in self._files)
-            self._readings.append((*passed, time.time_ns(), texts))
+            self._readings.append((*passed, time.time_ns(), texts, self._ask()))
+
+    def _ask(self) -> list[bytes]:
+        if self._listeners:
+            try:
+                return self._listeners.ask()
+            except OSError:  # a kernel without inet_diag has the socket and no answer
+                self._listeners.close()
+                self._listeners = None
+        return []
+
+    def listening(self) -> frozenset[Address] | None:
+        """Who listens now; None where that cannot be looked up."""
+        answers = self._ask()
+        return listeners(answers) if answers else None
 
     async def watch(self) -> NoReturn:
         """Look whenever a RST passes."""
@@ -95,14 +113,22 @@ class Passing:
         """Every reading since the last cut, as what had moved since `before`. `frames` are what was captured meanwhile."""
         self.look()
         counts = [
-            Count("", _captured(at, head, frames), ended, moved(before, parsed(*(text.decode() for text in texts))))
-            for at, head, ended, texts in self._readings
+            Count(
+                "",
+                _captured(at, head, frames),
+                ended,
+                moved(before, parsed(*(text.decode() for text in texts))),
+                listeners(answers) if answers else None,
+            )
+            for at, head, ended, texts, answers in self._readings
         ]
         self._readings.clear()
         return counts
 
     def close(self) -> None:
         self._socket.close()
+        if self._listeners:
+            self._listeners.close()
         for file in self._files:
             os.close(file)
         self._files = []
