@@ -36,6 +36,7 @@ class NotTold:
     alone: bool  # it happens in a namespace of our own too
 
 
+ANY = "any reason"
 _ANSWERS = ("NO_SOCKET", "TCP_FLAGS", "TCP_TIMEWAIT_SOCKET", "TCP_ABORT_ON_DATA", "INVALID_SYN")
 _ABORTS = ("TCP_STATE", "TCP_ABORT_ON_CLOSE", "TCP_ABORT_ON_LINGER", "TCP_ABORT_ON_MEMORY", "TCP_KEEPALIVE_TIMEOUT")
 NOT_TOLD: tuple[NotTold, ...] = (
@@ -47,14 +48,20 @@ NOT_TOLD: tuple[NotTold, ...] = (
     ),
     NotTold(
         "on the host",
-        (*_ANSWERS, None),
-        "an answer of the stack, where TCPAbortOnData, EmbryonicRsts or TcpOutRsts moved: others move them too",
+        (ANY, None),
+        "TcpOutRsts moved more often than the run's RSTs passed: others move it too, so none of these need be in it",
         alone=False,
     ),
     NotTold(
         "on the host",
-        (*_ABORTS, None),
-        "a socket's abort, where a TCPAbortOn counter or TcpOutRsts moved: others move them too",
+        _ANSWERS,
+        "an answer of the stack, where TCPAbortOnData or EmbryonicRsts moved: others move them too",
+        alone=False,
+    ),
+    NotTold(
+        "on the host",
+        _ABORTS,
+        "a socket's abort, where several of the TCPAbortOn counters moved: others move them too",
         alone=False,
     ),
 )
@@ -86,15 +93,17 @@ def wrong(inferred: Sequence[Sequence[Pair]], known: Sequence[Pair]) -> str:
 def explained(one_of: Sequence[Pair], *, alone: bool) -> bool:
     """Is it one answer, or between answers of a row of `NOT_TOLD`?"""
     named = {None if by == MIDDLEBOX else reason for by, reason in one_of}
-    if len(one_of) == 1 or named == {None, ""}:  # "": nobody saw the RST, so no reason is named at all
-        return True
-    return any(named <= {*row.reasons} for row in NOT_TOLD if row.alone or not alone)
+    rows = [{*row.reasons} for row in NOT_TOLD if row.alone or not alone]
+    if {ANY, None} in rows:
+        named.discard(None)
+    return len(named) == 1 or any(named <= row for row in rows)
 
 
 def table() -> str:
     """`NOT_TOLD` as Markdown."""
-    rows = [
-        f"| {row.where} | {', '.join(f'`{reason}`' if reason else 'a middlebox' for reason in row.reasons)} | {row.why} |"
-        for row in NOT_TOLD
-    ]
+    rows = [f"| {row.where} | {', '.join(map(_word, row.reasons))} | {row.why} |" for row in NOT_TOLD]
     return "\n".join(["| where | one of | why |", "|---|---|---|", *rows])
+
+
+def _word(reason: str | None) -> str:
+    return "a middlebox" if reason is None else reason if reason == ANY else f"`{reason}`"
