@@ -153,6 +153,8 @@ class _Program:
     def may(self, one: Explanation) -> bool:
         """May that be it? Whether it was counted is not asked here."""
         acting = self.closing | self.dissolving
+        if self.dissolving and not self.closing and one.reason not in ("TCP_STATE", "TCP_DISCONNECT_WITH_DATA"):
+            return False  # tcp_disconnect() has no others
         if one.reason == "TCP_KEEPALIVE_TIMEOUT":
             return not acting and self.keepalive
         if one.moves == "TcpExtTCPAbortOnData" and not self.closing & self.lingering:

@@ -38,7 +38,14 @@ class NotTold:
 
 ANY = "any reason"
 _ANSWERS = ("NO_SOCKET", "TCP_FLAGS", "TCP_TIMEWAIT_SOCKET", "TCP_ABORT_ON_DATA", "INVALID_SYN")
-_ABORTS = ("TCP_STATE", "TCP_ABORT_ON_CLOSE", "TCP_ABORT_ON_LINGER", "TCP_ABORT_ON_MEMORY", "TCP_KEEPALIVE_TIMEOUT")
+_ABORTS = (
+    "TCP_STATE",
+    "TCP_DISCONNECT_WITH_DATA",
+    "TCP_ABORT_ON_CLOSE",
+    "TCP_ABORT_ON_LINGER",
+    "TCP_ABORT_ON_MEMORY",
+    "TCP_KEEPALIVE_TIMEOUT",
+)
 NOT_TOLD: tuple[NotTold, ...] = (
     NotTold(
         "two sockets abort between two readings of the counters",
