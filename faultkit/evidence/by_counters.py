@@ -141,12 +141,10 @@ def _fits(way: tuple[int, ...], span: Span) -> bool:
 
 
 def _adds_up(way: tuple[int, ...], span: Span) -> bool:
-    """Not only not too much, but all of it. On the host that is so where nobody else had a part in TcpOutRsts meanwhile."""
+    """Not only not too much, but all of it: which is asked only of counters that nobody else moves."""
     used = dict(zip(_USED, way, strict=True))
-    if not span.whole or used[SENT] != span.moved[SENT]:
+    if not span.alone or not span.whole or used[SENT] != span.moved[SENT]:
         return False
-    if not span.alone:
-        return True
     if span.lingering is not None and used["TCP_ABORT_ON_DATA"] + span.lingering < span.moved[_ON_DATA]:
         return False
     if span.embryonic is not None and used["INVALID_SYN"] + span.embryonic < span.moved[EMBRYONIC]:

@@ -62,9 +62,10 @@ def test_without_events_the_counter_and_the_signs_tell() -> None:
 
 
 def test_a_counter_that_others_move_too_proves_nothing() -> None:
-    told = attribute(seen(packet(10, SERVER, "RST"), resets=None, out=3, alone=False))
-    assert [one.one_of for one in told] == [(("server", "NO_SOCKET"), ("middlebox", ""))]
-    assert [one.by for one in told] == ["server or middlebox"]
+    for out in (1, 3):  # another program's, perhaps, on an interface that is not captured
+        told = attribute(seen(packet(10, SERVER, "RST"), resets=None, out=out, alone=False))
+        assert [one.one_of for one in told] == [(("server", "NO_SOCKET"), ("middlebox", ""))]
+        assert [one.by for one in told] == ["server or middlebox"]
 
 
 def test_the_signs_are_said() -> None:
