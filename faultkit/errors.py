@@ -1,10 +1,14 @@
-"""The ways in which faultkit refuses, each one sentence on one line. That something else was seen is no refusal but a verdict."""
+"""The ways in which faultkit refuses, each one sentence on one line. That something else was seen is no refusal but a verdict.
+
+Beside them stands what is nobody's mistake: the end that somebody asked for.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import resource
+import signal
 from collections.abc import Iterator
 
 _WORD = 60  # characters of a word in a sentence that is too long; arbitrary: a path, but not the text of a book
@@ -56,6 +60,14 @@ class Exhausted(Unable):
 
 class Unwritten(Exception):
     """Standard output has refused what was printed; why is its cause."""
+
+
+class Ended(Exception):
+    """A signal other than Ctrl-C ended the run, which was taken down in order. Exit status 128 + its number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"ended by {signal.Signals(number).name}; nothing is left behind")
+        self.status = 128 + number
 
 
 def exhausted(error: BaseException) -> Exhausted | None:

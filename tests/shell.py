@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import random
+import re
 import shutil
 import socket
 import struct
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import termios
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -69,17 +70,30 @@ def start(*arguments: str, user: str = "", denied: bool = False, **options: Any)
     return running
 
 
-def on_terminal(*arguments: str, columns: int, environment: dict[str, str] | None = None) -> tuple[int, str]:
-    """Its exit status and everything that it wrote to a terminal of that width."""
+def complaint(ended: subprocess.CompletedProcess[str]) -> str:
+    """What it said on standard error, but for the lines of a run that lasts: the machine may be busy."""
+    lasts = r"^faultkit: [a-z-]+: (\d+ of \d+.*|playing for \d+ s|.* in \d+ s|.* is due)\n"
+    return re.sub(lasts, "", ended.stderr, flags=re.MULTILINE)
+
+
+def on_terminal(
+    *arguments: str,
+    columns: int,
+    environment: dict[str, str] | None = None,
+    meanwhile: Callable[[bytes, int], None] = lambda told, group: None,
+) -> tuple[int, str]:
+    """Its exit status and everything that it wrote to a terminal of that width. `meanwhile` is given what there is of that,
+    whenever it is more, and the process group."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     env = ENVIRONMENT | (environment or {})
-    running = subprocess.Popen(line(*arguments), stdin=theirs, stdout=theirs, stderr=theirs, cwd=CHECKOUT, env=env)
+    running = start(*arguments, stdin=theirs, stdout=theirs, stderr=theirs, env=env, start_new_session=True)
     os.close(theirs)
     told = b""
     with contextlib.suppress(OSError):  # EIO: the last process that had the terminal has closed it
         while part := os.read(ours, 65536):
             told += part
+            meanwhile(told, running.pid)
     os.close(ours)
     return running.wait(60), told.decode().replace("\r\n", "\n")
 

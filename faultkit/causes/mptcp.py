@@ -1,15 +1,6 @@
 # Multipath TCP (RFC 8684) adds further subflows to a connection, each a TCP connection of its own with its own resets. A
 # subflow that does not fit is reset with a reason in an MP_TCPRST option (section 3.6), and the connection lives on over
-# the others: no program sees anything. Measured on Linux 6.18:
-#   unknown-token  a join for a connection that is not here     RST,ACK  MPTCP_RST_EMPTCP     (subflow_check_req())
-#   wrong-proof    its last ACK with a wrong HMAC               RST      MPTCP_RST_EMPTCP     (subflow_syn_recv_sock())
-#   no-proof       its last ACK without MPTCP options           RST      MPTCP_RST_EMPTCP
-#   other-port     a join at a port that was never announced    RST,ACK  MPTCP_RST_EPROHIBIT
-#   no-mapping     joined, then data whose options are gone     RST,ACK  MPTCP_RST_EMIDDLEBOX (subflow_check_data_avail()),
-#                                                               or MPTCP_RST_EMPTCP, by kernel: docs/kernels.md
-#   changed-data   joined, then data with a wrong checksum      RST,ACK  MPTCP_RST_EMIDDLEBOX (validate_data_csum())
-#   stripped       joined, then the ACK of the join without options  RST,ACK  MPTCP_RST_EUNSPEC, by the one who joins
-#                                                               (check_fully_established())
+# the others: no program sees anything. Which, by which reset and by which function of the kernel: PATHS. Linux 6.18.
 # The second path is forged, with the keys that the handshake of the first shows to everybody on it.
 from __future__ import annotations
 
@@ -45,47 +36,41 @@ class Refusal:
 
     what: str
     reason: str
-    joined: bool  # the subflow was there before it was reset
-    answer: str  # the flags of the reset
-    counted: tuple[str, ...] = ()  # moves by one
+    counted: str  # the counters that move by one
+    joined: bool = False  # the subflow was there before it was reset
+    answer: str = "RST,ACK"  # the flags of the reset
     by: str = "server"
 
 
-_EMPTCP, _EMIDDLEBOX, _RST = "MPTCP_RST_EMPTCP", "MPTCP_RST_EMIDDLEBOX", "MPTcpExtMPRstTx"
+_EMPTCP, _EMIDDLEBOX = "MPTCP_RST_EMPTCP", "MPTCP_RST_EMIDDLEBOX"
 
 PATHS: dict[str, Refusal] = {
-    "unknown-token": Refusal(
-        "asks to join a connection that is not here", _EMPTCP, False, "RST,ACK", ("MPTcpExtMPJoinNoTokenFound",)
+    "unknown-token": Refusal(  # subflow_check_req()
+        "asks to join a connection that is not here", _EMPTCP, "MPTcpExtMPJoinNoTokenFound"
     ),
-    "wrong-proof": Refusal(
-        "joins without knowing the keys", _EMPTCP, False, "RST", ("MPTcpExtMPJoinAckHMacFailure", "TcpAttemptFails")
+    "wrong-proof": Refusal(  # its last ACK with a wrong HMAC: subflow_syn_recv_sock()
+        "joins without knowing the keys", _EMPTCP, "MPTcpExtMPJoinAckHMacFailure TcpAttemptFails", answer="RST"
     ),
-    "no-proof": Refusal(
-        "loses its MPTCP options in the middle of the join", _EMPTCP, False, "RST", ("TcpAttemptFails",)
+    "no-proof": Refusal(  # its last ACK without MPTCP options
+        "loses its MPTCP options in the middle of the join", _EMPTCP, "TcpAttemptFails", answer="RST"
     ),
     "other-port": Refusal(
-        "joins at a port that was never announced",
-        "MPTCP_RST_EPROHIBIT",
-        False,
-        "RST,ACK",
-        ("MPTcpExtMismatchPortSynRx",),
+        "joins at a port that was never announced", "MPTCP_RST_EPROHIBIT", "MPTcpExtMismatchPortSynRx"
     ),
-    "no-mapping": Refusal(
-        "has joined, and a middlebox strips the options of its data", _EMIDDLEBOX, True, "RST,ACK", (_RST,)
+    "no-mapping": Refusal(  # subflow_check_data_avail()
+        "has joined, and a middlebox strips the options of its data", _EMIDDLEBOX, "MPTcpExtMPRstTx", joined=True
     ),
-    "changed-data": Refusal(
+    "changed-data": Refusal(  # a wrong checksum: validate_data_csum()
         "has joined, and a middlebox changes its data",
         _EMIDDLEBOX,
-        True,
-        "RST,ACK",
-        ("MPTcpExtDataCsumErr", "MPTcpExtMPFailTx", _RST),
+        "MPTcpExtDataCsumErr MPTcpExtMPFailTx MPTcpExtMPRstTx",
+        joined=True,
     ),
-    "stripped": Refusal(
+    "stripped": Refusal(  # the ACK of the join without options, and the one who joins resets: check_fully_established()
         "has joined, and a middlebox strips the options of the answer",
         "MPTCP_RST_EUNSPEC",
-        True,
-        "RST,ACK",
-        ("MPTcpExtMPJoinSynAckRx", _RST),
+        "MPTcpExtMPJoinSynAckRx MPTcpExtMPRstTx",
+        joined=True,
         by="path",
     ),
 }
@@ -283,7 +268,7 @@ def promise(options: Mptcp, play: Play) -> Promise:
             else Rst(refusal.by, refusal.reason),
         ),
         counters={
-            **dict.fromkeys(refusal.counted, 1),
+            **dict.fromkeys(refusal.counted.split(), 1),
             "TcpOutRsts": 1,
             **({"TcpEstabResets": 1} if refusal.joined else {}),
         },

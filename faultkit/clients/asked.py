@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import trio
@@ -15,7 +16,6 @@ from faultkit.clients.rows import clients
 from faultkit.clients.scene import Scene, scenes
 from faultkit.errors import Misuse, Unable
 from faultkit.playing.run import raise_first
-from faultkit.playing.signals import endings
 from faultkit.stage import Stage
 
 
@@ -81,29 +81,17 @@ def ask(stage: Stage, asked: Wanted, played: Sequence[Scene], repeat: int, step:
         seen.append(one)
 
     try:
-        whole = trio.run(_until_told, stage, asked.there, [*played] * repeat, tell)
+        # Ctrl-C comes where something waits: it leaves neither clients nor their directory behind.
+        run = partial(_play, stage, asked.there, [*played] * repeat, tell)
+        trio.run(run, restrict_keyboard_interrupt_to_checkpoints=True)
     except BaseExceptionGroup as group:
         raise_first(group)
-    if not whole:
-        raise KeyboardInterrupt
     order = {client.name: number for number, client in enumerate(clients())}
     places = {scene.key: number for number, scene in enumerate(played)}
     told = sorted(merged(seen), key=lambda one: (places[one.key], order[one.client], one.lines))
     return Told(stage, asked.versions, asked.missing, told)
 
 
-async def _until_told(stage: Stage, found: Sequence[Client], played: list[Scene], tell: Callable[[Seen], None]) -> bool:
-    """Play. Gives False where Ctrl-C or SIGTERM ended it, which would leave clients and a directory behind."""
-    whole = False
-    with directory_for(stage) as made, trio.open_signal_receiver(*endings()) as signals:
-        async with trio.open_nursery() as nursery:
-
-            async def end() -> None:
-                async for _ in signals:
-                    nursery.cancel_scope.cancel()
-
-            nursery.start_soon(end)
-            await play(stage, made, found, played, tell)
-            whole = True
-            nursery.cancel_scope.cancel()
-    return whole
+async def _play(stage: Stage, found: Sequence[Client], played: list[Scene], tell: Callable[[Seen], None]) -> None:
+    with directory_for(stage) as made:
+        await play(stage, made, found, played, tell)

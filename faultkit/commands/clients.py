@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
-from faultkit.commands.line.values import json_flag, on_option, whole
+from faultkit.commands.line.values import json_flag, no_progress_flag, on_option, whole
 from faultkit.errors import Misuse
 
 
@@ -18,8 +18,9 @@ from faultkit.errors import Misuse
 @click.option("--save", metavar="FILE", help="keep it, for faultkit which --message")
 @on_option
 @json_flag
+@no_progress_flag
 def command(
-    names: tuple[str, ...], faults: tuple[str, ...], repeat: int, save: str | None, on: Any, as_json: bool
+    names: tuple[str, ...], faults: tuple[str, ...], repeat: int, save: str | None, on: Any, as_json: bool, quiet: bool
 ) -> int:
     """Run the real clients that are here, or those named, against every fault that can be served: message, exit status,
     how often each connects.
@@ -37,7 +38,7 @@ def command(
     file = None if save is None else kept.opened(save)  # from now on: what is /dev/shm then is not what it was
     stage = open_stage(on, ipv6=False)
     scenes = asked.chosen(stage, faults)
-    with progress.steps(len(wanted.there) * len(scenes) * repeat, as_json) as step:
+    with progress.steps(len(wanted.there) * len(scenes) * repeat, quiet, "clients") as step:
         told = asked.ask(stage, wanted, scenes, repeat, step)
     if file is not None:
         with file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
-from faultkit.commands.line.values import json_flag
+from faultkit.commands.line.values import json_flag, no_progress_flag
 
 
 @click.command("reasons", short_help="the kernel's reset reasons, and which cause produces each")
@@ -13,7 +13,8 @@ from faultkit.commands.line.values import json_flag
     "--check", is_flag=True, help="play a producer of each under the trace, as root, and see the kernel say it"
 )
 @json_flag
-def command(check: bool, as_json: bool) -> int:
+@no_progress_flag
+def command(check: bool, as_json: bool, quiet: bool) -> int:
     """The reset reasons of the running kernel (enum sk_rst_reason), and the causes that promise each.
 
     A reason that no cause produces is listed with why. With --check each is proven live, which takes real root.
@@ -28,7 +29,7 @@ def command(check: bool, as_json: bool) -> int:
     proofs: dict[str, producers.Proof] = {}
     if check:
         wanted = listed.wanted()
-        with progress.steps(len(wanted), quiet=False) as step:
+        with progress.steps(len(wanted), quiet, "reasons") as step:
             proofs = producers.prove(stage, wanted, step)
     if as_json:
         emit(reasons.document(listed, proofs))

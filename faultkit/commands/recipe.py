@@ -18,9 +18,10 @@ def command(name: str | None, port: int, ipv6: bool, tool: Any) -> None:
     """Print a firewall recipe filled in for this host: apply, watch, undo, what to expect. Nothing is changed."""
     if name is None:
         from faultkit.stage import recipe
+        from faultkit.views import table
+        from faultkit.views.console import console
 
-        for known in recipe.names():
-            click.echo(f"{known:<18} {recipe.load(known).title.partition(': ')[2]}")
+        table.names(console(), [(known, recipe.load(known).title.partition(": ")[2]) for known in recipe.names()])
     else:
         from faultkit.stage.host import filled
 

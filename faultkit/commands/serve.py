@@ -57,12 +57,13 @@ def command(
     """
     from faultkit.serving import foreground
     from faultkit.views import served
+    from faultkit.views.console import console
 
     if fault is None and plan is None and options["random"] is None:
         context = click.get_current_context()
         if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in context.params):
             raise Misuse("serve: no fault is named: name one, ok for none; faultkit serve lists them")
-        click.echo(served.listing())
+        served.listing(console())
         return PRODUCED
     if connections is not None and connections < 1:
         raise Misuse(f"serve: --connections {connections} would end at once: take 1 or more")

@@ -32,5 +32,7 @@ def command(context: click.Context) -> None:
     Without a name: the stacks there are.
     """
     if context.invoked_subcommand is None:
-        for name in stack.names():
-            click.echo(f"{name:<18} {stack.title(name)}")
+        from faultkit.views import table
+        from faultkit.views.console import console
+
+        table.names(console(), [(name, stack.title(name)) for name in stack.names()])

@@ -24,7 +24,7 @@ def command(as_json: bool, ipv6: bool, on: Any, quiet: bool) -> int:
     from faultkit.witness import watching
 
     stage = open_stage(on, ipv6=ipv6)
-    with watching(stage) as seeing, progress.steps(len(causes.names()), quiet) as step:
+    with watching(stage) as seeing, progress.steps(len(causes.names()), quiet, "tour") as step:
         from faultkit.playing.tour import as_promised, tour  # trio takes a while, and the kernel as long for the trace
 
         visits = tour(stage, seeing, step)

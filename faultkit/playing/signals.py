@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Iterator
+
+from faultkit.errors import Ended
 
 
 def endings() -> list[signal.Signals]:
@@ -15,12 +18,40 @@ def endings() -> list[signal.Signals]:
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Ctrl-C is a KeyboardInterrupt in here, though it simply ends the process elsewhere: a run is taken down in order."""
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_DFL:
+    """Ctrl-C is a KeyboardInterrupt in here, though it simply ends the process elsewhere: a run is taken down in order.
+
+    So is every other signal that would end the process at once, and comes out as `Ended`. trio lets a KeyboardInterrupt
+    come where something waits, so they are handed on as SIGINT. Where that is ignored, as in the background of a shell's
+    script, it stays so: it is blocked until it is needed.
+    """
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    interrupt, came = signal.getsignal(signal.SIGINT), []
+
+    def end(number: int, _: object) -> None:
+        came.append(number)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        signal.raise_signal(signal.SIGINT)
+
+    taken = [
+        number
+        for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP)
+        if signal.getsignal(number) is signal.SIG_DFL
+    ]
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT} if interrupt is signal.SIG_IGN else ())
+    if interrupt in (signal.SIG_DFL, signal.SIG_IGN):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in taken:
+        signal.signal(number, end)
     try:
         yield
+    except KeyboardInterrupt:
+        if came:
+            raise Ended(came[0]) from None
+        raise
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, interrupt)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)

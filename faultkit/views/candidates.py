@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from faultkit.clients.sighting import Candidate, tell
+from faultkit.views.console import paragraph, whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
 def show(console: Console, found: Sequence[Candidate], ways: Mapping[str, str] | None = None) -> None:
     """Most likely first, each with what tells it from the others. `ways` says of each how it is known, by its name."""
     if not found:
-        console.print("No cause of the catalogue fits that: leave a flag out, or say less.", highlight=False)
+        paragraph(console, "No cause of the catalogue fits that: leave a flag out, or say less.")
     for number, candidate in enumerate(found, 1):
-        console.print(
-            f"{number}. [cyan]{candidate.cause.name}[/]: {candidate.cause.summary}", highlight=False, soft_wrap=True
-        )
-        way = ways[candidate.cause.name] if ways else f"seen by the {' and the '.join(candidate.roles)}"
-        parts = [f"{way}; shown by: {candidate.command}"]
+        name = candidate.cause.name
+        paragraph(console, f"{number}. {name}: {candidate.cause.summary}", rest="   ", drawn={name: "cyan"})
+        way = ways[name] if ways else f"seen by the {' and the '.join(candidate.roles)}"
+        paragraph(console, f"{_copied(way)}; shown by: {whole(candidate.command)}", "   ", "   ")
         if len(found) > 1:
-            parts.append(tell(candidate, found))
-        for part in parts:
-            lines = textwrap.wrap(
-                part, console.width, initial_indent="   ", subsequent_indent="   ", break_on_hyphens=False
-            )
-            console.print("\n".join(lines), markup=False, soft_wrap=True)
+            paragraph(console, tell(candidate, found), "   ", "   ")
+
+
+def _copied(way: str) -> str:
+    """Each of the commands in it whole: "seen: faultkit serve linger, linger --at mid-body"."""
+    head, colon, commands = way.partition(": ")
+    return head + colon + ", ".join(map(whole, commands.split(", "))) if colon else way
 
 
 def document(found: Sequence[Candidate]) -> list[dict[str, Any]]:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from faultkit.cause import FAMILIES
 from faultkit.options import flag, spec, written
+from faultkit.views import table
+from faultkit.views.console import paragraph
+from faultkit.views.table import Column
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,13 +21,16 @@ if TYPE_CHECKING:
 
 def show(console: Console, causes: Sequence[Cause]) -> None:
     """Every cause by family, one line each."""
-    width = max(len(cause.name) for cause in causes)
-    for family, meaning in FAMILIES.items():
-        own = [cause for cause in causes if cause.family == family]
-        if own:
-            console.print(f"{family}: {meaning}", style="bold", highlight=False)
-        for cause in own:
-            console.print(f"  [cyan]{cause.name:<{width}}[/]  {cause.summary}", highlight=False, soft_wrap=True)
+    own = {family: [cause for cause in causes if cause.family == family] for family in FAMILIES}
+    parts = [
+        (
+            partial(paragraph, console, f"{family}: {FAMILIES[family]}", style="bold"),
+            [(cause.name, cause.summary) for cause in members],
+        )
+        for family, members in own.items()
+        if members
+    ]
+    table.groups(console, (Column(style="cyan"), Column(prose=True)), parts, indent=2)
 
 
 def document(causes: Sequence[Cause]) -> list[dict[str, Any]]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from faultkit.views import table
+from faultkit.views.console import paragraph
+from faultkit.views.table import Column
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,18 +16,15 @@ if TYPE_CHECKING:
 
 
 def show(console: Console, findings: Sequence[Finding]) -> None:
-    """One line for each thing that was tried, and what follows from it."""
-    from rich.markup import escape
+    """One row for each thing that was tried, and what follows from it."""
+    from rich.text import Text
 
-    width = max(len(finding.name) for finding in findings)
-    for finding in findings:
-        indent = " " * (width + 5)
-        first, *rest = textwrap.wrap(finding.said, console.width - len(indent), break_on_hyphens=False) or [""]
-        mark = "[green]✔[/]" if finding.works else "[red]✘[/]"
-        console.print(f"{mark}  {finding.name:<{width}}  {escape(first)}", soft_wrap=True)
-        for line in rest:
-            console.print(indent + escape(line), soft_wrap=True)
+    marks = {True: Text("✔", "green"), False: Text("✘", "red")}
+    columns = (Column(), Column(), Column(prose=True))
+    table.show(console, columns, [(marks[finding.works], finding.name, finding.said) for finding in findings])
     if not next(finding.works for finding in findings if finding.name == "namespace"):
         console.print()
-        console.print("Without a namespace causes play on the host's loopback, with black holes at")
-        console.print("the sockets, no firewall.")
+        paragraph(
+            console,
+            "Without a namespace causes play on the host's loopback, with black holes at the sockets, no firewall.",
+        )

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from faultkit.errors import Unable
 from faultkit.evidence.attribution import attribute
-from faultkit.views import ladder, report
+from faultkit.views import ladder, report, table
+from faultkit.views.console import paragraph
+from faultkit.views.table import Column
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
+    from faultkit.cause import Cause
     from faultkit.playing.run import Outcome
     from faultkit.playing.tour import Visit
     from faultkit.stage import Stage
@@ -43,25 +47,9 @@ def row(outcome: Outcome) -> dict[str, Any]:
 
 def show(console: Console, stage: Stage, visits: Sequence[Visit], *, quiet: bool) -> None:
     """One line each; then what was not as promised."""
-    from rich.table import Table
-
     if not quiet:
-        console.print(report.setting(stage), highlight=False, markup=False)
-        table = Table("", "cause", "RST by", "client saw", "server saw", "kernel reason", "s", box=None, pad_edge=False)
-        for column in table.columns:
-            column.overflow = "fold"
-        table.columns[-1].justify = "right"
-        for cause, end in visits:
-            if isinstance(end, Unable):
-                table.add_row("–", cause.name, "", "", "", "cannot be played here", "")
-                continue
-            found = row(end)
-            mark = "[green]✔[/]" if found["produced"] else "[red]✘[/]"
-            resets, reasons = ", ".join(found["rst_by"]) or "nobody", ", ".join(found["reasons"])
-            table.add_row(
-                mark, cause.name, resets, found["client"], found["server"], reasons, f"{found['seconds']:.1f}"
-            )
-        console.print(table)
+        paragraph(console, report.setting(stage))
+        table.show(console, _COLUMNS, [_cells(cause, end) for cause, end in visits], gap=1, header=True)
         played = [end for _, end in visits if not isinstance(end, Unable)]
         produced = sum(end.verdict.produced for end in played)
         console.print(
@@ -69,11 +57,33 @@ def show(console: Console, stage: Stage, visits: Sequence[Visit], *, quiet: bool
         )
     for cause, end in visits:
         if isinstance(end, Unable) and not quiet:
-            console.print(f"{cause.name}: {end}".removeprefix(f"{cause.name}: "), highlight=False, markup=False)
+            paragraph(console, str(end))
         elif not isinstance(end, Unable) and not end.verdict.produced:
             console.print()
             console.print(cause.name, style="bold")
             report.verdict(console, end)
+
+
+_COLUMNS = (
+    Column(),
+    Column("cause"),
+    Column("RST by", prose=True),
+    Column("client saw", prose=True),
+    Column("server saw", prose=True),
+    Column("kernel reason", prose=True, rank=2),
+    Column("s", right=True, rank=1),
+)
+
+
+def _cells(cause: Cause, end: Outcome | Unable) -> list[str | Text]:
+    from rich.text import Text
+
+    if isinstance(end, Unable):
+        return ["–", cause.name, "", "", "", "cannot be played here", ""]
+    found = row(end)
+    mark = Text("✔", "green") if found["produced"] else Text("✘", "red")
+    resets, reasons = ", ".join(found["rst_by"]) or "nobody", ", ".join(found["reasons"])
+    return [mark, cause.name, resets, found["client"], found["server"], reasons, f"{found['seconds']:.1f}"]
 
 
 def document(stage: Stage, visits: Sequence[Visit]) -> dict[str, Any]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from faultkit.views import candidates, report
+from faultkit.views import candidates, report, table
+from faultkit.views.console import paragraph, whole
+from faultkit.views.table import Column
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from faultkit.clients.known import Known
     from faultkit.clients.play import Seen
@@ -24,22 +28,25 @@ def show(
     console: Console, stage: Stage, versions: Mapping[str, str], missing: Sequence[Client], seen: Sequence[Seen]
 ) -> None:
     """A table for each fault."""
-    from rich.table import Table
-
-    console.print(report.setting(stage), highlight=False, markup=False)
-    console.print(", ".join(f"{name} {version}" for name, version in versions.items()), highlight=False, markup=False)
+    paragraph(console, report.setting(stage))
+    paragraph(console, ", ".join(f"{name} {version}" for name, version in versions.items()))
     for client in missing:
-        console.print(f"{client.name} is not here: {client.package}", highlight=False, markup=False)
-    for (fault, ending, method), rows in itertools.groupby(seen, key=lambda one: one.key):
-        console.print()
-        console.print(f"[cyan]{fault}[/]{' to a POST' if method == 'POST' else ''}{_ENDINGS[ending]}", highlight=False)
-        table = Table("", "client", "exit", "connects", "says", box=None, pad_edge=False, show_header=False)
-        table.columns[-1].overflow = "fold"
-        for one in rows:
-            table.add_row("", one.client, _exit(one), _connects(one), _said(one))
-        console.print(table, markup=False)
+        paragraph(console, f"{client.name} is not here: {client.package}")
+    parts = [
+        (partial(_heading, console, *key), [(one.client, _exit(one), _connects(one), _said(one)) for one in rows])
+        for key, rows in itertools.groupby(seen, key=lambda one: one.key)
+    ]
+    columns = [Column(), Column(), Column(), Column(prose=True)]
+    table.groups(console, columns, parts, indent=1, gap=1)
     if not stage.namespace:
-        console.print("\nThe kernel's timers (ETIMEDOUT) are not waited for on a host: they take minutes there.")
+        console.print()
+        paragraph(console, "The kernel's timers (ETIMEDOUT) are not waited for on a host: they take minutes there.")
+
+
+def _heading(console: Console, fault: str, ending: str, method: str) -> None:
+    console.print()
+    told = f"{fault}{' to a POST' if method == 'POST' else ''}{_ENDINGS[ending]}"
+    paragraph(console, told, drawn={fault: "cyan"})
 
 
 def _exit(one: Seen) -> str:
@@ -52,7 +59,7 @@ def _connects(one: Seen) -> str:
     return "connects once" if one.connections == (1,) else f"connects {' or '.join(map(str, one.connections))} times"
 
 
-def _said(one: Seen) -> Any:
+def _said(one: Seen) -> Text:
     from rich.text import Text
 
     if not one.met:
@@ -66,30 +73,29 @@ def explain(console: Console, reading: Reading) -> None:
     """What was pasted, and the causes behind it."""
     if not reading.known:
         nearest = reading.match.nearest and f"; the nearest is: {reading.match.nearest}"
-        console.print(f"No message that is known is in it{nearest}", highlight=False, markup=False, soft_wrap=True)
+        paragraph(console, f"No message that is known is in it{nearest}")
         return
     if reading.match.words:
         sentence = f'No message that is known is in it, but what many programs say: "{reading.match.words}"'
-        console.print(sentence, highlight=False, markup=False, soft_wrap=True)
+        paragraph(console, sentence)
     else:
         sources = list(dict.fromkeys(_source(one, reading.match.whole) for one in reading.match.known))
         for source in sources[:3]:
-            console.print(source, highlight=False, markup=False, soft_wrap=True)
+            paragraph(console, source)
         if len(sources) > 3:
-            console.print(f"and {len(sources) - 3} more", highlight=False)
-    names = ", ".join(reading.testers)
+            paragraph(console, f"and {len(sources) - 3} more")
+    names = whole("faultkit serve ") + ", ".join(map(whole, reading.testers)) if reading.testers else ""
     late = {"stall", "slow"} & {fault.partition(" ")[0] for fault in reading.testers}
     console.print()
     if late:
-        sentence = f"Most often the server has just not answered yet: faultkit serve {names}"
-        console.print(sentence, highlight=False, soft_wrap=True)
+        paragraph(console, f"Most often the server has just not answered yet: {names}")
     if late and reading.found:
         console.print()
     if reading.found:
         candidates.show(console, reading.found, reading.ways)
     if names and not late:
         what = "Or a server" if reading.found else "A server"
-        console.print(f"{what} that does no more than this: faultkit serve {names}", highlight=False, soft_wrap=True)
+        paragraph(console, f"{what} that does no more than this: {names}")
 
 
 def _source(one: Known, whole: bool) -> str:

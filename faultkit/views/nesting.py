@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from faultkit.nesting.timeouts import NEVER, RULES, Pair
+from faultkit.views.console import paragraph, whole
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+_FURTHER = " " * 4, " " * 6
 
 
 def verdict(pairs: Sequence[Pair]) -> str:
@@ -22,33 +25,22 @@ def verdict(pairs: Sequence[Pair]) -> str:
 
 def show(console: Console, pairs: Sequence[Pair], unchecked: Sequence[str]) -> None:
     """By the rule that they obey, each pair with the one first that must be the shorter."""
-    from rich.markup import escape
-
     for kind, rule in RULES.items():
         own = [pair for pair in pairs if pair.kind == kind]
         if own:
-            console.print("\n".join(textwrap.wrap(f"{kind}: {rule}", console.width)), style="bold", highlight=False)
+            paragraph(console, f"{kind}: {rule}", style="bold")
         for pair in own:
-            mark, sign = ("[green]✔[/]", "<") if pair.nests else ("[red]✘[/]", "≮")
-            console.print(
-                f"  {mark} {escape(f'{pair.shorter} {sign} {pair.longer}: {pair.state}')}",
-                highlight=False,
-                soft_wrap=True,
+            mark, sign, colour = ("✔", "<", "green") if pair.nests else ("✘", "≮", "red")
+            paragraph(
+                console, f"{mark} {pair.shorter} {sign} {pair.longer}: {pair.state}", "  ", "    ", drawn={mark: colour}
             )
             if not pair.nests:
-                _paragraph(console, pair.why)
-                _paragraph(console, f"To see it: faultkit {pair.cause}")
-                _paragraph(console, f"To end it: {pair.remedy}")
+                paragraph(console, pair.why, *_FURTHER)
+                paragraph(console, f"To see it: {whole(f'faultkit {pair.cause}')}", *_FURTHER)
+                paragraph(console, f"To end it: {pair.remedy}", *_FURTHER)
     for sentence in unchecked:
-        console.print(f"Not compared: {sentence}", markup=False, highlight=False, soft_wrap=True)
-    console.print(verdict(pairs), style="bold", highlight=False)
-
-
-def _paragraph(console: Console, text: str) -> None:
-    lines = textwrap.wrap(
-        text, console.width, initial_indent=" " * 4, subsequent_indent=" " * 6, break_on_hyphens=False
-    )
-    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+        paragraph(console, f"Not compared: {sentence}")
+    paragraph(console, verdict(pairs), style="bold")
 
 
 def _seconds(seconds: Decimal) -> float | None:

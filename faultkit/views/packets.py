@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING
 
 from faultkit.evidence.segments import Segment, read
 from faultkit.evidence.transcript import Packet
+from faultkit.views import table
+from faultkit.views.table import Column
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import Console
 
 COLUMNS = ("No.", "Time", "Source", "Destination", "Protocol", "Length", "Info")
 
@@ -24,22 +26,11 @@ def rows(packets: list[Packet], began_ns: int | None = None) -> list[tuple[str, 
     return [_row(number, segment, zero_ns) for number, segment in enumerate(read(packets), 1)]
 
 
-def table(packets: list[Packet], began_ns: int | None = None) -> Table:
-    """The rows as a table that is as wide as its longest row, whatever the terminal's width.
-
-    rich folds nothing in it, but still cuts lines at the terminal's edge unless told not to: `print(table, crop=False)`.
-    """
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(box=None, pad_edge=False, header_style="bold")
-    for name in COLUMNS:
-        shown.add_column(name, justify="right" if name in ("No.", "Time", "Length") else "left", no_wrap=True)
-    for row in rows(packets, began_ns):
-        shown.add_row(*(Text(cell) for cell in row))  # Text: what stands in brackets is no markup
-    shown.width = Console(width=1 << 20).measure(shown).maximum
-    return shown
+def show(console: Console, packets: list[Packet], began_ns: int | None = None) -> None:
+    """The rows: in a pipe each is one line, to be pasted, and on a terminal no wider than that."""
+    right = ("No.", "Time", "Length")
+    columns = [Column(name, right=name in right, prose=name == "Info") for name in COLUMNS]
+    table.show(console, columns, rows(packets, began_ns), gap=1, header=True)
 
 
 def _row(number: int, segment: Segment, zero_ns: int) -> tuple[str, ...]:

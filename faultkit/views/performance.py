@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING
 
 from faultkit import causes
 from faultkit.playing.stack import Stack
-from faultkit.views import ladder, report
+from faultkit.views import ladder, report, table
+from faultkit.views.console import paragraph
+from faultkit.views.table import Column
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
     from faultkit.evidence.transcript import Connection, Exchange, Transcript
     from faultkit.playing.run import Outcome
@@ -39,9 +42,7 @@ def heading(console: Console, outcome: Outcome) -> None:
     report.heading(console, outcome)
     assert isinstance(outcome.cause, Stack)
     programs = outcome.cause.versions(outcome.options).items()
-    console.print(
-        ", ".join(f"{name} {version}".rstrip() for name, version in programs) + ".", style="dim", markup=False
-    )
+    paragraph(console, ", ".join(f"{name} {version}".rstrip() for name, version in programs) + ".", style="dim")
 
 
 def whole(console: Console, outcome: Outcome, *, packets: bool) -> None:
@@ -55,8 +56,7 @@ def whole(console: Console, outcome: Outcome, *, packets: bool) -> None:
     elif failure:
         ends = sorted(failure, key=lambda end: transcript.role(end) not in ladder.sides(transcript.only(failure))[0])
         console.print(f"\nOne failure, {' to '.join(f'{transcript.role(end)} {end}' for end in ends)}", style="bold")
-        for line in ladder.lines(transcript.only(failure), console.width):
-            console.print(line, soft_wrap=True)
+        ladder.show(console, transcript.only(failure))
     report.verdict(console, outcome)
     report.evidence(console, transcript)
     report.resets(console, transcript)
@@ -65,7 +65,7 @@ def whole(console: Console, outcome: Outcome, *, packets: bool) -> None:
     for number, (name, commands) in enumerate(shown(outcome.cause.shows(outcome.options)).items()):
         title = f"{'Another' if number else 'The'} cause{'' if came else ', which did not set in'}"
         report.section(console, title, [f"{name}: {causes.load(name).summary}. Alone:"])
-        console.print("\n".join(f"    {command}" for command in commands), markup=False, highlight=False)
+        console.print("\n".join(f"    {command}" for command in commands), markup=False, soft_wrap=True)
     report.section(console, "In this stack", [outcome.cause.story])
     report.section(console, "The fix", outcome.cause.remedy, bullets=True)
     console.print()
@@ -84,20 +84,12 @@ def shown(commands: Sequence[str]) -> dict[str, list[str]]:
 
 def seen(console: Console, transcript: Transcript) -> None:
     """The requests with what came of them, and what the programs printed, word for word."""
-    from rich.table import Table
-
     if transcript.tallies:
         report.chart(console, transcript)
-    else:
-        table = Table("ms", "request", "answer", "", box=None, pad_edge=False)
-        table.columns[0].justify = "right"
-        for one in transcript.exchanges:
-            style = "" if ok(one) else "red"
-            at = f"{transcript.seconds(one.began_ns) * 1000:.0f}"
-            table.add_row(at, one.request, one.outcome, one.note, style=style)
-        if transcript.exchanges:
-            console.print()
-            console.print(table)
+    elif transcript.exchanges:
+        console.print()
+        columns = [Column("ms", right=True), *(Column(title, prose=True) for title in ("request", "answer", ""))]
+        table.show(console, columns, [_row(transcript, one) for one in transcript.exchanges], gap=1, header=True)
     counted = ", ".join(
         f"{outcome} ×{n}" for outcome, n in Counter(one.outcome for one in transcript.exchanges).items()
     )
@@ -105,10 +97,11 @@ def seen(console: Console, transcript: Transcript) -> None:
     resets = "resets not seen" if packets is None else f"resets: {sum('RST' in packet.flags for packet in packets)}"
     number = len(transcript.exchanges)
     requests = f"{number} request{'s' if number > 1 else ''}: {counted}; " if number else ""
-    console.print(f"\n{requests}{resets}", highlight=False, markup=False)
+    console.print()
+    paragraph(console, f"{requests}{resets}")
     for timed in transcript.measurements:
         told = f"{timed.name}: after {timed.predicted:.3f} s by its settings, after {timed.measured:.3f} s in fact"
-        console.print(told, highlight=False, markup=False)
+        paragraph(console, told)
     # What programs say of their start is in the document.
     began = min((one.began_ns for one in transcript.exchanges), default=0)
     said = [line for line in transcript.lines if line.time_ns >= began]
@@ -117,6 +110,13 @@ def seen(console: Console, transcript: Transcript) -> None:
         for line in said:
             if line.program == program:
                 console.print(f"  {line.text}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _row(transcript: Transcript, one: Exchange) -> list[Text]:
+    from rich.text import Text
+
+    at = f"{transcript.seconds(one.began_ns) * 1000:.0f}"
+    return [Text(told, "" if ok(one) else "red") for told in (at, one.request, one.outcome, one.note)]
 
 
 def failed(transcript: Transcript) -> Connection | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from faultkit.evidence.reasons import REASONS
+from faultkit.views.console import paragraph, whole
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -20,29 +20,36 @@ def _why_not(reason: str) -> str:
 
 def show(console: Console, listed: Listed, proofs: Mapping[str, Proof]) -> None:
     """Each reason with what produces it, or why nothing does; with `proofs`, what came of playing it."""
-    console.print(f"Why a kernel sends a RST: {listed.source}.", style="bold", markup=False, soft_wrap=True)
+    paragraph(console, f"Why a kernel sends a RST: {listed.source}.", style="bold")
     for reason, number in listed.numbers.items():
-        proof, meaning = proofs.get(reason), REASONS[reason].meaning if reason in REASONS else ""
-        blank = "  " if proofs else ""
-        sign = blank if proof is None else "[bold green]✔ [/]" if proof.by else "[bold red]✘ [/]"
-        console.print(f"\n{sign}{number:>2} [cyan]{reason}[/]")
-        lines = [meaning] if meaning else []
-        if reason not in listed.producers:
-            lines.append(f"not produced: {_why_not(reason)}")
-        elif proof is None:
-            lines += [f"faultkit {producer.typed}" for producer in listed.producers[reason]]
-        else:
-            lines += [f"seen: faultkit {proof.by.typed}"] if proof.by else ["not seen"]
-            lines += [f"tried: faultkit {failure}" for failure in proof.failed]
-        for line in lines:
-            wrapped = textwrap.wrap(line, console.width, initial_indent="    ", subsequent_indent="      ")
-            console.print("\n".join(wrapped), markup=False, soft_wrap=True)
+        proof = proofs.get(reason)
+        mark = ("  " if proofs else "") if proof is None else "✔ " if proof.by else "✘ "
+        colours = {"✔": "bold green", "✘": "bold red", reason: "cyan"}
+        console.print()
+        paragraph(
+            console, f"{mark}{number:>2} {reason}", drawn={sign: colours[sign] for sign in (*mark.split(), reason)}
+        )
+        for line in _told(reason, listed, proof):
+            paragraph(console, line, "    ", "      ")
     if proofs:
         seen = sum(proof.by is not None for proof in proofs.values())
-        console.print(
-            f"\n{seen} of {len(proofs)} promised reasons seen; {len(listed.numbers) - len(proofs)} that no cause produces.",
+        console.print()
+        paragraph(
+            console,
+            f"{seen} of {len(proofs)} promised reasons seen; {len(listed.numbers) - len(proofs)} that no cause produces.",
             style="bold",
         )
+
+
+def _told(reason: str, listed: Listed, proof: Proof | None) -> list[str]:
+    lines = [REASONS[reason].meaning] if reason in REASONS and REASONS[reason].meaning else []
+    if reason not in listed.producers:
+        return [*lines, f"not produced: {_why_not(reason)}"]
+    if proof is None:
+        return lines + [whole(f"faultkit {producer.typed}") for producer in listed.producers[reason]]
+    lines.append(f"seen: {whole(f'faultkit {proof.by.typed}')}" if proof.by else "not seen")
+    tried = (failure.partition(": ") for failure in proof.failed)
+    return lines + [f"tried: {whole(f'faultkit {typed}')}: {instead}" for typed, _, instead in tried]
 
 
 def document(listed: Listed, proofs: Mapping[str, Proof]) -> dict[str, Any]:

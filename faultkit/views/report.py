@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -11,20 +10,16 @@ from typing import TYPE_CHECKING
 from faultkit.evidence.attribution import attribute
 from faultkit.evidence.segments import form
 from faultkit.evidence.verdict import Check, told
-from faultkit.views import ladder
+from faultkit.views import ladder, table
+from faultkit.views.console import paragraph
+from faultkit.views.table import Column
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console
 
     from faultkit.evidence.transcript import Transcript
     from faultkit.playing.run import Outcome
     from faultkit.stage import Stage
-
-
-def _wrapped(console: Console, text: str, first: str = "  ", rest: str = "  ", style: str | None = None) -> None:
-    """A paragraph with a hanging indent, and nothing after the last letter of a line."""
-    lines = textwrap.wrap(text, console.width, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
-    console.print("\n".join(lines), style=style, markup=False, soft_wrap=True)
 
 
 def section(console: Console, title: str, items: Sequence[str], *, bullets: bool = False) -> None:
@@ -32,7 +27,7 @@ def section(console: Console, title: str, items: Sequence[str], *, bullets: bool
         console.print()
         console.print(title, style="bold")
     for item in items:
-        _wrapped(console, item, "  - " if bullets else "  ", "    " if bullets else "  ")
+        paragraph(console, item, "  - " if bullets else "  ", "    " if bullets else "  ")
 
 
 def setting(stage: Stage) -> str:
@@ -53,8 +48,7 @@ def show(console: Console, outcome: Outcome) -> None:
         chart(console, transcript)
     else:
         console.print()
-        for line in ladder.lines(transcript, console.width):
-            console.print(line, soft_wrap=True)
+        ladder.show(console, transcript)
         side_by_side(console, transcript)
     verdict(console, outcome)
     evidence(console, transcript)
@@ -82,19 +76,16 @@ def side_by_side(console: Console, transcript: Transcript) -> None:
         return
     from itertools import zip_longest
 
-    from rich.table import Table
-
-    table = Table(*left)
-    for calls in zip_longest(*(told(transcript, role) for role in left), fillvalue=""):
-        table.add_row(*calls)
+    columns = [Column(role, prose=True) for role in left]
+    rows = zip_longest(*(told(transcript, role) for role in left), fillvalue="")
     console.print()
-    console.print(table)
+    table.show(console, columns, rows, header=True)
 
 
 def heading(console: Console, outcome: Outcome) -> None:
     """The sentence of what is done, and where."""
-    _wrapped(console, f"{outcome.cause.name}: {outcome.cause.doing(outcome.options)}", "", "", "bold")
-    _wrapped(console, setting(outcome.stage), "", "", "dim")
+    paragraph(console, f"{outcome.cause.name}: {outcome.cause.doing(outcome.options)}", style="bold")
+    paragraph(console, setting(outcome.stage), style="dim")
 
 
 def verdict(console: Console, outcome: Outcome) -> None:
@@ -106,20 +97,17 @@ def verdict(console: Console, outcome: Outcome) -> None:
         console.print("✔ Produced as promised.", style="bold green")
     else:
         console.print("✘ Something else was seen.", style="bold red")
-        console.print(differences(outcome.verdict.differences))
+        differences(console, outcome.verdict.differences)
 
 
-def differences(checks: tuple[Check, ...]) -> RenderableType:
+def differences(console: Console, checks: Sequence[Check]) -> None:
     """Expected and seen, side by side."""
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table("witness", "what", "expected", "seen", show_lines=True)
-    for check in checks:
-        # Not markup: a program's "[error]" is a word of its own.
-        sides = (Text("\n".join(side) or "nothing") for side in (check.expected, check.seen))
-        table.add_row(check.witness, check.name, *sides)
-    return table
+    columns = [Column(title, prose=True) for title in ("witness", "what", "expected", "seen")]
+    rows = [
+        (check.witness, check.name, *("\n".join(side) or "nothing" for side in (check.expected, check.seen)))
+        for check in checks
+    ]
+    table.show(console, columns, rows, header=True, grid=True)
 
 
 def evidence(console: Console, transcript: Transcript) -> None:
@@ -127,7 +115,7 @@ def evidence(console: Console, transcript: Transcript) -> None:
     console.print()
     console.print("Evidence", style="bold")
     for witness, text in _seen(transcript):
-        _wrapped(console, text, f"  {witness:<8}", " " * 10)
+        paragraph(console, text, f"  {witness:<8}", " " * 10)
 
 
 def _seen(transcript: Transcript) -> Iterator[tuple[str, str]]:
@@ -235,20 +223,18 @@ def chart(console: Console, transcript: Transcript) -> None:
 
 
 def packets(console: Console, outcome: Outcome) -> None:
-    """The capture as Wireshark's packet list, never folded: it is there to be pasted."""
+    """The capture as Wireshark's packet list."""
     from faultkit.views import packets as listing
 
     console.print()
     transcript = outcome.transcript
     if transcript.captured:
-        with console.capture() as drawn:
-            console.print(listing.table(transcript.captured), crop=False)
-        for line in drawn.get().splitlines():
-            print(line.rstrip(), file=console.file)
+        listing.show(console, transcript.captured)
         if transcript.packets is None:
-            console.print(f"\nNot all: {transcript.absent['wire']}.")
+            console.print()
+            paragraph(console, f"Not all: {transcript.absent['wire']}.")
     else:
-        console.print(f"No packets: {transcript.absent.get('wire', 'none were seen')}.")
+        paragraph(console, f"No packets: {transcript.absent.get('wire', 'none were seen')}.")
 
 
 def series(console: Console, outcomes: list[Outcome], *, quiet: bool) -> None:
@@ -261,6 +247,5 @@ def series(console: Console, outcomes: list[Outcome], *, quiet: bool) -> None:
     for number, outcome in odd:
         console.print()
         console.print(f"Run {number} of {len(outcomes)}", style="bold")
-        for line in ladder.lines(outcome.transcript, console.width):
-            console.print(line, soft_wrap=True)
+        ladder.show(console, outcome.transcript)
         verdict(console, outcome)

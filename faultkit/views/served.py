@@ -6,8 +6,11 @@ import json
 from typing import TYPE_CHECKING
 
 from faultkit.serving import faults
+from faultkit.views import table
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from faultkit.serving.record import Connection
     from faultkit.serving.server import Server
 
@@ -43,9 +46,7 @@ def document(record: Connection) -> str:
     )
 
 
-def listing() -> str:
-    """Every fault that can be served, one line each."""
-    return "\n".join(
-        f"{name:<28} {served.when!s:<24} {summary}" if served.door is None else f"{name:<28} {'':<24} {summary}"
-        for name, summary, served in faults.known()
-    )
+def listing(console: Console) -> None:
+    """Every fault that can be served, and when it sets in."""
+    rows = [(name, str(one.when) if one.door is None else "", summary) for name, summary, one in faults.known()]
+    table.names(console, rows)

@@ -191,7 +191,7 @@ def test_what_cannot_mean_anything(typed: list[str], told: str) -> None:
     assert told in ended.stderr
 
 
-ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
+ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP]
 
 
 @pytest.mark.parametrize("number", ENDINGS)
@@ -202,7 +202,8 @@ def test_an_interrupted_run_on_the_host_leaves_nothing(number: signal.Signals, t
     until(lambda: any(place.glob("*/*/profile/Default")), running)  # Chromium has begun
     running.send_signal(number)
     _, told = running.communicate(timeout=30)
-    assert (running.returncode, told.strip()) == (130, "faultkit: interrupted; nothing is left behind")
+    how = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+    assert (running.returncode, told.strip()) == (128 + number, f"faultkit: {how}; nothing is left behind")
     assert list(place.iterdir()) == []
     running_still = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert str(tmp_path) not in running_still
@@ -218,6 +219,6 @@ def test_a_run_that_is_ended_leaves_nothing(user: str, number: signal.Signals) -
     until(lambda: any(Path(f"/proc/{running.pid}/root/dev/shm").glob("*/profile/Default")), running)
     running.send_signal(number)
     running.communicate(timeout=30)
-    assert running.returncode == (130 if number in ENDINGS else -number)
+    assert running.returncode == (128 + number if number in ENDINGS else -number)
     until(lambda: not inside(namespace))  # a browser whose pipe is closed ends in its own time
     assert [sorted(place.iterdir()) for place in places] == before

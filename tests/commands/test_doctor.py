@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import subprocess
@@ -17,6 +16,7 @@ from faultkit.playing import doctor
 from faultkit.views import doctor as view
 from tests.ordinary import CHECKOUT, command
 from tests.shell import ROOT, USERS, faultkit
+from tests.views.test_table import Screen
 
 NAMES = ["machine", "namespace", "wire", "reset reasons", "IPv6", "iptables", "nft", "ip", "tshark"]
 
@@ -82,12 +82,12 @@ def test_uid_0_without_capabilities_is_not_told_to_be_root(denied: bool) -> None
 
 
 def test_for_a_person() -> None:
-    stream = io.StringIO()
+    stream = Screen()
     findings = [
         doctor.Finding("namespace", True, "yes"),
         doctor.Finding("wire", False, "not [here]: " + "apt-get install something " * 5),
     ]
-    view.show(Console(file=stream, width=80, highlight=False), findings)
+    view.show(Console(file=stream, width=80, highlight=False, color_system=None), findings)
     lines = stream.getvalue().splitlines()
     assert lines[:2] == [
         "✔  namespace  yes",

@@ -116,5 +116,6 @@ def test_a_terminal_without_unicode(language: dict[str, str]) -> None:
     for typed in ("linger", "linger --json", "linger --packets", "list", "doctor", "linger --repeat 2"):
         ended = faultkit(*typed.split(), env=ENVIRONMENT | language)
         assert (ended.returncode, ended.stderr) == (0, ""), typed
+        assert "?" not in ended.stdout
         if "--json" in typed:
             assert json.loads(ended.stdout)["verdict"]["produced"] is True

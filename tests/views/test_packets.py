@@ -14,7 +14,7 @@ from rich.console import Console
 from faultkit.evidence.segments import read
 from faultkit.evidence.transcript import Packet
 from faultkit.views import pcap
-from faultkit.views.packets import COLUMNS, info, rows, table
+from faultkit.views.packets import COLUMNS, info, rows, show
 from tests.evidence.test_segments import made_up
 from tests.scenes import CLIENT_PORT, HOSTS, PORT, SCENES, record
 
@@ -110,20 +110,20 @@ def test_times_may_count_from_elsewhere() -> None:
 
 def test_no_packets_no_rows() -> None:
     assert rows([]) == []
-    assert printed(table([]), width=200) == ["No.  Time  Source  Destination  Protocol  Length  Info"]
+    assert [line.split() for line in printed([], width=200)] == [list(COLUMNS)]
 
 
-def printed(shown: object, width: int) -> list[str]:
+def printed(packets: list[Packet], width: int) -> list[str]:
     console = Console(file=io.StringIO(), width=width)
-    console.print(shown, crop=False)
+    show(console, packets)
     assert isinstance(console.file, io.StringIO)
-    return [line.rstrip() for line in console.file.getvalue().splitlines()]
+    return console.file.getvalue().splitlines()
 
 
 @pytest.mark.parametrize("width", [1, 40, 80, 400])
-def test_the_table_is_the_rows_however_narrow_the_terminal(width: int) -> None:
+def test_in_a_pipe_each_row_is_a_line(width: int) -> None:
     packets = record("closes", FAMILIES[1])
-    header, *lines = printed(table(packets), width)
+    header, *lines = printed(packets, width)
     assert header.split() == list(COLUMNS)
     assert [line.split() for line in lines] == [" ".join(row).split() for row in rows(packets)]
 

@@ -50,21 +50,21 @@ class Catalogue(click.Group):
 @click.pass_context
 def faultkit(context: click.Context) -> None:
     if context.invoked_subcommand is None:
-        from faultkit.views import catalogue
-        from faultkit.views.console import console
+        from faultkit.views import catalogue, table
+        from faultkit.views.console import console, paragraph
 
         out = console()
-        out.print(ABOUT, highlight=False)
+        paragraph(out, ABOUT)
         out.print()
         catalogue.show(out, causes.by_family())
         out.print()
-        for example, does in (
+        examples = (
             ("faultkit linger", "play a cause and see it explained"),
             ("faultkit linger --help", "its options"),
             ("faultkit doctor", "what this machine can do"),
             ("faultkit recipe idle-firewall", "firewall rules to apply by hand"),
-        ):
-            out.print(f"  {example:<32}{does}", highlight=False)
+        )
+        table.names(out, examples, indent=2)
 
 
 faultkit.help = ABOUT

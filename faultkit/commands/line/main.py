@@ -13,12 +13,12 @@ import click
 from faultkit.commands.line import streams
 from faultkit.commands.line.group import Interior, faultkit
 from faultkit.commands.line.status import BROKEN_PIPE, INTERRUPTED, MISUSED, PRODUCED, UNABLE, UNFORESEEN
-from faultkit.errors import Misuse, Unable, Unwritten, exhausted, one_line
+from faultkit.errors import Ended, Misuse, Unable, Unwritten, exhausted, one_line
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The `faultkit` command. Exit status: 0 produced, 1 seen otherwise, 2 bad usage, 3 this machine cannot, 70 nobody
-    foresaw it, 130 Ctrl-C, 141 nobody reads the output any more."""
+    foresaw it, 130 Ctrl-C, 128 + its number another signal, 141 nobody reads the output any more."""
     streams.prepare()
     sys.exit(run(arguments))
 
@@ -53,6 +53,9 @@ def _told(error: BaseException) -> int:
         case (Unable() | Unwritten()) as refusal:
             _say(str(refusal))
             return UNABLE
+        case Ended() as ended:
+            _say(str(ended))
+            return ended.status
         case KeyboardInterrupt() | click.Abort():
             _say("interrupted; nothing is left behind")
             return INTERRUPTED
@@ -72,7 +75,7 @@ def first(error: BaseException) -> BaseException:
         assert error.__cause__
         error = error.__cause__
     alone = list(_leaves(error))
-    for kind in (KeyboardInterrupt, Misuse, Unable, Unwritten):
+    for kind in (KeyboardInterrupt, Ended, Misuse, Unable, Unwritten):
         for leaf in alone:
             if isinstance(leaf, kind):
                 return leaf

@@ -86,7 +86,6 @@ def _play(request: Request) -> int:
         if request.pcap is not None and "wire" in seeing.absent:
             raise Unable(f"{cause.name}: --pcap would stay empty: {seeing.absent['wire']}")
         from faultkit.playing.run import repeat  # trio takes a while, and the kernel needs as long for the trace
-        from faultkit.playing.signals import interruptible
 
         with progress.runs(cause.name, request.times, request.quiet) as (each, watch):
 
@@ -94,8 +93,7 @@ def _play(request: Request) -> int:
                 outcomes.append(outcome)
                 each(outcome)
 
-            with interruptible():
-                repeat(cause, request.options, stage, seeing, request.times, keep, watch)
+            repeat(cause, request.options, stage, seeing, request.times, keep, watch)
         seeing.stop()
         if request.pcap is not None:
             try:

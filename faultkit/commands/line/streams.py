@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from faultkit.errors import Unwritten
+from faultkit.views import signs
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -44,11 +45,11 @@ def prepare() -> None:
             sys.stdout = io.TextIOWrapper(
                 io.BufferedWriter(_Output()),
                 encoding=sys.stdout.encoding,
-                errors="replace",  # an arrow on a terminal without Unicode is no reason to fail
                 line_buffering=bool(sys.stdout.line_buffering),
             )
-    if isinstance(sys.stderr, io.TextIOWrapper):
-        sys.stderr.reconfigure(errors="replace")
+    # An arrow on a terminal without Unicode is no reason to fail. A console says it in words.
+    signs.escaped(sys.stdout)
+    signs.in_words(sys.stderr)
 
 
 def _open_closed() -> None:

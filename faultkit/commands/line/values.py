@@ -13,6 +13,7 @@ _BEYOND = 2**53
 json_flag = click.option("--json", "as_json", is_flag=True, help="for machines")
 ipv6_flag = click.option("--ipv6", is_flag=True, help="over IPv6")
 quiet_flag = click.option("--quiet", is_flag=True, help="say nothing but what was not as promised")
+no_progress_flag = click.option("--quiet", is_flag=True, help="nothing of its progress on standard error")
 on_option = click.option(
     "--on", type=click.Choice(["namespace", "host"]), help="where; default: a namespace where one is allowed"
 )
