@@ -12,13 +12,14 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pytest
 
 from faultkit import causes
 from faultkit.cause import FAMILIES, checked
+from faultkit.evidence.hidden import explained, wrong
 from tests.ordinary import CHECKOUT, command
 
 ROOT = os.geteuid() == 0
@@ -124,6 +125,30 @@ def test_the_cause_is_produced_as_promised(cell: Cell, conformance: dict[Cell, F
         # Beside heavy traffic of others, which is on the host's loopback too, a capture may lose packets.
         lost = {witness for witness, why in report["not_seen"].items() if "lost" in why}
         assert absent - lost <= ({"reasons"} if cell.root else {"wire", "reasons"})
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=str)
+def test_no_reset_is_attributed_wrongly(cell: Cell, conformance: dict[Cell, Future[dict[str, Any]]]) -> None:
+    """Without the kernel's reasons: against them in the same run where they were seen, else in a run that root has seen.
+
+    On the host they are not seen, and what is played differs from the namespace: there it is held against the promise.
+    """
+    told = conformance[cell].result()
+    if "report" not in told:
+        return  # judged above
+    others = conformance.get(replace(cell, root=True)) if cell.on == "namespace" else None
+    known = [run["known"] for run in others.result()["report"]["attributed"]] if others else []
+    for run in told["report"]["attributed"]:
+        inferred, own = _pairs(run["inferred"]), run["known"]
+        truths = [own] if own is not None else [one for one in known if one is not None] or [run["promised"]]
+        found = [wrong(inferred, [tuple(pair) for pair in truth]) for truth in truths]
+        assert "" in found, found[0]
+        unexplained = [one for one in inferred if not explained(one, alone=cell.on == "namespace")]
+        assert not unexplained
+
+
+def _pairs(inferred: list[list[list[str]]]) -> list[list[tuple[str, str]]]:
+    return [[(by, reason) for by, reason in one_of] for one_of in inferred]
 
 
 @pytest.mark.parametrize("name", causes.names())

@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -137,6 +138,8 @@ class Child:
         self._process = process
         self._channel = channel
         self._ended = trio.Event()
+        self._told: set[tuple[str, int]] = set()  # the sockets that it has told of
+        self._latest_ns = 0  # when it was last known to be alive
 
     @property
     def pid(self) -> int:
@@ -144,12 +147,15 @@ class Child:
 
     def tell(self, name: str) -> None:
         """Set the child's cue of that name. To a dead child nothing is told."""
+        now = time.time_ns()
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self._channel.send(pickle.dumps(name))
+            self._latest_ns = now
 
     async def kill(self) -> None:
         """SIGKILL, and wait: its kernel has then closed everything it had (do_exit()), and all it told is in the transcript."""
         self._play.notes.step("process", f"{self.pid} is killed with SIGKILL")
+        self._latest_ns = time.time_ns()
         self._process.kill()
         await self._ended.wait()
 
@@ -169,6 +175,8 @@ class Child:
     def _take(self, kind: str, *told: Any) -> None:
         match kind, told:
             case "transcript", ("calls", call):
+                self._told.add((call.role, call.socket))
+                self._latest_ns = max(self._latest_ns, call.ended_ns)
                 self._play.calls.admit(call)
             case "transcript", (field, item):
                 getattr(self._play.transcript, field).append(item)
@@ -192,6 +200,8 @@ class Child:
             finally:
                 os.close(ended)
             self._process.wait()
+        deaths, now = self._play.transcript.deaths, time.time_ns()
+        deaths.update((key, (self._latest_ns, now)) for key in self._told - deaths.keys())
         self._ended.set()
 
     async def end(self) -> None:

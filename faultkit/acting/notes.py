@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import trio
 
 from faultkit.evidence.transcript import SLACK, Measurement, Step, Tally, Transcript
+from faultkit.witness.calls import Calls
 from faultkit.witness.processor import Processor
 
 
@@ -25,13 +26,15 @@ class Countdown:
 class Notes:
     """The play's own entries in its transcript."""
 
-    def __init__(self, transcript: Transcript) -> None:
+    def __init__(self, transcript: Transcript, calls: Calls) -> None:
         self.countdown: Countdown | None = None
         self.transcript = transcript
+        self.calls = calls
         self.processor = Processor()
 
     def step(self, actor: str, text: str) -> None:
         """Write down what was done to the stage."""
+        self.calls.look()
         self.transcript.steps.append(Step(time.time_ns(), actor, text))
 
     def measure(self, name: str, *, predicted: float, began_ns: int, ended_ns: int, slack: float = 0.0) -> None:

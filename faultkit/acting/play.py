@@ -6,6 +6,7 @@ import contextlib
 import errno
 import socket
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import trio
@@ -14,10 +15,10 @@ from faultkit.acting.cues import Cues
 from faultkit.acting.notes import Notes
 from faultkit.acting.scenery import Scenery
 from faultkit.errors import Misuse, Unable
-from faultkit.evidence.transcript import Address, Transcript
+from faultkit.evidence.transcript import Address, Listed, Transcript
 from faultkit.stage import Stage
 from faultkit.witness.calls import Calls, Socket
-from faultkit.witness.kernel import LOOK_AGAIN, Listed, tcp_listed
+from faultkit.witness.kernel import LOOK_AGAIN, tcp_listed
 
 if TYPE_CHECKING:
     from faultkit.acting.program import Programs
@@ -32,9 +33,9 @@ class Play:
         self.stage = stage
         self.transcript = transcript
         self.cues = Cues()
-        self.notes = Notes(transcript)
-        self.scenery = Scenery(name, stage, self.notes, captured="wire" not in transcript.absent)
         self.calls = Calls(transcript)
+        self.notes = Notes(transcript, self.calls)
+        self.scenery = Scenery(name, stage, self.notes, captured="wire" not in transcript.absent)
         self.accepted: list[Socket] = []  # the server's connections, for a script that reaches for the other end
         self.kept: set[str] = set()  # the roles at whose other end a closed socket was kept: see `fin_acknowledged`
         self.leaving = contextlib.ExitStack()  # what else is to be closed at the end, last opened first
@@ -109,8 +110,8 @@ class Play:
         # No end has an event for it: the closer's program has let go, the other's is not told what its kernel sends.
         # A bucket stays one. What is a socket may be about to become one; and the list is no snapshot, so what it does not
         # name may be there all the same: both are looked at twice.
-        left, looks = Listed(), 0
-        while looks < 2 and not (left := tcp_listed(closer, other)).bucket:
+        looks = 0
+        while looks < 2 and not (left := self.listed(closer, other)).bucket:
             looks = looks + 1 if left.state in ("", "FIN-WAIT-2") else 0
             await trio.sleep(LOOK_AGAIN)
         if left.state and left.orphan and not left.bucket:
@@ -118,6 +119,16 @@ class Play:
             self.notes.step(
                 self.transcript.role(closer), "its kernel keeps the socket, in FIN-WAIT-2, not just a bucket"
             )
+
+    def listed(self, local: Address, remote: Address) -> Listed:
+        """Look that end of a connection up in the kernel's list, and write down what is new of it."""
+        found = tcp_listed(local, remote)
+        last = next(
+            (one for one in reversed(self.transcript.listed) if one.local == local and one.remote == remote), None
+        )
+        if last is None or replace(last, time_ns=found.time_ns) != found:
+            self.transcript.listed.append(found)
+        return found
 
     async def strike(self) -> None:
         """Leave the stage as it was: rules out, sysctls back, sockets closed."""

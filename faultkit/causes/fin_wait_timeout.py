@@ -23,7 +23,7 @@ import trio
 
 from faultkit.cause import Misuse, Options, Play, Promise, Rst, Served, Socket, described, option
 from faultkit.options import duration
-from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
+from faultkit.witness.kernel import LOOK_AGAIN
 
 TIMEWAIT = 60  # seconds: TCP_TIMEWAIT_LEN in include/net/tcp.h
 SPARE = 2  # seconds above that, in which the sysctl is lowered again; arbitrary: time enough on a busy machine
@@ -103,14 +103,14 @@ async def _outlast(client: Socket, play: Play) -> None:
     address = await play.cues.serving()
     closed = next(call for call in play.transcript.calls if (call.role, call.name) == ("server", "close"))
     play.notes.step(
-        "server", f"its kernel holds the connection in {tcp_state(address, client.address)}, no program does"
+        "server", f"its kernel holds the connection in {play.listed(address, client.address).state}, no program does"
     )
     if options.end == "lowered":
         play.scenery.sysctl(SYSCTL, TIMEWAIT)
     play.notes.expect("the end of FIN-WAIT-2", ends=options.lasts)
     if options.end == "expired":
         # It goes without a sign to anybody.
-        while tcp_state(address, client.address):  # noqa: ASYNC110
+        while play.listed(address, client.address).state:  # noqa: ASYNC110
             await trio.sleep(LOOK_AGAIN)
         play.notes.step("server", "its kernel has forgotten the connection")
     else:

@@ -84,6 +84,32 @@ class Reset:
 
 
 @dataclass(frozen=True, slots=True)
+class Count:
+    """What the counters of one network namespace had moved by when they were read.
+
+    Every RST that was captured until `passed_ns` is in it; so may be one that is captured until `ended_ns`.
+    """
+
+    place: str  # the namespace: "" is the stage's own, else a neighbour's name
+    passed_ns: int  # when the last RST before the reading was captured
+    ended_ns: int  # when the reading was over
+    moved: dict[str, int]  # nstat's names, since the run began
+    listeners: frozenset[Address] | None = None  # who listened there then; None where that could not be looked up
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One end of a connection in the kernel's list (proc_net_tcp.txt), as a look at it found it."""
+
+    time_ns: int
+    local: Address
+    remote: Address
+    state: str  # by its name in RFC 9293, "" where two looks found none: the list is no snapshot
+    bucket: bool  # what tcp_time_wait() puts in a socket's place, for FIN-WAIT-2 as for TIME-WAIT
+    orphan: bool  # no program holds it, as no program holds a bucket
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """Something done to the stage while the play ran: a firewall rule, a black hole, a sysctl."""
 
@@ -175,6 +201,14 @@ class Transcript:
     captured: list[Packet] = field(default_factory=list)
     traced: list[Reset] = field(default_factory=list)
     counted: dict[str, int] = field(default_factory=dict)  # nstat's names, only those that moved
+    counts: list[Count] = field(default_factory=list)  # in order: at first, each time a RST had passed, at the end
+    places: dict[str, str] = field(
+        default_factory=dict
+    )  # host -> the namespace that it is in, where not the stage's own
+    listed: list[Listed] = field(default_factory=list)
+    deaths: dict[tuple[str, int], tuple[int, int]] = field(
+        default_factory=dict
+    )  # of processes: which socket was closed when
     steps: list[Step] = field(default_factory=list)
     measurements: list[Measurement] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
@@ -183,6 +217,7 @@ class Transcript:
     connections: dict[tuple[str, int], Connection] = field(default_factory=dict)  # of each role's sockets that have one
     roles: dict[Address, str] = field(default_factory=dict)  # whose address it is
     absent: dict[str, str] = field(default_factory=dict)  # witness -> why it saw nothing, or not all
+    strangers: int = 0  # RSTs that were captured and are of no end of this run
     alone: bool = True  # the counters are this run's alone (a private namespace)
     overdue: bool = False  # ended by the run's own time limit
 

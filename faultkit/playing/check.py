@@ -14,6 +14,7 @@ from typing import Any
 from faultkit import causes
 from faultkit.cause import Cause, checked
 from faultkit.errors import Exhausted, Misuse, Unable, starting
+from faultkit.evidence.hidden import Compared, compared
 from faultkit.playing.run import Outcome, repeat
 from faultkit.stage import Where, open_stage, tracing
 from faultkit.stage.namespace import Namespace
@@ -27,7 +28,11 @@ class NotProduced(AssertionError):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `check_cause` found. `left` names what a run left behind; nothing may be."""
+    """What `check_cause` found. `left` names what a run left behind; nothing may be.
+
+    `attributed` has of each run who sent its RSTs by the evidence without the kernel's reasons, and by them where they
+    were seen. It is for a check of the attribution, not of the cause.
+    """
 
     cause: str
     stage: str
@@ -36,6 +41,7 @@ class Report:
     differences: tuple[str, ...]
     left: tuple[str, ...]
     not_seen: dict[str, str]  # witness -> why it was not allowed to look, or, in some run, did not see all
+    attributed: tuple[Compared, ...]
 
 
 def check_cause(
@@ -142,6 +148,7 @@ def _play(cause: Cause, times: int, ipv6: bool, on: Where | None, options: dict[
             *([f"firewall rules: {rules}"] if rules else []),
         ),
         {witness: why for outcome in outcomes for witness, why in outcome.transcript.absent.items()},
+        tuple(compared(outcome.transcript, outcome.promise) for outcome in outcomes),
     )
 
 

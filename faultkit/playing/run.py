@@ -39,11 +39,12 @@ async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, 
     """Play the cause once. Raises `Misuse` and `Unable` as its halves do; everything else that happens is in the transcript."""
     transcript = seeing.begin()
     play = Play(cause.name, options, stage, transcript)
+    play.calls.look = seeing.look
     trio.lowlevel.add_instrument(play.notes.processor)
     try:
         await cause.make_ready(play)
         try:
-            await _perform(cause, play, cause.promise(options, play).seconds, watch)
+            await _perform(cause, play, cause.promise(options, play).seconds, seeing, watch)
         finally:
             seeing.end(transcript, play.scenery.neighbours, play.scenery.captures)
         # Asked anew, because what can be promised of a later call may depend on what the kernel made of an earlier one.
@@ -55,13 +56,14 @@ async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, 
     return Outcome(cause, options, stage, promise, transcript, judge(promise, transcript))
 
 
-async def _perform(cause: Cause, play: Play, seconds: float, watch: Watch | None) -> None:
+async def _perform(cause: Cause, play: Play, seconds: float, seeing: Witnesses, watch: Watch | None) -> None:
     # Generous: what is late is judged by its own measurement; this bound only ends what would wait for ever. An emulated
     # machine takes more than 10 s to start a cause's child.
     with trio.move_on_after(seconds * 1.5 + 30) as limit:
         try:
             async with trio.open_nursery() as outer:
                 play.beside = outer
+                outer.start_soon(seeing.watch)
                 if watch:
                     outer.start_soon(watch, play)
                 async with trio.open_nursery() as halves:

@@ -26,6 +26,7 @@ class Neighbour:
         if not own.holds():
             raise Unable("no second namespace is made: this process is not inside one that faultkit made")
         self.name = name
+        self.host = ""  # its address, once it is joined
         self._home = os.open(_HERE, os.O_RDONLY | os.O_CLOEXEC)
         try:
             try:
@@ -54,6 +55,7 @@ class Neighbour:
 
     def join(self, *, here: str, there: str) -> None:
         """Lay the cable: `here` and `there` are the addresses of its ends ("192.0.2.1/30"); all else goes out by ours."""
+        self.host = there.partition("/")[0]
         self._ip(f"link add {self.name} type veth peer name eth0 netns /proc/self/fd/{self._there}")
         self._cable = True
         self._ip(f"address add {here} dev {self.name}{_at_once(here)}", f"link set {self.name} up")

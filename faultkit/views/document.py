@@ -146,7 +146,14 @@ def outcome(run: Outcome) -> dict[str, Any]:
                 for one in seen.measurements
             ],
             "resets": [
-                {"by": one.by, "reason": one.reason, "inferred": one.inferred, "explained": one.sentences}
+                {
+                    "by": one.by,
+                    "reason": one.reason,
+                    "inferred": one.inferred,
+                    "one_of": [{"by": by, "reason": reason} for by, reason in one.one_of],
+                    "inferred_from": list(one.rests_on),
+                    "explained": one.sentences,
+                }
                 for one in attribute(seen)
             ],
             "not_seen": seen.absent,

@@ -12,10 +12,11 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from faultkit.errors import Exhausted, Unable, exhausted
-from faultkit.evidence.transcript import Address, Packet, Reset, Transcript
+from faultkit.evidence.transcript import Address, Count, Packet, Reset, Transcript
 from faultkit.stage import Stage, tracing
 from faultkit.stage.tracing import Instance
 from faultkit.witness import kernel
+from faultkit.witness.passing import Passing
 from faultkit.witness.wire import Capture, Refused, decode
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Witnesses:
         self._reasons: kernel.Reasons | None = None
         self._instance: Instance | None = None
         self._capture: Capture | None = None
+        self._passing: Passing | None = None
         try:
             self._instance = tracing.start(stage.namespace)
         except Exhausted:
@@ -43,6 +45,7 @@ class Witnesses:
             return
         try:
             self._capture = Capture("lo")
+            self._passing = Passing(None if self._alone else "lo")
         except Refused as error:
             self.absent["wire"] = stage.no_capture(error)
 
@@ -64,7 +67,21 @@ class Witnesses:
         if self._reasons:
             self._reasons.cut()
         self._before = kernel.counters()
-        return Transcript(began_ns=time.time_ns(), alone=self._alone, absent=dict(self.absent))
+        transcript = Transcript(began_ns=time.time_ns(), alone=self._alone, absent=dict(self.absent))
+        if self._passing:
+            self._passing.cut(self._before)
+            transcript.counts.append(Count("", 0, transcript.began_ns, {}, self._passing.listening()))
+        return transcript
+
+    def look(self) -> None:
+        """Read the counters if a RST has passed since the last look: before and after whatever may bring one about."""
+        if self._passing:
+            self._passing.look()
+
+    async def watch(self) -> None:
+        """Look at each RST that comes by itself."""
+        if self._passing:
+            await self._passing.watch()
 
     def end(self, transcript: Transcript, neighbours: Sequence[Neighbour] = (), taps: Sequence[Capture] = ()) -> None:
         """Put into the transcript what the wire and the kernel saw of its run, and of nothing else on the machine.
@@ -72,23 +89,35 @@ class Witnesses:
         The counters are those of the stage and of its `neighbours` together; `taps` are captures of other interfaces.
         """
         transcript.ended_ns = time.time_ns()
-        after = Counter(kernel.counters())
+        cuts = [capture.cut() for capture in (self._capture, *taps)] if self._capture else []
+        if self._passing:
+            transcript.counts += self._passing.cut(self._before, [frame for cut in cuts for frame in cut[0]])
+        self._count("", kernel.moved(self._before, kernel.counters()), transcript)
         for neighbour in neighbours:
+            transcript.places[neighbour.host] = neighbour.name
             with neighbour.entered():
-                after.update(kernel.counters())
-        transcript.counted = kernel.moved(self._before, after)
+                self._count(neighbour.name, kernel.moved({}, kernel.counters()), transcript)
         if self._capture:
-            take_wire(transcript, *(capture.cut() for capture in (self._capture, *taps)))
+            take_wire(transcript, *cuts)
         if self._reasons:
             take_reasons(transcript, *self._reasons.cut())
+
+    def _count(self, place: str, moved: dict[str, int], transcript: Transcript) -> None:
+        """Put down what one namespace has counted in all."""
+        now = time.time_ns()
+        listeners = self._passing.listening() if self._passing and not place else None
+        transcript.counts.append(Count(place, now, now, moved, listeners))
+        transcript.counted = dict(Counter(transcript.counted) + Counter(moved))
 
     def stop(self) -> None:
         """See no more. What takes time to be taken down is taken down meanwhile."""
         if self._capture:
             self._capture.close()
+        if self._passing:
+            self._passing.close()
         if self._instance:
             self._instance.stop()
-        self._capture = self._reasons = None
+        self._capture = self._passing = self._reasons = None
 
     def close(self) -> None:
         """Leave nothing."""
@@ -101,8 +130,9 @@ class Witnesses:
 def take_wire(transcript: Transcript, *cuts: tuple[list[tuple[int, bytes]], int]) -> None:
     """Put in what each capture gave (see `Capture.cut`) of this run."""
     frames, dropped = sorted(frame for cut in cuts for frame in cut[0]), sum(cut[1] for cut in cuts)
-    packets = (decode(time_ns, frame) for time_ns, frame in frames)
-    transcript.captured = [packet for packet in packets if packet and _ours(packet, transcript)]
+    packets = [packet for time_ns, frame in frames if (packet := decode(time_ns, frame))]
+    transcript.captured = [packet for packet in packets if _ours(packet, transcript)]
+    transcript.strangers = sum(not _ours(packet, transcript) for packet in packets if "RST" in packet.flags)
     if dropped:
         transcript.absent["wire"] = f"the capture lost {dropped} packets, so what it saw is not whole"
 

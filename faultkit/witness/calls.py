@@ -88,6 +88,7 @@ class Calls:
 
     def __init__(self, transcript: Transcript) -> None:
         self.transcript = transcript
+        self.look: Callable[[], None] = lambda: None  # before and after each call, for who watches what it brings about
         self.adopted: list[Socket] = []
         self.numbers: Counter[str] = Counter()  # how many sockets each role has had
 
@@ -146,9 +147,11 @@ class Socket:
     def _told(self, name: str, argument: str, outcome: str, began_ns: int, data: bytes = b"") -> Call:
         call = Call(self.role, self.number, name, argument, outcome, began_ns, time.time_ns(), data)
         self.calls.transcript.calls.append(call)
+        self.calls.look()
         return call
 
     def _set_up(self, name: str, argument: str, action: Callable[[], T], outcome: Callable[[T], str]) -> T:
+        self.calls.look()
         began = time.time_ns()
         try:
             result = action()
@@ -166,6 +169,7 @@ class Socket:
         try:
             await trio.lowlevel.checkpoint()
             while True:
+                self.calls.look()
                 try:
                     result = attempt()
                 except BlockingIOError:

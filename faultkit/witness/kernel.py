@@ -8,15 +8,14 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from faultkit.evidence.transcript import Address, Reset
+from faultkit.evidence.transcript import Address, Listed, Reset
 from faultkit.sockets import STATES
 from faultkit.stage.tracing import Instance
 
-_SOURCES = (Path("/proc/thread-self/net/netstat"), Path("/proc/thread-self/net/snmp"))
+SOURCES = (Path("/proc/thread-self/net/netstat"), Path("/proc/thread-self/net/snmp"))
 _PROTOCOLS = ("TcpExt", "Tcp", "MPTcpExt", "Icmp")
 _SOURCE6 = Path("/proc/thread-self/net/snmp6")  # one counter to a line; not there without IPv6
 
@@ -31,17 +30,23 @@ def counters() -> dict[str, int]:
 
     By nstat's name (nstat(8)): "TcpExtTCPAbortOnData", "TcpOutRsts", "Icmp6InDestUnreachs".
     """
+    found = parsed(*(source.read_text() for source in SOURCES))
+    if _SOURCE6.exists():
+        lines = _SOURCE6.read_text().splitlines()
+        found.update((name, int(number)) for name, number in map(str.split, lines) if name.startswith("Icmp6"))
+    return found
+
+
+def parsed(*texts: str) -> dict[str, int]:
+    """The counters in the text of such files: a line of names, then a line of numbers."""
     found: dict[str, int] = {}
-    for source in _SOURCES:
-        lines = source.read_text().splitlines()
+    for text in texts:
+        lines = text.splitlines()
         for names, values in zip(lines[::2], lines[1::2], strict=True):
             protocol, _, rest = names.partition(": ")
             if protocol in _PROTOCOLS:
                 numbers = values.partition(": ")[2].split()
                 found.update((protocol + name, int(number)) for name, number in zip(rest.split(), numbers, strict=True))
-    if _SOURCE6.exists():
-        lines = _SOURCE6.read_text().splitlines()
-        found.update((name, int(number)) for name, number in map(str.split, lines) if name.startswith("Icmp6"))
     return found
 
 
@@ -58,30 +63,26 @@ def moved(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     }
 
 
+_PATIENCE = 1.0  # seconds; arbitrary: the kernel answers within the call
+
 # Seconds between two looks at the list of sockets: one goes through the kernel's whole hash table, 3 ms with 24 GiB of memory.
 LOOK_AGAIN = 0.01
 
 
-class Listed(NamedTuple):
-    """One end of a connection in the kernel's list."""
-
-    state: str = ""  # by its name in RFC 9293, "" where the kernel knows none
-    bucket: bool = False  # what tcp_time_wait() puts in a socket's place, for FIN-WAIT-2 as for TIME-WAIT
-    orphan: bool = False  # no program holds it, as no program holds a bucket
-
-
 def tcp_listed(local: Address, remote: Address) -> Listed:
-    """That end of a connection in /proc/net/tcp (proc_net_tcp.txt).
+    """That end of a connection in /proc/net/tcp.
 
     It knows more than TCP_INFO: the connection of a socket that its program has closed is still listed.
     """
     wanted = [_as_listed(local), _as_listed(remote)]
-    for fields in _sockets(local):
-        if fields[1:3] == wanted:
-            # Column "tr" names the running timer, 03 for a bucket's own; an orphan has lost its inode.
-            state = STATES.get(int(fields[3], 16), "")
-            return Listed(state, bucket=fields[5].startswith("03:"), orphan=fields[9] == "0")
-    return Listed()
+    for _ in range(2):
+        for fields in _sockets(local):
+            if fields[1:3] == wanted:
+                # Column "tr" names the running timer, 03 for a bucket's own; an orphan has lost its inode.
+                state = STATES.get(int(fields[3], 16), "")
+                bucket, orphan = fields[5].startswith("03:"), fields[9] == "0"
+                return Listed(time.time_ns(), local, remote, state, bucket, orphan)
+    return Listed(time.time_ns(), local, remote, "", bucket=False, orphan=False)
 
 
 def tcp_state(local: Address, remote: Address) -> str:
@@ -108,6 +109,57 @@ def _as_listed(address: Address) -> str:
     packed = socket.inet_pton(family, address.host)
     words = struct.unpack(f"={len(packed) // 4}I", packed)
     return "".join(f"{word:08X}" for word in words) + f":{address.port:04X}"
+
+
+# linux/netlink.h, sock_diag.h, inet_diag.h
+_SOCK_DIAG, _BY_FAMILY, _DUMP, _DONE, _ERROR = 4, 20, 0x301, 3, 2
+_LISTEN = 1 << 10
+_MESSAGE, _ASKED = struct.Struct("=IHHII"), struct.Struct("=BBBBI48x")
+
+
+class Listeners:
+    """Asks the kernel who listens in the namespace in which this was made (sock_diag(7)); it looks through nothing else."""
+
+    def __init__(self) -> None:
+        """Raises `OSError` where the kernel or a sandbox has no such socket."""
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _SOCK_DIAG)
+        self._socket.settimeout(_PATIENCE)
+
+    def ask(self) -> list[bytes]:
+        """The answers as they come, for `listeners`. Raises `OSError` where there is none."""
+        found = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            asked = _ASKED.pack(family, socket.IPPROTO_TCP, 0, 0, _LISTEN)
+            self._socket.send(_MESSAGE.pack(_MESSAGE.size + len(asked), _BY_FAMILY, _DUMP, 0, 0) + asked)
+            while True:
+                part = self._socket.recv(1 << 16)
+                found.append(part)
+                if any(kind in (_DONE, _ERROR) for kind, _ in _messages(part)):
+                    break
+        return found
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def listeners(answers: Iterable[bytes]) -> frozenset[Address] | None:
+    """The addresses in what `Listeners.ask` gave; None where the kernel refused to say."""
+    found = set()
+    for kind, body in (message for part in answers for message in _messages(part)):
+        if kind == _ERROR:
+            return None
+        if kind == _BY_FAMILY:
+            size = 16 if body[0] == socket.AF_INET6 else 4
+            host = socket.inet_ntop(body[0], body[8 : 8 + size])
+            found.add(Address(host, int.from_bytes(body[4:6], "big")))
+    return frozenset(found)
+
+
+def _messages(part: bytes) -> Iterator[tuple[int, bytes]]:
+    while len(part) >= _MESSAGE.size:
+        size, kind, *_ = _MESSAGE.unpack_from(part)
+        yield kind, part[_MESSAGE.size : size]
+        part = part[(size + 3) & ~3 :]
 
 
 # What trace_pipe prints (print fmt of include/trace/events/tcp.h):

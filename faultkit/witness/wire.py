@@ -53,10 +53,10 @@ class Refused(Unable):
     """No packet socket is to be had: why, in a few words."""
 
 
-def packet_socket() -> socket.socket:
-    """One that captures nothing yet. Raises `Refused`."""
+def packet_socket(protocol: int = 0) -> socket.socket:
+    """One that captures nothing yet; with a protocol (in network byte order) all that every interface hears. Raises `Refused`."""
     try:
-        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, 0)
+        return socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, protocol)
     except PermissionError as error:
         raise Refused(
             "packet capture needs CAP_NET_RAW, and no seccomp filter that keeps packet sockets from who has it"

@@ -15,7 +15,7 @@ import pytest
 from faultkit.clients import kept, known, scene
 from faultkit.clients.rows import clients
 from faultkit.serving import faults
-from tests.shell import ENVIRONMENT, USERS, faultkit, start
+from tests.shell import ENVIRONMENT, USERS, complaint, faultkit, start
 from tests.watch import inside, moved, until
 
 SAVE = "faultkit clients --repeat 4 --save faultkit/clients/messages.json"
@@ -53,7 +53,7 @@ def outcomes(rows: list[dict[str, Any]]) -> dict[tuple[str, ...], set[tuple[str,
 def played() -> Iterator[dict[str, Any]]:
     """Everything, once: most of it is waiting, which is done at the same time."""
     ended = faultkit("clients", "--json", timeout=300)
-    assert ended.stderr == ""
+    assert complaint(ended) == ""
     document = json.loads(ended.stdout)
     assert (ended.returncode, document["stage"]) == (0, "namespace")
     yield document
@@ -110,7 +110,7 @@ def test_where_a_client_tries_again_is_seen_at_the_server(played: dict[str, Any]
 @pytest.mark.parametrize("user", USERS)
 def test_on_the_host_s_loopback_where_namespaces_are_denied(user: str) -> None:
     ended = faultkit("clients", "curl", "--fault", "linger", "--fault", "connect-hang", user=user, denied=True)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (ended.returncode, complaint(ended)) == (0, "")
     assert "the host's loopback" in ended.stdout
     assert "curl: (56) Recv failure: Connection reset by peer" in " ".join(ended.stdout.split())
     assert "kernel's timers (ETIMEDOUT) are not waited for" in ended.stdout

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from faultkit.evidence.attribution import attribute
-from faultkit.evidence.transcript import Address, Call, Packet, Reset, Transcript
+from faultkit.evidence.transcript import Address, Call, Packet, Reset, Step, Transcript
 
 CLIENT, SERVER = Address("127.0.0.1", 40001), Address("127.0.0.1", 7654)
 
 
 def packet(at: int, source: Address, *flags: str, ttl: int = 64, ip_id: int = 0, window: int = 0) -> Packet:
     destination = CLIENT if source == SERVER else SERVER
-    return Packet(at, source, destination, flags, 1, 2, window, 0, (), ttl, ip_id, b"")
+    return Packet(at, source, destination, flags, 1, 1, window, 0, (), ttl, ip_id, b"")
 
 
 def event(at: int, source: Address, reason: str, destination: Address | None = None) -> Reset:
@@ -19,6 +19,8 @@ def event(at: int, source: Address, reason: str, destination: Address | None = N
 
 def seen(*packets: Packet, resets: tuple[Reset, ...] | None = (), out: int = 0, alone: bool = True) -> Transcript:
     transcript = Transcript(0, roles={CLIENT: "client", SERVER: "server"}, alone=alone)
+    transcript.calls = [Call(role, 1, "recv", "", "5", 3, 4) for role in ("client", "server")]
+    transcript.steps = [Step(3, "firewall", "reject with tcp reset")]
     opening = [packet(0, CLIENT, "SYN", window=9), packet(1, SERVER, "SYN", "ACK", window=9)]
     transcript.captured = [*opening, packet(2, CLIENT, "ACK", window=9), *packets]
     transcript.counted = {"TcpOutRsts": out} if out else {}
@@ -55,11 +57,15 @@ def test_a_listener_s_event_names_no_peer() -> None:
 def test_without_events_the_counter_and_the_signs_tell() -> None:
     assert who(seen(FORGED, REAL, resets=None, out=1)) == [("middlebox", "", True), ("server", "NO_SOCKET", True)]
     assert who(seen(REAL, resets=None)) == [("middlebox", "", True)]
-    assert [one.by for one in attribute(seen(REAL, REAL, resets=None, out=1))] == ["server", "server"]  # cannot be told
+    twice = attribute(seen(REAL, packet(21, SERVER, "RST"), resets=None, out=1))
+    assert [one.by for one in twice] == ["server or middlebox", "server or middlebox"]
 
 
 def test_a_counter_that_others_move_too_proves_nothing() -> None:
-    assert who(seen(FORGED, resets=None, alone=False)) == [("server", "NO_SOCKET", True)]
+    for out in (1, 3):  # another program's, perhaps, on an interface that is not captured
+        told = attribute(seen(packet(10, SERVER, "RST"), resets=None, out=out, alone=False))
+        assert [one.one_of for one in told] == [(("server", "NO_SOCKET"), ("middlebox", ""))]
+        assert [one.by for one in told] == ["server or middlebox"]
 
 
 def test_the_signs_are_said() -> None:
@@ -70,22 +76,26 @@ def test_the_signs_are_said() -> None:
     )
 
 
-def handshake(own: tuple[str, ...], seq: int) -> Transcript:
-    """An end that has sent only these flags at number 100, and then a bare RST."""
+def handshake(own: tuple[tuple[str, ...], ...], number: int) -> Transcript:
+    """An end that has sent only these flags at number 100, is told to be at another, and answers with a bare RST."""
     transcript = seen(resets=None, out=1)
-    reset = Packet(20, CLIENT, SERVER, ("RST",), seq, 0, 0, 0, (), 64, 0, b"")
-    transcript.captured = [Packet(0, CLIENT, SERVER, own, 100, 0, 100, 0, (), 64, 0, b""), reset]
+    transcript.captured = [
+        *(Packet(at, CLIENT, SERVER, flags, 100, 0, 100, 0, (), 64, 0, b"") for at, flags in enumerate(own)),
+        Packet(10, SERVER, CLIENT, ("ACK",), 1, number, 100, 0, (), 64, 0, b""),
+        Packet(20, CLIENT, SERVER, ("RST",), number, 0, 0, 0, (), 64, 0, b""),
+        Packet(30, CLIENT, SERVER, own[-1], 100, 0, 100, 0, (), 64, 0, b""),
+    ]
     return transcript
 
 
 def test_in_a_handshake_the_number_tells_what_was_refused() -> None:
-    assert who(handshake(("SYN",), 7)) == [("client", "TCP_INVALID_ACK_SEQUENCE", True)]
-    assert who(handshake(("SYN", "ACK"), 7)) == [("client", "TCP_TOO_OLD_ACK", True)]
-    assert who(handshake(("SYN", "ACK"), 201)) == [("client", "TCP_ACK_UNSENT_DATA", True)]
+    assert who(handshake((("SYN",),), 7)) == [("client", "TCP_INVALID_ACK_SEQUENCE", True)]
+    assert who(handshake((("SYN",), ("SYN", "ACK")), 7)) == [("client", "TCP_TOO_OLD_ACK", True)]
+    assert who(handshake((("SYN",), ("SYN", "ACK")), 201)) == [("client", "TCP_ACK_UNSENT_DATA", True)]
 
 
 def test_a_listener_is_remembered() -> None:
-    told = seen(packet(5, SERVER, "PSH", "ACK"), REAL, resets=None, out=1)
+    told = seen(packet(5, SERVER, "PSH", "ACK"), packet(6, CLIENT, "PSH", "ACK"), REAL, resets=None, out=1)
     told.calls = [Call("server", 1, "bind", str(SERVER), "ok", 0, 0), Call("server", 1, "listen", "128", "ok", 0, 0)]
     assert who(told) == [("server", "TCP_FLAGS", True)]
     told.calls.append(Call("server", 1, "close", "", "ok", 3, 3))

@@ -66,13 +66,15 @@ def _untraced(*, fin: bool, at: float, listening: bool = True, linger2: int = 0,
         calls.append(Call("server", 2, "setsockopt", f"TCP_LINGER2 {linger2}", "ok", 4, 5))
     steps = [Step(6, "sysctl", f"net.ipv4.tcp_fin_timeout = {sysctl}")] if sysctl else []
     goodbye = Packet(10, SERVER, CLIENT, ("FIN", "ACK"), 1, 1, 512, 0, (), 64, 0, b"")
-    rst = Packet(10 + now, SERVER, CLIENT, ("RST",), 2, 0, 0, 0, (), 64, 0, b"")
+    heard = Packet(11, CLIENT, SERVER, ("ACK",), 1, 2, 512, 0, (), 64, 0, b"")
+    late = Packet(11 + now, CLIENT, SERVER, ("PSH", "ACK"), 1, 2, 512, 4, (), 64, 0, b"")
+    rst = Packet(12 + now, SERVER, CLIENT, ("RST",), 2, 0, 0, 0, (), 64, 0, b"")
     (found,) = attribute(
         Transcript(
             0,
             calls=calls,
             steps=steps,
-            captured=[goodbye, rst] if fin else [rst],
+            captured=[goodbye, heard, late, rst] if fin else [late, rst],
             counted={"TcpOutRsts": 1},
             roles={SERVER: "server", CLIENT: "client"},
             absent={"reasons": "not root"},
@@ -86,9 +88,9 @@ def _untraced(*, fin: bool, at: float, listening: bool = True, linger2: int = 0,
     ("seen", "reason"),
     [
         ({"fin": True, "at": 0.01}, "TCP_TIMEWAIT_SOCKET"),
-        ({"fin": True, "at": 59}, "TCP_TIMEWAIT_SOCKET"),
-        ({"fin": True, "at": 61}, "TCP_FLAGS"),
-        ({"fin": True, "at": 61, "listening": False}, "NO_SOCKET"),
+        ({"fin": True, "at": 58}, "TCP_TIMEWAIT_SOCKET"),
+        ({"fin": True, "at": 70}, "TCP_FLAGS"),
+        ({"fin": True, "at": 70, "listening": False}, "NO_SOCKET"),
         ({"fin": True, "at": 2, "linger2": 1}, "TCP_FLAGS"),
         ({"fin": True, "at": 2, "linger2": 3}, "TCP_TIMEWAIT_SOCKET"),
         ({"fin": True, "at": 2, "sysctl": 1}, "TCP_FLAGS"),
