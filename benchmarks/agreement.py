@@ -56,7 +56,7 @@ class Labelled:
     def parts(self) -> list[str]:
         """The things that it says are there."""
         words = re.sub(r" after injected [\w+ ]+", "", self.label)
-        return [part.strip() for part in re.split(r" \+ |; ?(?:then )?| then ", words) if part.strip()]
+        return [part.strip() for part in re.split(r" \+ |; ?(?:then )?", words) if part.strip()]
 
 
 def labels(folder: Path) -> Iterator[Labelled]:
@@ -73,6 +73,10 @@ def labels(folder: Path) -> Iterator[Labelled]:
 
 def agrees(part: str, found: list[Diagnosis]) -> bool | None:
     """Does what was found agree with a part of a label? None where a person has to decide."""
+    sequence = part.split(" then ")
+    if len(sequence) > 1:  # one end, of which the first led to the others
+        named = [{cause.split()[0] for cause in d.causes} for d in found if d.causes and d.cause in sequence]
+        return any(names >= set(sequence) for names in named)
     name, _, rest = part.partition(" ")
     if name in causes.names():
         return any(_named(name, rest.strip("() "), d) for d in found if d.harm not in ("closed",))

@@ -16,6 +16,9 @@ from faultkit.explaining.diagnosis import Diagnosis, Finding
 from faultkit.explaining.files import Frames, Source, is_capture
 from faultkit.explaining.flows import ACK, RST, SYN, Census, Connection, gathered
 from faultkit.explaining.story import SIDES, Story
+from faultkit.explaining.tampering import silent
+
+_SILENT = 10.0  # seconds without a packet after which a client is taken to be silent; arbitrary
 
 
 @dataclass(slots=True)
@@ -113,6 +116,7 @@ class Explaining:
         """Why it ended, by its own packets and what `note` has taken in."""
         story = Story(connection)
         told = tuple(senders.tell(story, rst) for rst in story.resets)
+        quiet = None
         if story.resets:
             found = resets.explain(story, list(told))
         else:
@@ -122,6 +126,8 @@ class Explaining:
             found = silence.explain(story, quiet, self.seen.accepted[connection.server], one_way=one_way)
             found = strange.noted(found, story)
         caveats = _caveats(story)
+        if not story.resets and found.harm in ("failed", "open") and (quiet or 0.0) > _SILENT and (sign := silent(story)):
+            caveats = (*caveats, f"nothing came of the client any more: {sign}, a signature of tampering, or of one that has gone")
         found = _weakened(found, story)
         return Diagnosis(
             connection,
@@ -153,6 +159,10 @@ def _caveats(story: Story) -> tuple[str, ...]:
         said.append(f"rows are missing before packet {story.missing[0]}")
     if story.copies:
         said.append(f"{story.copies} packets were captured twice and are counted once")
+    for packet, why in senders.foreign(story)[:2]:
+        said.append(
+            f"packet {packet.number} ({packet.shown}, {packet.size} bytes) was injected, as it seems: {why}"
+        )
     if story.backwards:
         said.append("the times run backwards: the order is that of the file")
     if connection.omitted:

@@ -84,6 +84,11 @@ def _by_form(story: Story, rst: Packet, trigger: Packet | None) -> tuple[bool, s
             f"packet {rst.number} has an ACK flag, window 0 and no options, as Windows and some boxes in between send it"
             f"{', and the TTL of its other packets' if alike else ''}"
         )
+    if rst.window:
+        return False, (
+            f"packet {rst.number} has no ACK flag and window {rst.window}: the stacks of Linux and BSD answer with window 0, "
+            "and Windows with an ACK flag, so something in between is likely to have made it"
+        )
     what = f"answers packet {trigger.number}" if trigger else "answers a segment that was not captured"
     why = (
         f"packet {rst.number} {what}: its number is the one that was acknowledged, and it has no window and no options"
@@ -148,6 +153,21 @@ def _by_ttl(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
     return ([], [said]) if same_way or abs(rst.ttl - usual) <= 2 else ([said], [])
 
 
+def foreign(story: Story) -> list[tuple[Packet, str]]:
+    """Data and FINs that are not their sender's by their TTL and their options, and the words for each."""
+    found = []
+    for side in story.sides:
+        usual = side.ttls.most_common(1)
+        if not usual or usual[0][1] < 3 or usual[0][1] < len(side.packets) * 0.6:
+            continue
+        stamped = sum(p.has("TS") for p in side.packets) > len(side.packets) * 0.6
+        for p in side.packets:
+            odd = p.ttl is not None and abs(p.ttl - usual[0][0]) > 2
+            if odd and not p.flags & RST and (p.size or p.flags & FIN) and not (stamped and p.has("TS")):
+                found.append((p, f"its TTL is {p.ttl}, that of the {SIDES[p.side]}'s other packets {usual[0][0]}"))
+    return found
+
+
 def _not_late(story: Story, rst: Packet, after: Packet) -> bool:
     """Is it no packet that was merely overtaken? One that was sent before the RST has an older timestamp or IP ID."""
     rst_ts, its_ts = rst.option("TS"), after.option("TS")
@@ -181,7 +201,7 @@ def both_at_once(story: Story) -> bool:
 
 def _one_counter(story: Story) -> bool:
     """Do the IP IDs of both sides lie beside each other, at the end of the connection?"""
-    recent = [p for p in story.packets if p.ip_id][-24:]
+    recent = [p for p in story.packets if p.ip_id][-12:]
     changes = [(a, b) for a, b in pairwise(recent) if a.side != b.side]
     near = sum(abs(b.ip_id - a.ip_id) <= 24 for a, b in changes if a.ip_id and b.ip_id)
-    return len(changes) >= 4 and near >= len(changes) * 0.8
+    return len(changes) >= 3 and near >= len(changes) * 0.8
