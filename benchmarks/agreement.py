@@ -3,8 +3,8 @@
 FOLDER holds captures in `files/` with their `labels.tsv` (in FOLDER or beside them), or rows of text in `text/` with
 `text/labels.tsv`, or both. The tables have at least the columns file, label and sureness. What is labelled "guess" is printed
 and not counted. A label is one or several causes of the catalogue ("closed-port + unread"), "negative" (nothing was reset),
-"none" (nothing wrong), "unknown" (it cannot be told), or "no name" with the thing in words; what cannot be decided from the words is
-printed for a person to read and not counted either. An answer of several causes agrees if the label is among them and it says
+"none" (nothing wrong), "unknown" (it cannot be told), or "no name" with the thing in words; what cannot be decided from the
+words is printed for a person to read and not counted either. An answer of several causes agrees if the label is among them and it says
 so ("one of these").
 """
 
@@ -122,10 +122,12 @@ def main(folders: tuple[Path, ...]) -> None:
     counted: Counter[str] = Counter()
     undecided = 0
     for labelled in [row for folder in folders for row in labels(folder)]:
+        found: list[Diagnosis] = []
+        verdict: bool | None = False
         try:
             found = explain(labelled.path)
         except Exception as error:
-            found, said, verdict = [], f"{type(error).__name__}: {error}", False
+            said = f"{type(error).__name__}: {error}"
         else:
             answers = [agrees(part, found) for part in labelled.parts] if found else [False]
             said, verdict = _answer(found), None if None in answers else all(answers)

@@ -111,7 +111,8 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
         first = ("linger", "unread") if form == "bare abort" else ("unread", "linger")
         return Finding(
             end,
-            "failed",
+            # Who has had the answer for so long, and asked nothing more, drops a connection that it does not need.
+            "harmless" if sent_data and kept is not None and kept >= AT_ONCE else "failed",
             (*first, "disconnect", "crash"),
             "one of these",
             f"The client aborted (packet {rst.number}){'' if kept is None or kept < 0.5 else f' {kept:.3g} s'} "

@@ -126,8 +126,16 @@ class Explaining:
             found = silence.explain(story, quiet, self.seen.accepted[connection.server], one_way=one_way)
             found = strange.noted(found, story)
         caveats = _caveats(story)
-        if not story.resets and found.harm in ("failed", "open") and (quiet or 0.0) > _SILENT and (sign := silent(story)):
-            caveats = (*caveats, f"nothing came of the client any more: {sign}, a signature of tampering, or of one that has gone")
+        if (
+            not story.resets
+            and found.harm in ("failed", "open")
+            and (quiet or 0.0) > _SILENT
+            and (sign := silent(story))
+        ):
+            caveats = (
+                *caveats,
+                f"nothing came of the client any more: {sign}, a signature of tampering, or of one that has gone",
+            )
         found = _weakened(found, story)
         return Diagnosis(
             connection,
@@ -160,9 +168,7 @@ def _caveats(story: Story) -> tuple[str, ...]:
     if story.copies:
         said.append(f"{story.copies} packets were captured twice and are counted once")
     for packet, why in senders.foreign(story)[:2]:
-        said.append(
-            f"packet {packet.number} ({packet.shown}, {packet.size} bytes) was injected, as it seems: {why}"
-        )
+        said.append(f"packet {packet.number} ({packet.shown}, {packet.size} bytes) was injected, as it seems: {why}")
     if story.backwards:
         said.append("the times run backwards: the order is that of the file")
     if connection.omitted:

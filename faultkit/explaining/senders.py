@@ -139,6 +139,18 @@ def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
     whole = not story.connection.omitted and not story.missing
     if sent is not None and rst.seq is not None and rst.seq > sent + 1 and whole and not unseen and not provoked:
         hints.append(f"its number is {rst.seq - sent} beyond what its sender had sent")
+    lower = next((p for p in own.packets if p.flags & RST and p.number < rst.number), None)
+    if (
+        lower
+        and rst.seq is not None
+        and lower.seq is not None
+        and rst.seq > lower.seq
+        and not story.trigger(rst)
+        and whole
+    ):
+        hints.append(
+            f"its number is higher than that of the RST in packet {lower.number}, and no segment asks for it (RST SEQ CHANGE)"
+        )
     return shown, hints
 
 

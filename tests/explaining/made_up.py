@@ -25,12 +25,12 @@ class Segment:
     at: float | None = None  # seconds since the capture began; a millisecond after the one before where None
     window: int = 500
     ttl: int = 64
-    ip_id: int = 1
+    ip_id: int | None = None  # None: the next of its sender's
     options: bytes = b""
     client: tuple[str, int] = ("10.0.0.1", 40000)
     server: tuple[str, int] = ("10.0.0.2", 80)
 
-    def frame(self, number: int, at: float) -> Frame:
+    def frame(self, number: int, at: float, ip_id: int) -> Frame:
         """It in Ethernet and IPv4. Checksums are left out."""
         ends = (self.client, self.server) if self.side == ">" else (self.server, self.client)
         flags = sum(_FLAGS[letter] for letter in self.flags)
@@ -50,7 +50,7 @@ class Segment:
         )
         body = tcp + options + self.data
         hosts = b"".join(socket.inet_aton(host) for host, _ in ends)
-        ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(body), self.ip_id, 0x4000, self.ttl, 6, 0) + hosts
+        ip = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(body), ip_id, 0x4000, self.ttl, 6, 0) + hosts
         frame = bytes(12) + b"\x08\x00" + ip + body
         return Frame(number, BEGAN + round(at * 1e9), frame, len(frame))
 
@@ -61,7 +61,8 @@ def capture(segments: Iterable[Segment]) -> bytes:
     at = 0.0
     for number, segment in enumerate(segments, 1):
         at = at + 0.001 if segment.at is None else segment.at
-        frames.append(segment.frame(number, at))
+        own = number + (30000 if segment.side == "<" else 100)
+        frames.append(segment.frame(number, at, own if segment.ip_id is None else segment.ip_id))
     return pcap(frames)
 
 
