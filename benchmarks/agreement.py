@@ -4,8 +4,8 @@ FOLDER holds captures in `files/` with their `labels.tsv` (in FOLDER or beside t
 `text/labels.tsv`, or both. The tables have at least the columns file, label and sureness. What is labelled "guess" is printed
 and not counted. A label is one or several causes of the catalogue ("closed-port + unread"), "negative" (nothing was reset),
 "none" (nothing wrong), "unknown" (it cannot be told), or "no name" with the thing in words; what cannot be decided from the
-words is printed for a person to read and not counted either. An answer of several causes agrees if the label is among them and it says
-so ("one of these").
+words is printed for a person to read and not counted either. An answer of several causes agrees if the label is among them and
+it says so ("one of these").
 """
 
 from __future__ import annotations

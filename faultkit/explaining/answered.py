@@ -9,6 +9,9 @@ from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import ended, is_round, listed
 
 
+_AGAIN = 3.0  # seconds within which a SYN,ACK is sent again: TCP_TIMEOUT_INIT, 1 s, and then 2 s
+
+
 def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     rst = story.resets[0]
     side = rst.side
@@ -23,15 +26,41 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
         return None
     spoke = [p for p in story.before(rst) if p.side == side and not p.flags & (RST | SYN)]
     opened = story.answer if side == 1 else story.syn
-    if not spoke and opened is not None:
+    sent = story.next_of(side, rst)
+    if sent is not None and trigger.ack is not None and trigger.ack > sent:
+        return _unseen(story, rst, trigger, by, end)
+    # A kernel that has no room for a connection sends its SYN,ACK again, after 1 s first (tcp_synack_timer()). One that
+    # does not has the connection.
+    waited = story.idle_before(trigger)
+    if not spoke and opened is not None and (waited is None or waited < _AGAIN or _opened_again(story, rst)):
         return _never_accepted(story, rst, trigger, by, end)
     return _forgotten(story, rst, trigger, by, end)
+
+
+def _opened_again(story: Story, rst: Packet) -> bool:
+    return sum(bool(p.flags & SYN) for p in story.before(rst) if p.side == rst.side) > 1
+
+
+def _unseen(story: Story, rst: Packet, trigger: Packet, by: Sender, end: str) -> Finding:
+    """The other end acknowledges what was never captured of this one: its FIN may have been in it."""
+    name, other = SIDES[rst.side], SIDES[1 - rst.side]
+    return Finding(
+        end,
+        "suspicious",
+        ("late-write", "half-open", "firewall-reset", "load-balancer-idle --expires forget"),
+        "one of these",
+        f"The {name} answers packet {trigger.number} with a bare RST (packet {rst.number}). That packet acknowledges more of the "
+        f"{name} than was captured: if its FIN was in that, the {other} wrote to a closed connection; if not, whoever answers "
+        "has forgotten the connection",
+        by=by,
+        tell=f"a capture that misses nothing of the {name}",
+    )
 
 
 def _never_accepted(story: Story, rst: Packet, trigger: Packet, by: Sender, end: str) -> Finding:
     side, name, other = rst.side, SIDES[rst.side], SIDES[1 - rst.side]
     repeated = [p for p in story.before(rst) if p.side == side and p.flags & SYN]
-    again = [p for p in story.before(rst) if p.side != side and story.repeats(p)]
+    again = [p for p in story.before(rst) if p.side != side and p.size and story.repeats(p)]
     if len(repeated) > 1 or again:
         causes: tuple[str, ...] = ("backlog-full --ended-by expiry", "backlog-full --ended-by abort")
         sure = "most likely"
