@@ -8,7 +8,6 @@ from faultkit.explaining.flows import ACK, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import ended, is_round, listed
 
-
 _AGAIN = 3.0  # seconds within which a SYN,ACK is sent again: TCP_TIMEOUT_INIT, 1 s, and then 2 s
 
 
