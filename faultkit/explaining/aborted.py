@@ -11,6 +11,7 @@ from faultkit.explaining.wording import CALLS, ended, is_round, lasting, listed
 
 # Seconds: within them an answer of a program is "at once"; a local one takes microseconds, a distant one its round trip.
 AT_ONCE = 1.0
+_IDLE = 0.02  # seconds: a shorter pause lies within one exchange; arbitrary
 _SEGMENT = 500  # bytes on their way beyond what was acknowledged: the upload goes on; arbitrary
 _LARGE = 4096  # bytes; a request that is larger is called an upload; arbitrary
 
@@ -101,7 +102,7 @@ def _met_while_closing(story: Story, rst: Packet, asked: list[Packet], by: Sende
     """A request on a connection that had worked and was idle, reset at once."""
     answers = story.data_before(rst.side, rst)
     idle = story.idle_before(asked[0])
-    if not answers or idle is None or (story.seconds(asked[-1], rst) or 0.0) >= AT_ONCE:
+    if not answers or idle is None or idle < _IDLE or (story.seconds(asked[-1], rst) or 0.0) >= AT_ONCE:
         return None
     return Finding(
         end,

@@ -49,10 +49,13 @@ def own(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Finding
         )
     if data:
         harmless = payload.farewell(data)
+        # Windows answers what meets a closed socket with RST,ACK too; a socket of Linux does so where it is closed with
+        # data unread.
+        bare = story.form(rst) == "bare abort"
         return Finding(
             "reset after its own close: harmless" if harmless else end,
-            "harmless" if harmless else "failed",
-            ("unread", "late-write"),
+            "harmless" if harmless else "suspicious" if bare else "failed",
+            ("late-write", "unread") if bare else ("unread", "late-write"),
             "most likely",
             f"The {name} had sent its FIN (packet {fin.number}), the {other} sent on (packet {listed(data)}"
             f"{', ' + harmless if harmless else ''}), and nobody was to read that: RST in packet {rst.number}",

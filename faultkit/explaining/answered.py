@@ -6,8 +6,9 @@ from faultkit.explaining import closed
 from faultkit.explaining.diagnosis import Finding, ResetTold, Sender
 from faultkit.explaining.flows import ACK, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
-from faultkit.explaining.wording import ended, is_round, listed
+from faultkit.explaining.wording import CALLS, ended, is_round, listed
 
+_MOMENT = 0.01  # seconds between a last write and the abort that follows it; arbitrary
 _AGAIN = 3.0  # seconds within which a SYN,ACK is sent again: TCP_TIMEOUT_INIT, 1 s, and then 2 s
 
 
@@ -21,6 +22,8 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     if fin is not None:
         gave_up = trigger is not None and _gave_up(story, rst, trigger, by)
         return gave_up or closed.explain(story, rst, fin, trigger, by, end)
+    if _unprompted(story, rst):
+        return _bare_abort(story, rst, by, end)
     if trigger is None:
         return None
     spoke = [p for p in story.before(rst) if p.side == side and not p.flags & (RST | SYN)]
@@ -34,6 +37,34 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     if not spoke and opened is not None and (waited is None or waited < _AGAIN or _opened_again(story, rst)):
         return _never_accepted(story, rst, trigger, by, end)
     return _forgotten(story, rst, trigger, by, end)
+
+
+def _unprompted(story: Story, rst: Packet) -> bool:
+    """Does it follow its sender's own data at once, with the number after them?"""
+    last = story.before(rst)[-1] if story.before(rst) else None
+    if last is None or last.side != rst.side or not last.size or rst.seq is None or rst.seq != last.end:
+        return False
+    pause = story.seconds(last, rst)
+    return pause is not None and pause < _MOMENT
+
+
+def _bare_abort(story: Story, rst: Packet, by: Sender, end: str) -> Finding:
+    """Older Windows aborts a socket with a RST that has no ACK flag."""
+    name, other = SIDES[rst.side], SIDES[1 - rst.side]
+    their_fin = story.fin_before(1 - rst.side, rst)
+    harmless = their_fin is not None
+    last = story.before(rst)[-1]
+    return Finding(
+        "reset after the other's close: harmless" if harmless else end,
+        "harmless" if harmless else "failed",
+        ("linger", "unread", "crash") if harmless else ("linger", "unread", "crash", "injected", "firewall-reset"),
+        "one of these",
+        f"Nothing of the {other} came between the {name}'s own packet {last.number} and its bare RST (packet {rst.number}), "
+        "whose number is the next: it answers nothing, so a socket aborts, as older Windows does it"
+        f"{f'. The {other} had closed before (FIN in packet {their_fin.number}): nothing is lost by it' if their_fin else ''}",
+        by=by,
+        tell=CALLS.format(who=name),
+    )
 
 
 def _opened_again(story: Story, rst: Packet) -> bool:

@@ -111,8 +111,11 @@ def _has_no_socket(story: Story, rst: Packet, trigger: Packet | None) -> bool:
     if any(p.flags & RST and p.number < trigger.number for p in before):
         return True  # the other end's RST has ended it, and what came later met nothing
     sent = story.next_of(rst.side, rst)
-    unasked = trigger.flags & SYN or (sent is not None and trigger.ack is not None and not 0 <= trigger.ack <= sent)
-    return bool(unasked)
+    if trigger.flags & SYN:
+        return True
+    # Of a handshake nothing else was sent that could have been missed.
+    opening = all(p.flags & SYN for p in own) and not story.missing_but(trigger)
+    return opening and sent is not None and trigger.ack is not None and not 0 <= trigger.ack <= sent
 
 
 def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:

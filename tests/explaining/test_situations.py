@@ -66,6 +66,48 @@ CASES: dict[str, tuple[list[Segment], Told]] = {
         [*WORKED, _abort(">", at=60.0)],
         Told("harmless", "", "client"),
     ),
+    "older Windows aborts": (
+        [
+            *CLOSED[:6],
+            Segment("<", "F.", 6, 6),
+            Segment(">", ".", 6, 7),
+            Segment(">", "P.", 6, 7, b"x"),
+            Segment(">", "R", 7, window=0),
+        ],
+        Told("harmless", "linger", None, "answers nothing", "one of these"),
+    ),
+    "Windows answers data after its close": (
+        [*CLOSED, Segment("<", "P.", 6, 7, b"a" * 500), Segment(">", "R.", 7, 506, window=0)],
+        Told("suspicious", "late-write", "client"),
+    ),
+    "NetScaler answers data after its idle timeout": (
+        [
+            Segment(">", "S"),
+            Segment("<", "S.", 0, 1, window=8190, ttl=247),
+            Segment(">", ".", 1, 1),
+            Segment(">", "P.", 1, 1, b"hello", at=908.0),
+            Segment("<", "R", 1, window=8201, ttl=247),
+        ],
+        Told("failed", "load-balancer-idle", "middlebox", "NetScaler"),
+    ),
+    "a forged refusal": (
+        [
+            Segment(">", "S"),
+            Segment("<", "R.", -9000, 1, ttl=46),
+            *(Segment("<", flags, 0, 1, ttl=120, at=1.0) for flags in ("S.", "S.")),
+            Segment(">", ".", 1, 1),
+            Segment("<", "P.", 1, 1, b"hello", ttl=120),
+        ],
+        Told("no reset", "", "middlebox", "both ends go on"),
+    ),
+    "what was acknowledged was not captured": (
+        [*WORKED, Segment(">", ".", 6, 90, at=5.0), Segment(">", "P.", 6, 90, b"on"), Segment("<", "R", 90, window=0)],
+        Told("suspicious", "late-write", "", "than was captured", "one of these"),
+    ),
+    "data at once after an answer": (
+        [*WORKED, Segment(">", "P.", 6, 6, b"more"), _abort("<", ack=10)],
+        Told("failed", "unread", "server", sure="one of these"),
+    ),
     "BSD answers each segment after a close": (
         [
             *CLOSED,
