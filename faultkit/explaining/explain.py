@@ -181,6 +181,7 @@ def _weakened(found: Finding, story: Story) -> Finding:
     if story.deaf is not None and story.resets and story.resets[0].side != story.deaf and found.harm == "failed":
         # Whether the other end took the RST for its end, and what it was doing, shows in its own packets alone.
         found = replace(found, harm="suspicious", sure="cannot be told" if not found.causes else "one of these")
-    if found.sure == "shown by the packets" and (story.deaf is not None or (story.missing and found.harm != "closed")):
+    doubt = story.deaf is not None or (found.harm != "closed" and (story.missing or story.backwards))
+    if found.sure == "shown by the packets" and doubt:
         return replace(found, sure="most likely")
     return found

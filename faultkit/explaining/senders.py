@@ -36,6 +36,7 @@ MARKS: tuple[Mark, ...] = (
     Mark("F5 BIG-IP", "F5 K13223: tm.rstcause.pkt writes the reason into the RST's data", begins=b"BIG-IP: ["),
 )
 
+_NEAR = 64  # packets that a host sends to others between two of one connection, at most; arbitrary
 _SAME_MOMENT = 0.001  # seconds; arbitrary
 
 
@@ -133,8 +134,16 @@ def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
     unseen = not any(p.side != rst.side for p in story.before(rst))
     elsewhere = rst.seq is not None and rst.seq != story.next_of(rst.side, rst)
     provoked = elsewhere and (story.trigger(rst) is not None or unseen or story.connection.from_rows)
-    if going_on and not provoked and not (going_on[0].flags & SYN) and _not_late(story, rst, going_on[0]):
-        shown.append(f"its sender goes on afterwards, in packet {going_on[0].number}")
+    on = next((p for p in going_on if _not_late(rst, p)), None)
+    anew = on and any(p.flags & SYN for p in story.after(rst) if p.number <= on.number)
+    if on and not provoked and not anew:
+        # What a bare RST with another number answers may have been lost; then it ends nothing, and its sender may go on. And
+        # where numbers were skipped, the SYN of another connection may have been.
+        expected = story.next_of(rst.side, on)
+        skipped = on.seq is not None and expected is not None and on.seq > expected
+        (hints if skipped or (elsewhere and not rst.flags & ACK) else shown).append(
+            f"its sender goes on afterwards, in packet {on.number}"
+        )
     made = mark(rst)
     if made and not any(p.window in made.windows for p in own.packets if not p.flags & RST):
         hints.append(f"it has the mark of {made.product}")
@@ -183,13 +192,15 @@ def foreign(story: Story) -> list[tuple[Packet, str]]:
     return found
 
 
-def _not_late(story: Story, rst: Packet, after: Packet) -> bool:
-    """Is it no packet that was merely overtaken? One that was sent before the RST has an older timestamp or IP ID."""
+def _not_late(rst: Packet, after: Packet) -> bool:
+    """Is it no packet that was merely overtaken? One that was sent before the RST has an older time or timestamp, or an IP ID
+    just below the RST's."""
     rst_ts, its_ts = rst.option("TS"), after.option("TS")
-    if isinstance(rst_ts, tuple) and isinstance(its_ts, tuple):
-        return bool((its_ts[0] - rst_ts[0]) & 0xFFFFFFFF < 0x80000000)
-    seconds = story.seconds(rst, after)
-    return seconds is None or seconds > 0 or not story.backwards
+    if isinstance(rst_ts, tuple) and isinstance(its_ts, tuple) and (its_ts[0] - rst_ts[0]) & 0xFFFFFFFF >= 0x80000000:
+        return False
+    if rst.ip_id and after.ip_id and 0 < (rst.ip_id - after.ip_id) & 0xFFFF <= _NEAR:
+        return False
+    return rst.time_ns is None or after.time_ns is None or after.time_ns >= rst.time_ns
 
 
 def _initial(ttl: int) -> int:
