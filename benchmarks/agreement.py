@@ -3,9 +3,9 @@
 FOLDER holds captures in `files/` with their `labels.tsv` (in FOLDER or beside them), or rows of text in `text/` with
 `text/labels.tsv`, or both. The tables have at least the columns file, label and sureness. What is labelled "guess" is printed
 and not counted. A label is one or several causes of the catalogue ("closed-port + unread"), "negative" (nothing was reset),
-"none" (nothing wrong), "unknown" (it cannot be told), or "no name" with the thing in words; what cannot be decided from the words is
-printed for a person to read and not counted either. An answer of several causes agrees if the label is among them and it says
-so ("one of these").
+"none" (nothing wrong), "unknown" (it cannot be told), or "no name" with the thing in words; what cannot be decided from the
+words is printed for a person to read and not counted either. An answer of several causes agrees if the label is among them and
+it says so ("one of these").
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Labelled:
     def parts(self) -> list[str]:
         """The things that it says are there."""
         words = re.sub(r" after injected [\w+ ]+", "", self.label)
-        return [part.strip() for part in re.split(r" \+ |; ?(?:then )?| then ", words) if part.strip()]
+        return [part.strip() for part in re.split(r" \+ |; ?(?:then )?", words) if part.strip()]
 
 
 def labels(folder: Path) -> Iterator[Labelled]:
@@ -73,6 +73,10 @@ def labels(folder: Path) -> Iterator[Labelled]:
 
 def agrees(part: str, found: list[Diagnosis]) -> bool | None:
     """Does what was found agree with a part of a label? None where a person has to decide."""
+    sequence = part.split(" then ")
+    if len(sequence) > 1:  # one end, of which the first led to the others
+        named = [{cause.split()[0] for cause in d.causes} for d in found if d.causes and d.cause in sequence]
+        return any(names >= set(sequence) for names in named)
     name, _, rest = part.partition(" ")
     if name in causes.names():
         return any(_named(name, rest.strip("() "), d) for d in found if d.harm not in ("closed",))
@@ -118,10 +122,12 @@ def main(folders: tuple[Path, ...]) -> None:
     counted: Counter[str] = Counter()
     undecided = 0
     for labelled in [row for folder in folders for row in labels(folder)]:
+        found: list[Diagnosis] = []
+        verdict: bool | None = False
         try:
             found = explain(labelled.path)
         except Exception as error:
-            found, said, verdict = [], f"{type(error).__name__}: {error}", False
+            said = f"{type(error).__name__}: {error}"
         else:
             answers = [agrees(part, found) for part in labelled.parts] if found else [False]
             said, verdict = _answer(found), None if None in answers else all(answers)

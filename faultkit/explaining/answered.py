@@ -6,7 +6,10 @@ from faultkit.explaining import closed
 from faultkit.explaining.diagnosis import Finding, ResetTold, Sender
 from faultkit.explaining.flows import ACK, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
-from faultkit.explaining.wording import ended, is_round, listed
+from faultkit.explaining.wording import CALLS, ended, is_round, listed
+
+_MOMENT = 0.01  # seconds between a last write and the abort that follows it; arbitrary
+_AGAIN = 3.0  # seconds within which a SYN,ACK is sent again: TCP_TIMEOUT_INIT, 1 s, and then 2 s
 
 
 def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
@@ -19,19 +22,75 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     if fin is not None:
         gave_up = trigger is not None and _gave_up(story, rst, trigger, by)
         return gave_up or closed.explain(story, rst, fin, trigger, by, end)
+    if _unprompted(story, rst):
+        return _bare_abort(story, rst, by, end)
     if trigger is None:
         return None
     spoke = [p for p in story.before(rst) if p.side == side and not p.flags & (RST | SYN)]
     opened = story.answer if side == 1 else story.syn
-    if not spoke and opened is not None:
+    sent = story.next_of(side, rst)
+    if sent is not None and trigger.ack is not None and trigger.ack > sent:
+        return _unseen(story, rst, trigger, by, end)
+    # A kernel that has no room for a connection sends its SYN,ACK again, after 1 s first (tcp_synack_timer()). One that
+    # does not has the connection.
+    waited = story.idle_before(trigger)
+    if not spoke and opened is not None and (waited is None or waited < _AGAIN or _opened_again(story, rst)):
         return _never_accepted(story, rst, trigger, by, end)
     return _forgotten(story, rst, trigger, by, end)
+
+
+def _unprompted(story: Story, rst: Packet) -> bool:
+    """Does it follow its sender's own data at once, with the number after them?"""
+    last = story.before(rst)[-1] if story.before(rst) else None
+    if last is None or last.side != rst.side or not last.size or rst.seq is None or rst.seq != last.end:
+        return False
+    pause = story.seconds(last, rst)
+    return pause is not None and pause < _MOMENT
+
+
+def _bare_abort(story: Story, rst: Packet, by: Sender, end: str) -> Finding:
+    """Older Windows aborts a socket with a RST that has no ACK flag."""
+    name, other = SIDES[rst.side], SIDES[1 - rst.side]
+    their_fin = story.fin_before(1 - rst.side, rst)
+    harmless = their_fin is not None
+    last = story.before(rst)[-1]
+    return Finding(
+        "reset after the other's close: harmless" if harmless else end,
+        "harmless" if harmless else "failed",
+        ("linger", "unread", "crash") if harmless else ("linger", "unread", "crash", "injected", "firewall-reset"),
+        "one of these",
+        f"Nothing of the {other} came between the {name}'s own packet {last.number} and its bare RST (packet {rst.number}), "
+        "whose number is the next: it answers nothing, so a socket aborts, as older Windows does it"
+        f"{f'. The {other} had closed before (FIN in packet {their_fin.number}): nothing is lost by it' if their_fin else ''}",
+        by=by,
+        tell=CALLS.format(who=name),
+    )
+
+
+def _opened_again(story: Story, rst: Packet) -> bool:
+    return sum(bool(p.flags & SYN) for p in story.before(rst) if p.side == rst.side) > 1
+
+
+def _unseen(story: Story, rst: Packet, trigger: Packet, by: Sender, end: str) -> Finding:
+    """The other end acknowledges what was never captured of this one: its FIN may have been in it."""
+    name, other = SIDES[rst.side], SIDES[1 - rst.side]
+    return Finding(
+        end,
+        "suspicious",
+        ("late-write", "half-open", "firewall-reset", "load-balancer-idle --expires forget"),
+        "one of these",
+        f"The {name} answers packet {trigger.number} with a bare RST (packet {rst.number}). That packet acknowledges more of the "
+        f"{name} than was captured: if its FIN was in that, the {other} wrote to a closed connection; if not, whoever answers "
+        "has forgotten the connection",
+        by=by,
+        tell=f"a capture that misses nothing of the {name}",
+    )
 
 
 def _never_accepted(story: Story, rst: Packet, trigger: Packet, by: Sender, end: str) -> Finding:
     side, name, other = rst.side, SIDES[rst.side], SIDES[1 - rst.side]
     repeated = [p for p in story.before(rst) if p.side == side and p.flags & SYN]
-    again = [p for p in story.before(rst) if p.side != side and story.repeats(p)]
+    again = [p for p in story.before(rst) if p.side != side and p.size and story.repeats(p)]
     if len(repeated) > 1 or again:
         causes: tuple[str, ...] = ("backlog-full --ended-by expiry", "backlog-full --ended-by abort")
         sure = "most likely"

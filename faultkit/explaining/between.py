@@ -16,7 +16,11 @@ def signed(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     made = mark(rst)
     if made is None or story.form(rst) == "refusal":
         return None
-    idle = story.idle_before(rst)
+    pauses = [story.idle_before(rst)]
+    trigger = story.trigger(rst)
+    if trigger is not None and story.before(rst)[-1] is trigger:
+        pauses.append(story.idle_before(trigger))  # what it answers came after the pause
+    idle = max((pause for pause in pauses if pause is not None), default=None)
     said = text(rst)
     if said:
         relayed = "remote system" in said
@@ -37,7 +41,17 @@ def signed(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     if rst.window in own or not own:
         return None
     if idle is None or idle < 1:
-        return None
+        return Finding(
+            "reset by something in between",
+            "failed",
+            (),
+            "most likely",
+            f"The RST in packet {rst.number} has the window {rst.window}, with which {made.product} says why it resets "
+            f"({made.source})",
+            by="middlebox",
+            plain=f"{made.product}, code {rst.window}",
+            tell=f"what the documentation of {made.product} says of that code",
+        )
     ttl = next(iter(story.sides[rst.side].ttls.most_common(1)), (None, 0))[0]
     other = "" if ttl in (None, rst.ttl) else f", and its TTL {rst.ttl} is not the {ttl} of the {SIDES[rst.side]}"
     return Finding(

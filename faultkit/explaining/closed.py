@@ -55,15 +55,17 @@ def explain(story: Story, rst: Packet, fin: Packet, trigger: Packet | None, by: 
     earlier = [p for p in story.before(data[0]) if p.side == side and p.size] if data else []
     idle = story.idle_before(min(fin, data[0], key=lambda p: p.number)) if data else None
     met_number = met.number if met else rst.number
+    crossed = met is not None and met.number < fin.number
     if bye or not data:
         return Finding(
             "reset after its own close: harmless",
             "harmless",
             ("late-write",),
-            "shown by the packets",
+            "shown by the packets" if bye else "most likely",
             f"The {name} had closed (FIN in packet {fin.number}); packet {met_number} of the {other} "
             f"({bye or 'an acknowledgement'}) "
-            f"came after that, and a closed socket answers with RST (packet {rst.number})",
+            f"{'was under way then' if crossed else 'came after that'}, and a closed socket answers with RST "
+            f"(packet {rst.number})",
             by=by,
         )
     if in_flight:
@@ -150,7 +152,7 @@ def _after_both(story: Story, rst: Packet, met: Packet, by: Sender) -> Finding:
         "reset after both had closed: harmless",
         "harmless",
         ("late-write",),
-        "shown by the packets",
+        "shown by the packets" if met.size else "most likely",
         f"Both had closed; packet {met.number} of the {other} met what was left of the {name}'s socket, which "
         f"answers with RST (packet {rst.number})",
         by=by,

@@ -16,6 +16,9 @@ from faultkit.explaining.diagnosis import Diagnosis, Finding
 from faultkit.explaining.files import Frames, Source, is_capture
 from faultkit.explaining.flows import ACK, RST, SYN, Census, Connection, gathered
 from faultkit.explaining.story import SIDES, Story
+from faultkit.explaining.tampering import silent
+
+_SILENT = 10.0  # seconds without a packet after which a client is taken to be silent; arbitrary
 
 _ALL = 5000  # connections that are explained in the light of all others; of more, each in that of those before it
 
@@ -146,6 +149,7 @@ class Explaining:
             return replace(self._shapes[connection.shape], connection=connection)
         story = Story(connection)
         told = tuple(senders.tell(story, rst) for rst in story.resets)
+        quiet = None
         if story.resets:
             found = resets.explain(story, list(told))
         else:
@@ -155,6 +159,16 @@ class Explaining:
             found = silence.explain(story, quiet, self.seen.accepted[connection.server], one_way=one_way)
             found = strange.noted(found, story)
         caveats = _caveats(story)
+        if (
+            not story.resets
+            and found.harm in ("failed", "open")
+            and (quiet or 0.0) > _SILENT
+            and (sign := silent(story))
+        ):
+            caveats = (
+                *caveats,
+                f"nothing came of the client any more: {sign}, a signature of tampering, or of one that has gone",
+            )
         found = _weakened(found, story)
         diagnosis = Diagnosis(
             connection,
@@ -199,6 +213,8 @@ def _caveats(story: Story) -> tuple[str, ...]:
         said.append(f"rows are missing before packet {story.missing[0]}")
     if story.copies:
         said.append(f"{story.copies} packets were captured twice and are counted once")
+    for packet, why in senders.foreign(story)[:2]:
+        said.append(f"packet {packet.number} ({packet.shown}, {packet.size} bytes) was injected, as it seems: {why}")
     if story.backwards:
         said.append("the times run backwards: the order is that of the file")
     if connection.omitted:
@@ -211,6 +227,7 @@ def _weakened(found: Finding, story: Story) -> Finding:
     if story.deaf is not None and story.resets and story.resets[0].side != story.deaf and found.harm == "failed":
         # Whether the other end took the RST for its end, and what it was doing, shows in its own packets alone.
         found = replace(found, harm="suspicious", sure="cannot be told" if not found.causes else "one of these")
-    if found.sure == "shown by the packets" and (story.deaf is not None or (story.missing and found.harm != "closed")):
+    doubt = story.deaf is not None or (found.harm != "closed" and (story.missing or story.backwards))
+    if found.sure == "shown by the packets" and doubt:
         return replace(found, sure="most likely")
     return found

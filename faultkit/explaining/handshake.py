@@ -57,8 +57,9 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     if rst.side == 0 and story.syn is not None and story.answer not in before and from_server:
         other = from_server[-1]
         if not other.flags & SYN and other.ack == rst.seq:
+            goes_on = any(p.flags & SYN and p.side == 1 for p in story.after(rst))
             return Finding(
-                "an old connection was found dead; the new one goes on",
+                f"an old connection was found dead{'; the new one goes on' if goes_on else ''}",
                 "suspicious",
                 ("half-open --found-by reconnect", "time-wait --arrives old-syn"),
                 "most likely",
@@ -87,6 +88,17 @@ def _refused(story: Story, rst: Packet, sent: ResetTold) -> Finding:
     syn = story.before(rst)[-1]
 
     said = text(rst)
+    later = next((p for p in story.after(rst) if p.side == 1 and p.flags & (SYN | RST) == SYN), None)
+    if sent.by == "middlebox" and later is not None:
+        return Finding(
+            "refused in the server's name, and answered by the server",
+            "suspicious",
+            ("injected", "reject"),
+            "one of these",
+            f"Packet {rst.number} refuses the SYN of packet {syn.number}, and {sent.why}. The server itself answers with SYN,ACK "
+            f"(packet {later.number})",
+            by="middlebox",
+        )
     if sent.by == "middlebox" or said:
         return Finding(
             "refused by something in between",

@@ -10,6 +10,7 @@ from dataclasses import replace
 from faultkit.evidence.transcript import Address
 from faultkit.explaining.diagnosis import Diagnosis
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
+from faultkit.explaining.story import SIDES, Story
 
 _SCAN = 6  # ports of one host tried by one client: more than a program has reason to; arbitrary
 _NEXT = 3.0  # seconds within which a client that was refused at one address tries the next (RFC 8305 says 0.25)
@@ -86,7 +87,7 @@ def _after_another(diagnosis: Diagnosis, by_number: dict[int, Diagnosis]) -> Dia
                 "and the client's RST in packet "
                 f"{rst.number} answers that (RFC 1337; RFC 9293 section 3.6.1)",
             )
-        if not opened or not finished:
+        if not opened or not finished or fins or Story(before.connection).missing:
             return diagnosis
         return replace(diagnosis, causes=("half-open --found-by reconnect",), sure="shown by the packets")
     if diagnosis.end == "refused" and opened and not finished:
@@ -277,11 +278,13 @@ def _one_of_two(result: list[Diagnosis], first: int, second: int) -> None:
                 "box that translates made it, "
                 "because it has no mapping for that connection any more"
             )
+            whole = _all_passed(mine, its, rst)
+            sides = {p.number: p.side for p in alone}
             resets = tuple(
                 replace(
                     told,
-                    by="middlebox",
-                    between=(),
+                    by="middlebox" if whole else "",
+                    between=() if whole else (SIDES[sides[told.number]], "middlebox"),
                     why=f"packet {told.number} was seen on one side of the translation alone",
                 )
                 if told.number in {p.number for p in alone}
@@ -292,9 +295,9 @@ def _one_of_two(result: list[Diagnosis], first: int, second: int) -> None:
                 changed,
                 end="reset by the box that translates addresses",
                 harm="failed",
-                by="middlebox",
+                by="middlebox" if whole else "",
                 causes=("nat-expiry",),
-                sure="shown by the packets",
+                sure="shown by the packets" if whole else "most likely",
                 why=why,
                 resets=resets,
             )
@@ -323,6 +326,15 @@ def _untranslated(d: Diagnosis, packet: Packet) -> bool:
 
 def _has(other: Diagnosis, packet: Packet) -> bool:
     return any(p[3:5] == packet[3:5] and p.side == packet.side for p in other.connection.packets)
+
+
+def _all_passed(mine: Diagnosis, its: Diagnosis, rst: Packet) -> bool:
+    """Was everything before what the RST answers seen on both sides of the translation, so that the capture has lost nothing?"""
+    before = [p for p in mine.connection.packets if p.number < rst.number]
+    trigger = before[-1].number if before and before[-1].side != rst.side else rst.number
+    return all(_has(its, p) for p in before if p.number < trigger) and all(
+        _has(mine, p) for p in its.connection.packets if p.number < trigger
+    )
 
 
 def _lost(mine: Diagnosis, its: Diagnosis) -> bool:

@@ -80,14 +80,15 @@ def _and_later(found: Finding, story: Story, told: dict[int, ResetTold]) -> Find
             and trigger.size
             and pause is not None
             and pause > 1
-            and trigger.side != first.side
+            and trigger.side != rst.side
             and not rst.flags & ACK
         ):
+            unheard = "it had reset it itself" if trigger.side == first.side else "it had not heard of the end"
             return replace(
                 found,
                 causes=(*found.causes, *(cause for cause in ("half-open",) if cause not in found.causes)),
                 why=f"{found.why}. {pause:.1f} s later the {SIDES[trigger.side]} sends data all the same (packet "
                 f"{trigger.number}) and is refused "
-                f"with the RST in packet {rst.number}: it had not heard of the end",
+                f"with the RST in packet {rst.number}: {unheard}",
             )
     return found

@@ -36,6 +36,7 @@ MARKS: tuple[Mark, ...] = (
     Mark("F5 BIG-IP", "F5 K13223: tm.rstcause.pkt writes the reason into the RST's data", begins=b"BIG-IP: ["),
 )
 
+_NEAR = 64  # packets that a host sends to others between two of one connection, at most; arbitrary
 _SAME_MOMENT = 0.001  # seconds; arbitrary
 
 
@@ -84,6 +85,11 @@ def _by_form(story: Story, rst: Packet, trigger: Packet | None) -> tuple[bool, s
             f"packet {rst.number} has an ACK flag, window 0 and no options, as Windows and some boxes in between send it"
             f"{', and the TTL of its other packets' if alike else ''}"
         )
+    if rst.window:
+        return False, (
+            f"packet {rst.number} has no ACK flag and window {rst.window}: the stacks of Linux and BSD answer with window 0, "
+            "and Windows with an ACK flag, so something in between is likely to have made it"
+        )
     what = f"answers packet {trigger.number}" if trigger else "answers a segment that was not captured"
     why = (
         f"packet {rst.number} {what}: its number is the one that was acknowledged, and it has no window and no options"
@@ -106,8 +112,11 @@ def _has_no_socket(story: Story, rst: Packet, trigger: Packet | None) -> bool:
     if any(p.flags & RST and p.number < trigger.number for p in before):
         return True  # the other end's RST has ended it, and what came later met nothing
     sent = story.next_of(rst.side, rst)
-    unasked = trigger.flags & SYN or (sent is not None and trigger.ack is not None and not 0 <= trigger.ack <= sent)
-    return bool(unasked)
+    if trigger.flags & SYN:
+        return True
+    # Of a handshake nothing else was sent that could have been missed.
+    opening = all(p.flags & SYN for p in own) and not story.missing_but(trigger)
+    return opening and sent is not None and trigger.ack is not None and not 0 <= trigger.ack <= sent
 
 
 def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
@@ -125,8 +134,16 @@ def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
     unseen = not any(p.side != rst.side for p in story.before(rst))
     elsewhere = rst.seq is not None and rst.seq != story.next_of(rst.side, rst)
     provoked = elsewhere and (story.trigger(rst) is not None or unseen or story.connection.from_rows)
-    if going_on and not provoked and not (going_on[0].flags & SYN) and _not_late(story, rst, going_on[0]):
-        shown.append(f"its sender goes on afterwards, in packet {going_on[0].number}")
+    on = next((p for p in going_on if _not_late(rst, p)), None)
+    anew = on and any(p.flags & SYN for p in story.after(rst) if p.number <= on.number)
+    if on and not provoked and not anew:
+        # What a bare RST with another number answers may have been lost; then it ends nothing, and its sender may go on. And
+        # where numbers were skipped, the SYN of another connection may have been.
+        expected = story.next_of(rst.side, on)
+        skipped = on.seq is not None and expected is not None and on.seq > expected
+        (hints if skipped or (elsewhere and not rst.flags & ACK) else shown).append(
+            f"its sender goes on afterwards, in packet {on.number}"
+        )
     made = mark(rst)
     if made and not any(p.window in made.windows for p in own.packets if not p.flags & RST):
         hints.append(f"it has the mark of {made.product}")
@@ -134,6 +151,18 @@ def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
     whole = not story.connection.omitted and not story.missing
     if sent is not None and rst.seq is not None and rst.seq > sent + 1 and whole and not unseen and not provoked:
         hints.append(f"its number is {rst.seq - sent} beyond what its sender had sent")
+    lower = next((p for p in own.packets if p.flags & RST and p.number < rst.number), None)
+    if (
+        lower
+        and rst.seq is not None
+        and lower.seq is not None
+        and rst.seq > lower.seq
+        and not story.trigger(rst)
+        and whole
+    ):
+        hints.append(
+            f"its number is higher than that of the RST in packet {lower.number}, and no segment asks for it (RST SEQ CHANGE)"
+        )
     return shown, hints
 
 
@@ -148,13 +177,30 @@ def _by_ttl(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
     return ([], [said]) if same_way or abs(rst.ttl - usual) <= 2 else ([said], [])
 
 
-def _not_late(story: Story, rst: Packet, after: Packet) -> bool:
-    """Is it no packet that was merely overtaken? One that was sent before the RST has an older timestamp or IP ID."""
+def foreign(story: Story) -> list[tuple[Packet, str]]:
+    """Data and FINs that are not their sender's by their TTL and their options, and the words for each."""
+    found = []
+    for side in story.sides:
+        usual = side.ttls.most_common(1)
+        if not usual or usual[0][1] < 3 or usual[0][1] < len(side.packets) * 0.6:
+            continue
+        stamped = sum(p.has("TS") for p in side.packets) > len(side.packets) * 0.6
+        for p in side.packets:
+            odd = p.ttl is not None and abs(p.ttl - usual[0][0]) > 2
+            if odd and not p.flags & RST and (p.size or p.flags & FIN) and not (stamped and p.has("TS")):
+                found.append((p, f"its TTL is {p.ttl}, that of the {SIDES[p.side]}'s other packets {usual[0][0]}"))
+    return found
+
+
+def _not_late(rst: Packet, after: Packet) -> bool:
+    """Is it no packet that was merely overtaken? One that was sent before the RST has an older time or timestamp, or an IP ID
+    just below the RST's."""
     rst_ts, its_ts = rst.option("TS"), after.option("TS")
-    if isinstance(rst_ts, tuple) and isinstance(its_ts, tuple):
-        return bool((its_ts[0] - rst_ts[0]) & 0xFFFFFFFF < 0x80000000)
-    seconds = story.seconds(rst, after)
-    return seconds is None or seconds > 0 or not story.backwards
+    if isinstance(rst_ts, tuple) and isinstance(its_ts, tuple) and (its_ts[0] - rst_ts[0]) & 0xFFFFFFFF >= 0x80000000:
+        return False
+    if rst.ip_id and after.ip_id and 0 < (rst.ip_id - after.ip_id) & 0xFFFF <= _NEAR:
+        return False
+    return rst.time_ns is None or after.time_ns is None or after.time_ns >= rst.time_ns
 
 
 def _initial(ttl: int) -> int:
@@ -181,7 +227,7 @@ def both_at_once(story: Story) -> bool:
 
 def _one_counter(story: Story) -> bool:
     """Do the IP IDs of both sides lie beside each other, at the end of the connection?"""
-    recent = [p for p in story.packets if p.ip_id][-24:]
+    recent = [p for p in story.packets if p.ip_id][-12:]
     changes = [(a, b) for a, b in pairwise(recent) if a.side != b.side]
     near = sum(abs(b.ip_id - a.ip_id) <= 24 for a, b in changes if a.ip_id and b.ip_id)
-    return len(changes) >= 4 and near >= len(changes) * 0.8
+    return len(changes) >= 3 and near >= len(changes) * 0.8

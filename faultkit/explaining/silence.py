@@ -3,6 +3,7 @@ capture ends."""
 
 from __future__ import annotations
 
+from faultkit.explaining import stuck
 from faultkit.explaining.diagnosis import Finding
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
@@ -41,9 +42,9 @@ def explain(story: Story, quiet: float | None, accepted: int, *, one_way: bool =
     fins = [story.sides[side].first(FIN) for side in (0, 1)]
     if all(fins) and _acknowledged(story, fins[0]) and _acknowledged(story, fins[1]):
         return Finding("closed in order", "closed", (), "shown by the packets", _closing(story), plain="nothing wrong")
-    stuck = _unheard(story) or _stuck(story, quiet)
-    if stuck:
-        return stuck
+    waits = stuck.explain(story, quiet)
+    if waits:
+        return waits
     if all(fins):
         return Finding("closed in order", "closed", (), "most likely", _closing(story), plain="nothing wrong")
     if any(fins):
@@ -210,141 +211,6 @@ def _unfinished(story: Story, quiet: float | None) -> Finding:
         plain="still open",
         tell="capture at the client: does the SYN,ACK arrive there?",
     )
-
-
-def _stuck(story: Story, quiet: float | None) -> Finding | None:
-    """Does one side wait for the other at the end: data, probes, a FIN or a window unanswered?"""
-    for side in (0, 1):
-        other = [p for p in story.sides[1 - side].packets if not p.flags & RST]
-        last_heard = other[-1].number if other else 0
-        own = [p for p in story.sides[side].packets if p.number > last_heard]
-        again = [p for p in own if story.repeats(p) and not p.flags & SYN]
-        probes = [p for p in own if story.is_probe(p)]
-        acked = max((p.ack for p in other if p.ack is not None), default=None)
-        name, peer = SIDES[side], SIDES[1 - side]
-        answers = [p for p in story.sides[1].packets if p.flags & SYN]
-        if side == 0 and len(answers) > 1 and not any(p.size or not p.flags & SYN for p in story.sides[1].packets):
-            return Finding(
-                "accepted by nobody",
-                "failed",
-                ("backlog-full --ended-by expiry",),
-                "most likely",
-                "The client has finished its handshake, the server's SYN,ACK comes again all the same (packet "
-                f"{', '.join(str(p.number) for p in answers[1:4])}): "
-                "the server's accept queue is full, and it drops the ACK",
-                tell="ss -ltn and nstat -az TcpExtListenOverflows at the server",
-            )
-        if again and story.deaf is None:
-            repeated = again[-1]
-            kind = "its FIN" if repeated.flags & FIN and not repeated.size else "the same data"
-            tries, first = len(again), again[0]
-            over = story.seconds(first, again[-1])
-            gap = story.seconds(again[-2], again[-1]) if len(again) > 1 else None
-            given_up = quiet is not None and quiet > 2.5 * max(gap or 0.4, 0.4)
-            if tries < 2 and not given_up:
-                continue
-            closed = any(p.window == 0 for p in other[-3:])
-            causes: tuple[str, ...] = (
-                ("zero-window", "retransmit-timeout")
-                if closed
-                else (
-                    "retransmit-timeout",
-                    "idle-firewall --no-heal",
-                    "firewall-reset --answer drop",
-                    "nat-expiry --answer drop",
-                    "half-open",
-                )
-            )
-            if not closed and not _was_idle(story, first):
-                causes = ("retransmit-timeout", "firewall-reset --answer drop", "half-open")
-            return Finding(
-                f"gave up: the {peer} acknowledged nothing any more"
-                if given_up
-                else f"the {peer} acknowledges nothing any more",
-                "failed",
-                causes,
-                "most likely",
-                f"The {name} sent {kind} {tries + 1} times (packets "
-                f"{_listed(again)}{'' if over is None else f', over {over:.1f} s'}), and nothing "
-                f"of the {peer} came any more{'; then it tried no longer' if given_up else ''}",
-                against="what drops the segments on the way looks the same as a host that is gone",
-                tell=f"capture at the {peer}: do the segments arrive there?",
-            )
-        if probes and len(probes) >= 1 and own and own[-1] in probes and (quiet is None or quiet > 1):
-            return Finding(
-                f"gave up: the {peer} answered no keepalive probe"
-                if quiet and quiet > 75
-                else f"the {peer} answers no keepalive probe",
-                "failed",
-                ("keepalive-timeout", "idle-firewall"),
-                "most likely",
-                f"The {name} probes with keepalives (packets {_listed(probes)}), and nothing answers",
-                tell=f"capture at the {peer}: do the probes arrive there?",
-            )
-        if other and other[-1].window == 0 and not other[-1].flags & (SYN | FIN | RST) and (acked or 0) > 1:
-            return Finding(
-                f"the {peer} does not read",
-                "failed",
-                ("zero-window",),
-                "shown by the packets",
-                f"The {peer}'s window is 0 since packet {_since_closed(story, 1 - side)}, to the end: its program "
-                f"does not read, and the {name} must wait",
-                tell=f"ss -tm at the {peer}: Recv-Q",
-            )
-    return None
-
-
-def _unheard(story: Story) -> Finding | None:
-    """Does one side send again at the end what the other has acknowledged, time after time? Then it does not hear."""
-    for side in (0, 1):
-        last = story.packets[-1].number
-        answered = [
-            (p, later)
-            for p in story.sides[side].packets
-            if p.size and story.repeats(p)
-            for later in [next((q for q in story.after(p) if q.side != side and q.ack is not None), None)]
-            if later is not None and p.end is not None and (later.ack or 0) >= p.end
-        ]
-        if len(answered) < 2 or last not in (answered[-1][0].number, answered[-1][1].number):
-            continue
-        first, end = answered[0][0], answered[-1][0]
-        if first.seq != end.seq:
-            continue
-        name, other = SIDES[side], SIDES[1 - side]
-        return Finding(
-            f"the {name} does not hear the {other} any more",
-            "failed",
-            (
-                "firewall-reset --answer drop --first server" if side else "firewall-reset --answer drop",
-                "nat-expiry --answer drop",
-            ),
-            "most likely",
-            f"The {name} sends the same data again and again (packets {_listed([p for p, _ in answered])}) although the {other} "
-            f"acknowledges it each time (packet {answered[0][1].number}): what the {other} sends does not get there. Something "
-            f"between the place of the capture and the {name} drops it",
-            tell=f"capture at the {name}; iptables -L -v -n or nft list ruleset on the way",
-        )
-    return None
-
-
-def _since_closed(story: Story, side: int) -> int:
-    first = 0
-    for p in reversed(story.sides[side].packets):
-        if p.window:
-            break
-        first = p.number
-    return first
-
-
-def _was_idle(story: Story, packet: Packet) -> bool:
-    first = next((p for p in story.packets if p.side == packet.side and p.seq == packet.seq and p.size), packet)
-    idle = story.idle_before(first)
-    return idle is not None and idle > 1
-
-
-def _listed(packets: list[Packet]) -> str:
-    numbers = [str(p.number) for p in packets]
-    return ", ".join(numbers if len(numbers) < 5 else [*numbers[:3], "…", numbers[-1]])
 
 
 def _half_closed(story: Story, quiet: float | None) -> Finding:

@@ -42,6 +42,18 @@ def signature(story: Story, side: int) -> str:
     return f"⟨{begins} → {ends}⟩" if ends in SIGNATURES[begins] else ""
 
 
+def silent(story: Story) -> str:
+    """The signature of a client of whom nothing came any more, though it owed the server an answer; "" for none."""
+    found = signature(story, 0)
+    own, server = story.sides[0].packets, story.sides[1].packets
+    if _NOTHING not in found or not server or server[-1].number < own[-1].number:
+        return ""
+    last = own[-1]
+    spoken = last.size or last.flags & SYN or not any(p.size for p in own)
+    owed = server[-1].size or server[-1].flags & (SYN | FIN) or story.repeats(server[-1])
+    return found if spoken and owed else ""
+
+
 def _begins(before: list[Packet]) -> str | None:
     """How far the side had come; a segment that was sent again counts once."""
     if not any(p.flags & SYN for p in before):

@@ -82,6 +82,15 @@ def _alone(story: Story, told: dict[int, ResetTold]) -> Finding:
             "which was not captured itself",
             tell="capture the SYN too; ss -ltn at the server",
         )
+    if rst.window and not rst.flags & ACK:
+        return Finding(
+            "reset, and nothing else seen",
+            "suspicious",
+            ("load-balancer-idle", "firewall-reset", "injected"),
+            "cannot be told",
+            f"Of this connection there is nothing but {told[rst.number].why}",
+            tell="capture the whole connection: how long was it idle before, and does the end itself send that RST?",
+        )
     how = {
         "abort": f"a socket of {story.connection.client if rst.side == 0 else story.connection.server} has "
         "aborted: it has a window",

@@ -29,6 +29,13 @@ def listed(packets: list[Packet]) -> str:
     return ", ".join(numbers if len(numbers) < 5 else [*numbers[:3], "…", numbers[-1]])
 
 
+def lasting(seconds: float) -> str:
+    """A duration as a person writes it: "3 s", "1.2 ms", "less than 0.1 ms"."""
+    if seconds >= 1:
+        return f"{seconds:.4g} s"
+    return f"{seconds * 1000:.3g} ms" if seconds >= 0.0001 else "less than 0.1 ms"
+
+
 def sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 

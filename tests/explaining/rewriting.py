@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 import struct
 import subprocess
 import tempfile
@@ -112,6 +113,26 @@ def _doubled(packets: list[Frame]) -> list[Frame]:
     ]
 
 
+def _lost(packets: list[Frame]) -> list[Frame]:
+    chance = random.Random(len(packets))
+    return [packet for packet in packets if chance.random() > 0.2]
+
+
+def _swapped(packets: list[Frame]) -> list[Frame]:
+    swapped = list(packets)
+    for place in range(0, len(packets) - 1, 3):
+        swapped[place], swapped[place + 1] = swapped[place + 1], swapped[place]
+    return swapped
+
+
+def _jumping(packets: list[Frame]) -> list[Frame]:
+    chance = random.Random(len(packets))
+    return [
+        Frame(packet.number, packet.time_ns + chance.randint(-50, 50) * 10**6, packet.data, packet.length)
+        for packet in packets
+    ]
+
+
 def _wrapped(packets: list[Frame], head: Callable[[Frame], bytes], left: int) -> list[Frame]:
     """Under another header, in place of the first `left` bytes."""
     changed = []
@@ -144,6 +165,10 @@ LESS: dict[str, Callable[[list[Frame]], File]] = {
     "one side, the other": lambda packets: (pcap(one := one_side(packets, 1)), one),
     "68 bytes of each packet": lambda packets: (pcap([_cut(packet, 68) for packet in packets]), packets),
     "every packet twice": lambda packets: (pcap(_doubled(packets)), _doubled(packets)),
+    "a fifth of the packets lost": lambda packets: (pcap(lost := _lost(packets)), lost),
+    "every RST lost": lambda packets: (pcap(kept := [p for p in packets if not p.is_reset]), kept),
+    "neighbours swapped": lambda packets: (pcap(swapped := _swapped(packets)), swapped),
+    "a clock that jumps by 50 ms": lambda packets: (pcap(_jumping(packets)), packets),
     "the second half": lambda packets: (pcap(packets[len(packets) // 2 :]), packets[len(packets) // 2 :]),
 }
 

@@ -1,0 +1,118 @@
+"""Aborts of a socket after a FIN: its own, or the other end's."""
+
+from __future__ import annotations
+
+from faultkit.explaining import payload
+from faultkit.explaining.diagnosis import Finding, Sender
+from faultkit.explaining.flows import RST, Packet
+from faultkit.explaining.story import SIDES, Story
+from faultkit.explaining.wording import CALLS, lasting, listed
+
+
+def unanswered(story: Story, rst: Packet) -> list[Packet]:
+    """The other side's last data that the resetting side has not answered with data of its own."""
+    asked: list[Packet] = []
+    for p in reversed(story.before(rst)):
+        if not p.size or story.is_probe(p) or p.flags & RST:
+            continue
+        if p.side == rst.side:
+            break
+        asked.insert(0, p)
+    return asked
+
+
+def own(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Finding:
+    side, name, other = rst.side, SIDES[rst.side], SIDES[1 - rst.side]
+    data = [p for p in story.before(rst) if p.side != side and p.size and p.number > fin.number]
+    waited = story.seconds(fin, rst)
+    asked = unanswered(story, fin)
+    if asked and not data:
+        return Finding(
+            "reset after its own close",
+            "failed",
+            (
+                "unread",
+                "fin-wait-timeout --end aborted",
+                "fin-wait-timeout --end lowered",
+                "disconnect --state last-ack",
+                "linger",
+            ),
+            "one of these",
+            f"The {name} has answered nothing to packet {listed(asked)}, sent its FIN (packet {fin.number}) and "
+            "aborted"
+            f"{'' if waited is None else f' {lasting(waited)} later'} (packet {rst.number}): shutdown(), and then "
+            "close() with that data unread, or an "
+            "orphan in FIN-WAIT-2 whose time was over",
+            by=by,
+            tell=CALLS.format(who=name)
+            + "; nstat -az TcpExtTCPAbortOnClose (unread) and TcpExtTCPAbortOnLinger (its time was over)",
+        )
+    if data:
+        harmless = payload.farewell(data)
+        # Windows answers what meets a closed socket with RST,ACK too; a socket of Linux does so where it is closed with
+        # data unread.
+        bare = story.form(rst) == "bare abort"
+        return Finding(
+            "reset after its own close: harmless" if harmless else end,
+            "harmless" if harmless else "suspicious" if bare else "failed",
+            ("late-write", "unread") if bare else ("unread", "late-write"),
+            "most likely",
+            f"The {name} had sent its FIN (packet {fin.number}), the {other} sent on (packet {listed(data)}"
+            f"{', ' + harmless if harmless else ''}), and nobody was to read that: RST in packet {rst.number}",
+            by=by,
+        )
+    return Finding(
+        "reset after its own close",
+        "suspicious",
+        ("fin-wait-timeout --end aborted", "fin-wait-timeout --end lowered", "disconnect --state last-ack", "linger"),
+        "one of these",
+        f"The {name} had sent its FIN in packet {fin.number}, and aborts in packet {rst.number}"
+        f"{'' if waited is None else f', {lasting(waited)} later'}, with nothing received in between: it did not "
+        "wait for the other's FIN",
+        by=by,
+        tell=CALLS.format(who=name),
+    )
+
+
+def theirs(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Finding:
+    side, name, other = rst.side, SIDES[rst.side], SIDES[1 - rst.side]
+    data = [p for p in story.before(rst) if p.side != side and p.size]
+    answered = [p for p in story.before(rst) if p.side == side and p.size and data and p.number > data[-1].number]
+    mine = [p for p in story.before(rst) if p.side == side and p.size]
+    acks = [p.ack for p in story.before(rst) if p.side != side and p.ack is not None]
+    unacked = bool(mine and acks and mine[-1].end is not None and mine[-1].end > max(acks))
+    if unacked and story.form(rst) == "abort":
+        return Finding(
+            end,
+            "failed",
+            ("disconnect --state last-ack", "linger", "unread"),
+            "one of these",
+            f"The {other} had closed (FIN in packet {fin.number}); the {name} sent on, which is not acknowledged, "
+            f"and aborts in packet {rst.number}",
+            by=by,
+            tell=CALLS.format(who=name),
+        )
+    if data and not answered:
+        lost = sum(p.size or 0 for p in data[-3:])
+        return Finding(
+            "reset after the other's close: harmless",
+            "harmless",
+            ("unread", "linger"),
+            "one of these",
+            f"The {other} had sent its answer and its FIN (packet {fin.number}); the {name} closed without "
+            "reading all of it "
+            f"(the last {lost} bytes, packet {listed(data[-1:])}), or aborted: RST in packet {rst.number}. "
+            "Nobody waits for anything any more",
+            by=by,
+            tell=CALLS.format(who=name),
+        )
+    return Finding(
+        "reset after the other's close: harmless",
+        "harmless",
+        ("linger", "unread"),
+        "one of these",
+        f"The {other} had closed (FIN in packet {fin.number}), and the {name} ends with an abort instead of a FIN "
+        f"(packet {rst.number}): nothing is lost by it",
+        by=by,
+        tell=CALLS.format(who=name),
+    )
