@@ -81,7 +81,7 @@ TESTERS: Mapping[str, Tester] = {
         Served(lambda conn: conn.stall(), hangs=True),
     ),
     "black-hole": Tester(
-        "hears and says nothing more: ETIMEDOUT by the client's own timers",
+        "hears and says no more: ETIMEDOUT by the client's own timers",
         Served(lambda conn: conn.black_hole(), hangs=True),
     ),
     "half-close": Tester(
