@@ -7,7 +7,6 @@ of the library brings the versions of its dependencies that it wants.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -80,7 +79,10 @@ class Environments:
 
 
 def _run(*command: str | Path) -> None:
-    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PIP_REQUIRE_VIRTUALENV": "0"})
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise Failed(f"{command[0]} is not here: it comes with Node 20") from error
     if ended.returncode:
         told = (ended.stderr or ended.stdout).strip().splitlines() or [f"exit {ended.returncode}"]
         raise Failed(f"{' '.join(map(str, command))}: {told[-1]}")

@@ -1,5 +1,4 @@
-"""What the files of the gallery have beside faultkit's own fixtures. They are played by `.ci/bugs`, each version of a
-library in an environment of its own."""
+"""What the files of the gallery have beside faultkit's own fixtures: a plugin of pytest for them alone, tests/bugs/pytest.ini."""
 
 from __future__ import annotations
 
@@ -14,6 +13,9 @@ import pytest
 
 Node: TypeAlias = Callable[..., str]
 
+STATUS: pytest.StashKey[int] = pytest.StashKey()
+"""How pytest ended."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--times", type=int, default=1, help="play each test so often")
@@ -26,10 +28,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_unconfigure() -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
     """Threads that a bug has left waiting must not keep the process."""
     sys.stdout.flush()
-    os._exit(0)
+    os._exit(config.stash.get(STATUS, pytest.ExitCode.INTERNAL_ERROR))
 
 
 @pytest.fixture
