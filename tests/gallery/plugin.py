@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
+Ends: TypeAlias = Callable[..., bool]
 Node: TypeAlias = Callable[..., str]
 
 STATUS: pytest.StashKey[int] = pytest.StashKey()
@@ -37,6 +40,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     """Threads that a bug has left waiting must not keep the process."""
     sys.stdout.flush()
     os._exit(config.stash.get(STATUS, pytest.ExitCode.INTERNAL_ERROR))
+
+
+@pytest.fixture
+def ends() -> Ends:
+    """Calls what may wait for ever, in a thread: does it come to its end, whatever that is, within 3 s?"""
+
+    def run(call: Callable[[], object], *, within_seconds: float = 3) -> bool:
+        def bounded() -> None:
+            with contextlib.suppress(Exception):
+                call()
+
+        thread = threading.Thread(target=bounded, daemon=True)
+        thread.start()
+        thread.join(within_seconds)
+        return not thread.is_alive()
+
+    return run
 
 
 @pytest.fixture
