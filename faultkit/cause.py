@@ -130,6 +130,7 @@ class Served:
     when: Trigger = FIRST_BYTE  # where the user names none
     unread: bool = False  # what sets it off stays in the receive buffer
     hangs: bool = False  # the client is left waiting, until its own timer ends it
+    goes_on: bool = False  # the connection does, and another fault may come after this one
     holds_fin: bool = False  # its FIN must not leave: the answer before it is sent so that `sockets.hold_back` works
     ends_answer: bool = False  # its FIN, where it sets in after an answer, leaves in the segment with which that ends
     speaks_plain: bool = False  # it says something itself, which is not encrypted

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import ipaddress
 import select
 import socket
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -30,6 +31,16 @@ TCP_NOTSENT_LOWAT = 25  # include/uapi/linux/tcp.h
 TAIL = 10  # bytes of the one after them, so seconds for which a FIN is held back: half as many at least
 
 
+class Owner(Protocol):
+    """Who has the connection."""
+
+    def broke(self, live: Live, error: BaseException) -> None:
+        """An error came while no task of its own waited."""
+
+    def armed(self, live: Live) -> None:
+        """Another of its faults is to set in: there may be something to wait for."""
+
+
 class Live(End):
     """The server's end of one connection, as faults and handlers have it: `async def handler(conn)`.
 
@@ -39,15 +50,18 @@ class Live(End):
     __slots__ = (
         "_begun",
         "_early",
-        "_failed",
         "_fault",
         "_heard_fin",
         "_holding",
-        "_met",
+        "_next",
+        "_owner",
         "_stopped",
         "_stream",
         "has_task",
+        "raw",
+        "saying",
         "spared",
+        "spoke",
     )
 
     def __init__(
@@ -57,16 +71,19 @@ class Live(End):
         fault: Fault | None,
         engine: Engine,
         tls: ssl.SSLContext | None,
-        failed: Callable[[Live, BaseException], None],
+        owner: Owner,
     ) -> None:
-        """Failed: told of an error that comes while no task of its own waits."""
         super().__init__(sock, record, engine, tls)
-        self._failed = failed
+        self._owner = owner
         self._holding = 0  # waits for `heal`
         self.has_task = False
         self.spared = False  # the server was healed before the fault set in
-        self._fault = fault
-        self._met = False  # the fault has set in, and nobody healed it since
+        self._fault = fault  # the first
+        self._next: Fault | None = None  # the one that is to set in, healed or not
+        self._await(fault)
+        self.raw = 0  # bytes given to the socket, below TLS where there is TLS
+        self.saying = 0  # tasks that send
+        self.spoke = trio.Event()  # set when something was sent, for who waits for that
         self._stream: trio.SSLStream[Below] | None = None
         self._stopped = False
         self._heard_fin = False
@@ -143,6 +160,14 @@ class Live(End):
     async def _say(self, data: bytes, *, whole: bool = False) -> None:
         """Send all of it. Where an answer is whole with that, it is counted."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        self.saying += 1
+        try:
+            await self._say_all(data, whole)
+        finally:
+            self.saying -= 1
+            self.spoke.set()
+
+    async def _say_all(self, data: bytes, whole: bool) -> None:
         while data:
             await trio.lowlevel.checkpoint()
             if not await self.may_speak():
@@ -172,17 +197,22 @@ class Live(End):
     def armed(self) -> Fault | None:
         """The fault that is still to set in."""
         record = self.record
-        return None if self.spared or record.ended or self._met else self._fault
+        return None if self.spared or record.ended else self._next
+
+    def _await(self, fault: Fault | None) -> None:
+        self._next = fault
+        self.record.pending = fault.title if fault else None
 
     def spare(self) -> None:
-        """The server was healed: no fault sets in any more, and this one may again at `arm`."""
-        self.spared, self._met = True, False
+        """The server was healed: no fault sets in any more, and from the first on they may again at `arm`."""
+        self.spared = True
+        self._next = self._fault  # what is pending by the record stays unmet, or met
 
     def arm(self) -> None:
         """The server is not healed any more."""
         self.spared = False
         if self._fault:
-            self.record.fault = self._fault.name
+            self.record.fault = self._fault.title
 
     def met(self, fault: Fault) -> bool:
         """Are the bytes that set it off there? What was read of them and is not enough, `receive` gives first.
@@ -197,25 +227,38 @@ class Live(End):
         return self.record.received >= fault.when.amount
 
     def fire(self) -> None:
-        """Let the fault set in, if it has one and has not yet."""
+        """Let the fault set in, if it has one and has not yet, and of those after it what comes with it."""
         fault = self.armed
         if fault is None:
             return
-        assert fault.served.act
-        # Written down before, because a client may look as soon as it is told.
-        before, self.record.fired_after_seconds = self.record.fired_after_seconds, self.record.age_seconds
-        self._met = True
-        try:
-            fault.served.act(self)
-        except BaseException:
-            self.record.fired_after_seconds, self._met = before, False
-            raise
+        while fault:
+            assert fault.served.act
+            # Written down before, because a client may look as soon as it is told.
+            self.record.meet(fault.name)
+            self._await(fault.then)
+            try:
+                fault.served.act(self)
+            except BaseException:
+                self.record.met.pop()
+                self._await(fault)
+                raise
+            fault = self.armed if self.armed and self.armed.reached(self.record) else None
         self.record.done()
+        if self.armed:
+            self._owner.armed(self)
 
     @property
     def quiet_seconds(self) -> float:
         """How long no byte has come or gone. The kernel's count may have begun before the accept."""
         return min(sockets.quiet_seconds(self.sock), self.record.age_seconds)
+
+    @property
+    def comes_from_elsewhere(self) -> bool:
+        """May the client be in another network namespace? Over loopback it is in this one."""
+        peer = self.record.peer
+        if peer is None or ipaddress.ip_address(peer.host).is_loopback:
+            return False
+        return sockets.state(self.sock) == "ESTABLISHED"
 
     @property
     def how(self) -> str:
@@ -260,7 +303,7 @@ class Live(End):
     def park(self, look: Callable[[], None]) -> None:
         """Look when there is something to read: it has no task."""
         if self._watch is None:
-            self._watch = self._engine.watch(self.sock.fileno(), look, functools.partial(self._failed, self))
+            self._watch = self._engine.watch(self.sock.fileno(), look, functools.partial(self._owner.broke, self))
 
     def shut(self, how: str) -> None:
         """Close the socket. It has ended so, unless it is written down already."""
@@ -366,7 +409,7 @@ class Live(End):
         """Wait for `heal`. A peer that closes meanwhile, or resets, ends the connection: nobody reads, so nobody is told."""
         await self.still_there()
         if self._watch is None:
-            failed = functools.partial(self._failed, self)
+            failed = functools.partial(self._owner.broke, self)
             self._watch = self._engine.watch(self.sock.fileno(), self._left_alone, failed, select.EPOLLRDHUP)
         self._holding += 1
         try:
@@ -429,7 +472,10 @@ class Live(End):
     def put(self, data: bytes) -> int:
         """One send(2), which is not counted."""
         # Slices that wait for the peer's window are put together again (tcp_sendmsg()), unless each is an end of a record.
-        return self.sock.send(data, socket.MSG_EOR if self._slice else 0)
+        size = self.sock.send(data, socket.MSG_EOR if self._slice else 0)
+        self.raw += size
+        self.spoke.set()
+        return size
 
     @contextlib.contextmanager
     def _counted(self, data: bytes, *, whole: bool) -> Iterator[list[int]]:

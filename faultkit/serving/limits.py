@@ -14,7 +14,8 @@ def sentence(error: BaseException | None) -> str | None:
         limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         above = f"`ulimit -n {most}` allows more" if limit < most else "raise it (`ulimit -Hn`, as root)"
         return (
-            f"no descriptor is left of the {limit} that this process may have (EMFILE): {above}, or close what is open"
+            f"no descriptor is left of the {limit} that this process may have (EMFILE, too many open files): "
+            f"{above}, or close what is open"
         )
     if error.errno == errno.ENFILE:
         return "no descriptor is left on this machine (ENFILE): raise fs.file-max, or end what holds them"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from faultkit.errors import Misuse
-from faultkit.serving import faults
+from faultkit.serving import faults, steps
 from faultkit.serving.faults import OK, Fault
 from faultkit.serving.trigger import Trigger
 
@@ -51,7 +51,7 @@ def chosen(
         if when is not None:
             raise Misuse(f"`{when}` and no fault: name the fault that is to set in then")
         return Plan(lambda number: None)
-    only = faults.fault(fault, when, tls=tls)
+    only = steps.fault(fault, when, tls=tls)
     if only.served.door is None:
         return Plan(lambda number: only, fault=only)
     if only.served.when.kind == "accept":
@@ -101,7 +101,7 @@ def _drawn(
 
 
 def _of_a_connection(name: str, when: Trigger | None, tls: bool) -> Fault:
-    found = faults.fault(name, when, tls=tls)
+    found = steps.fault(name, when, tls=tls)
     if found.served.door:
         raise Misuse(
             f"{name} keeps clients from connecting at all, so no server can count them: serve it alone, and heal() it"

@@ -271,7 +271,7 @@ class Server:
                 return
             except OSError as error:
                 if limits.sentence(error):
-                    self._failed(self._count + 1, error)
+                    self._failed(self._count + 1, error, False)
                     self._choke()
                     return
                 continue  # what waited is gone (accept(2))
@@ -305,7 +305,7 @@ class Server:
             return
         # Before it is done, because a client may look as soon as it is told.
         for record in records:
-            record.fired_after_seconds = 0.0
+            record.meet(fault.name)
             record.end("never accepted")
         fault.served.door(self._door)
         for record in records:
@@ -324,7 +324,7 @@ class Server:
 
     def _record(self, peer: Address | None, fault: Fault | None) -> Connection:
         number = self._count + 1
-        record = Connection(number, peer, fault.name if fault else OK, self._waiting)
+        record = Connection(number, peer, fault.title if fault else OK, self._waiting)
         if self._keep:
             self._connections.append(record)
         self._count = number  # only now: another thread looks at it, and then for the record
@@ -341,8 +341,10 @@ class Server:
         if self._each:
             self._each(record)
 
-    def _failed(self, number: int, error: BaseException) -> None:
-        self._crash = self._crash or (number, error, limits.sentence(error))  # of the limits of this moment
+    def _failed(self, number: int, error: BaseException, in_handler: bool) -> None:
+        lacking = str(error) if isinstance(error, Unable) else limits.sentence(error)  # of the limits of this moment
+        lacking = None if in_handler else lacking
+        self._crash = self._crash or (number, error, lacking)
 
     def _run(self, work: Callable[[], None]) -> None:
         engine = self._engine
@@ -377,7 +379,7 @@ class Server:
     def _broke(self, error: BaseException) -> None:
         """Nobody is accepted any more."""
         self._watch = None
-        self._failed(self._count + 1, error)
+        self._failed(self._count + 1, error, False)
 
     def _shut(self, fault: Fault) -> None:
         assert fault.served.door

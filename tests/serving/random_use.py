@@ -104,6 +104,15 @@ def handler(seed: int, given: list[Server]) -> Callable[[Live], Any]:
     return does
 
 
+def sequence(chance: random.Random, names: list[str]) -> str:
+    """One fault, or several in order."""
+    steps = [chance.choice(names)]
+    while chance.random() < 0.4:
+        moment = chance.choice(["", "@fire", "@read", "@sent=30", "@requests=2", "@idle=5ms", "@bytes=100"])
+        steps.append(chance.choice(["stall", "slices:9", "slow:50000", "black-hole", "ok", *names]) + moment)
+    return " + ".join(steps)
+
+
 def serving(chance: random.Random, given: list[Server]) -> faultkit.serving.entry.Serving:
     """Any server that means something."""
     names = [name for name, _, served in faults.known() if not served.needs_repair]
@@ -116,19 +125,21 @@ def serving(chance: random.Random, given: list[Server]) -> faultkit.serving.entr
             keywords["ipv6"] = True
         kind = chance.random()
         if kind < 0.5:
-            keywords["fault"] = chance.choice(names)
+            keywords["fault"] = sequence(chance, names)
         elif kind < 0.8:
-            keywords["plan"] = [chance.choice([*names, "ok"]) for _ in range(chance.randint(1, 4))]
+            keywords["plan"] = [sequence(chance, [*names, "ok"]) for _ in range(chance.randint(1, 4))]
         elif kind < 0.95:
             keywords["random"] = chance.choice([0.3, 1.0])
             keywords["seed"] = chance.getrandbits(16)
         when = chance.random()
         if kind < 0.8 and when < 0.5:
             trigger = chance.choice(
-                ["at", "at", "after_bytes", "after_sent", "after_requests", "after_answers", "idle"]
+                ["at", "at", "after_bytes", "after_sent", "after_read_bytes", "after_requests", "after_answers", "idle"]
             )
             if trigger == "at":
-                keywords["at"] = chance.choice(["accept", "client-hello", "handshake", "mid-body", "fire", "fire"])
+                keywords["at"] = chance.choice(
+                    ["accept", "client-hello", "handshake", "mid-body", "read", "fire", "fire"]
+                )
             elif trigger == "idle":
                 keywords["after_idle_seconds"] = chance.choice([0.001, 0.01, 0.05])
             else:

@@ -55,7 +55,7 @@ def test_where_there_are_no_descriptors_it_accepts_again_as_soon_as_there_are(fr
     port, limit, most = ended.stdout.split()
     assert ended.stderr.splitlines()[-1:] == [
         f"faultkit.errors.Unable: port {port}, connection {free + 1}: no descriptor is left of the {limit} that this process "
-        f"may have (EMFILE): `ulimit -n {most}` allows more, or close what is open"
+        f"may have (EMFILE, too many open files): `ulimit -n {most}` allows more, or close what is open"
     ], ended.stderr
 
 
