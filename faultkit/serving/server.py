@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import ssl
 from collections.abc import Callable
@@ -64,6 +65,7 @@ class Server:
         self._ca_file: str | None = None
         self._crash: tuple[int, BaseException, str | None] | None = None
         self._door_shut = False
+        self._down = trio.CancelScope()  # of the restart that goes on
         self._connections: list[Connection] = []
 
     # What a test sees.
@@ -154,6 +156,16 @@ class Server:
     def heal(self) -> None:
         """From now on all is well: closed doors open, live connections hear and speak again, later ones are healthy."""
         self._run(self._heal)
+
+    def restart(self, *, down_seconds: float = 0.0) -> None:
+        """Be restarted, as often as one likes: live connections are reset, who comes in the next so many seconds is refused, then
+        all is as before. `heal()` brings it up at once. Gives back as soon as it is down; who waits for it to be up connects.
+        """
+        if isinstance(down_seconds, bool) or not isinstance(down_seconds, int | float) or not 0 <= down_seconds < 2**31:
+            raise Misuse(f"restart(down_seconds={down_seconds!r}): it is 0 or more")
+        if self._plan.door:
+            raise Misuse(f"restart(): {self._plan.door.name} keeps clients out by itself: fire() and heal() do that")
+        self._run(functools.partial(self._restart, down_seconds))
 
     def check(self) -> None:
         """Raise `HandlerCrashed` where a handler did, and `FaultNotMet` where a fault was armed and nobody met it.
@@ -246,6 +258,7 @@ class Server:
         """Stop listening and end every connection. Gives whether there are tasks to wait for."""
         assert self._engine
         self._closed = True
+        self._down.cancel()
         self._forget_door()
         self._door.close()  # what it turned away is known from now on
         self._sessions.end()
@@ -403,8 +416,32 @@ class Server:
         if refused := self._sessions.fire():
             raise refused
 
+    def _restart(self, down_seconds: float) -> None:
+        assert self._engine
+        self._forget_door()
+        self._greet()
+        self._sessions.reset()
+        self._door.refuse()
+        self._choked = False
+        self._down.cancel()  # of the restart before
+        if not down_seconds:
+            self._admit()
+            return
+        self._down = trio.CancelScope()
+        self._sessions.tasks += 1
+        self._engine.start_soon(self._come_up, self._engine, self._down, down_seconds)
+
+    async def _come_up(self, engine: Engine, down: trio.CancelScope, seconds: float) -> None:
+        try:
+            with down:
+                await trio.sleep(seconds)  # what this is: a time for which it is down
+                engine.between_turns(self._admit)
+        finally:
+            self._sessions.task_ended()
+
     def _heal(self) -> None:
         self._greet()
+        self._down.cancel()
         self._healed = True
         self._admit()
         self._sessions.heal()

@@ -94,6 +94,16 @@ class Sessions:
             except OSError as error:  # a handler has closed its socket by itself
                 self.broke(live, error)
 
+    def reset(self) -> None:
+        """Reset every one of them."""
+        for live in list(self._live.values()):
+            try:
+                live.abort()
+            except OSError as error:  # a handler has closed its socket by itself
+                self.broke(live, error)
+            else:
+                self._over_with(live)
+
     def end(self) -> None:
         """End those without a task, and begin to end the others."""
         for live in list(self._live.values()):
@@ -182,7 +192,7 @@ class Sessions:
             how = self._how(live, error, in_handler=self.own)
         finally:
             self._end(live, how)
-            self._task_ended()
+            self.task_ended()
 
     def armed(self, live: Live) -> None:
         """Another of its faults is to set in: one that waits for a clock, or for what its client reads, has a task for that."""
@@ -204,7 +214,7 @@ class Sessions:
         except Exception as error:  # a handler has closed its socket by itself, for one
             self.broke(live, error)
         finally:
-            self._task_ended()
+            self.task_ended()
 
     async def _quiet(self, fault: Fault, live: Live) -> bool:
         """Wait until no byte has come or gone for so long, by the kernel's clock: no event tells of it. False where the fault
@@ -233,7 +243,8 @@ class Sessions:
                 await live.spoke.wait()
         return False
 
-    def _task_ended(self) -> None:
+    def task_ended(self) -> None:
+        """One that was counted in `tasks` has."""
         self.tasks -= 1
         if self._idle is not None:  # an Event has no truth
             self._idle.set()

@@ -174,7 +174,9 @@ def disturbs(server: Server, chance: random.Random, stop: threading.Event) -> No
     """Fires and heals until the server is closed."""
     while not stop.wait(chance.choice([0, 0.001, 0.005])):
         try:
-            chance.choice([server.fire, server.heal, server.fire, server.check_crash])()
+            restart = functools.partial(server.restart, down_seconds=chance.choice([0, 0.001, 0.01, 60]))
+            calls: list[Callable[[], None]] = [server.fire, server.heal, server.fire, server.check_crash, restart]
+            chance.choice(calls)()
         except Misuse as refused:
             if "closed" in str(refused):
                 return
