@@ -9,6 +9,7 @@ import ipaddress
 import select
 import socket
 import ssl
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 import trio
@@ -19,9 +20,10 @@ from faultkit.serving.engine import Engine
 from faultkit.serving.record import Connection
 from faultkit.serving.tls import Below, cut_off
 from faultkit.serving.verbs import CHUNK, End
+from faultkit.serving.which import More, Opening
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable, Iterator
 
     from faultkit.serving.answers import Handler
     from faultkit.serving.faults import Fault
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 PACED = 10  # segments with data that the kernel does not pace: tcp_update_skb_after_send()
 TCP_NOTSENT_LOWAT = 25  # include/uapi/linux/tcp.h
 TAIL = 10  # bytes of the one after them, so seconds for which a FIN is held back: half as many at least
+
+
+Choose = Callable[[Opening], "Fault | None"]
 
 
 class Owner(Protocol):
@@ -49,10 +54,12 @@ class Live(End):
 
     __slots__ = (
         "_begun",
+        "_choose",
         "_early",
         "_fault",
         "_heard_fin",
         "_holding",
+        "_kept",
         "_next",
         "_owner",
         "_stopped",
@@ -81,6 +88,8 @@ class Live(End):
         self._fault = fault  # the first
         self._next: Fault | None = None  # the one that is to set in, healed or not
         self._await(fault)
+        self._choose: Choose | None = None  # which fault it has, by its first bytes
+        self._kept = b""  # read from TLS, for `_choose` to look at
         self.raw = 0  # bytes given to the socket, below TLS where there is TLS
         self.saying = 0  # tasks that send
         self.spoke = trio.Event()  # set when something was sent, for who waits for that
@@ -97,6 +106,9 @@ class Live(End):
         while True:
             await trio.lowlevel.checkpoint()  # a peer that is always quicker must not keep the others waiting
             await self.may_read()
+            if self._choose is not None:
+                await self._decide(self._choose)
+                continue
             if self._early:
                 data, self._early = self._early[:limit], self._early[limit:]
                 return data
@@ -191,7 +203,47 @@ class Live(End):
                 with trio.move_on_after(size / rate):  # what this fault is: bytes per second
                     await healed.wait()
 
+    async def _decide(self, choose: Choose) -> None:
+        """Wait for the first bytes, which stay where they are, and ask which fault it has."""
+        first, whole = b"", False
+        while True:
+            more = await self._more(len(first))
+            whole = len(more) <= len(first)
+            first = more
+            try:
+                fault = choose(Opening(self.record.number, self.record.peer, first, whole))
+            except More:
+                continue
+            break
+        self._choose, self._fault = None, fault
+        if fault:
+            if not self.spared:
+                self.record.fault = fault.title
+            self._await(fault)
+            self._owner.armed(self)
+
+    async def _more(self, known: int) -> bytes:
+        """The first bytes, more than are known, or as many where the peer has closed its direction."""
+        if self._stream:
+            more, self._kept = self._kept, b""
+            self._kept = more + await self._receive(CHUNK)
+            return self._kept
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, known + 1)
+        try:
+            while True:
+                await trio.lowlevel.wait_readable(self.sock)
+                await self.still_there()
+                with contextlib.suppress(BlockingIOError):
+                    return self.sock.recv(CHUNK, socket.MSG_PEEK)
+        finally:
+            if not self.record.ended:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+
     # What the server does.
+
+    def ask(self, choose: Choose) -> None:
+        """Its fault is chosen when its first bytes are there."""
+        self._choose = choose
 
     @property
     def armed(self) -> Fault | None:
@@ -279,6 +331,10 @@ class Live(End):
             if self._tls and not await self._begin_tls(self._tls):
                 return
             await handler(self)
+            if self.record.ended is None and self.sock.fileno() == -1:
+                raise Misuse(
+                    "the handler closed conn.sock by itself: conn.close(), conn.abort() and the like end a connection"
+                )
             while self._audible is not None and not self.record.ended:
                 await self._held(self._audible)  # a FIN would say something
             if not self.record.ended and self._stream and not self._said_fin:
@@ -435,6 +491,9 @@ class Live(End):
     async def _receive(self, limit: int) -> bytes:
         if not self._stream:
             return await self.receive_below(limit)
+        if self._kept:
+            data, self._kept = self._kept[:limit], self._kept[limit:]
+            return data
         try:
             return bytes(await self._stream.receive_some(limit))
         except trio.BrokenResourceError as error:

@@ -22,6 +22,12 @@ class Plan:
     waiting: Fault | None = None  # done to it when a connection waits
     seed: int | None = None  # what to give as seed= to have the same again
     fault: Fault | None = None  # every connection's
+    drawn: tuple[Fault, ...] = ()  # what chance draws from, where it was named
+
+    @property
+    def named(self) -> list[Fault]:
+        """Those that the plan names."""
+        return [one for one in (self.fault, self.door, self.waiting, *self.drawn, *self.listed) if one]
 
     @property
     def armed(self) -> bool:
@@ -97,7 +103,7 @@ def _drawn(
         stream = chance.Random(f"{number}:{connection}")
         return stream.choice(choice) if stream.random() < random else None
 
-    return Plan(of, seed=number)
+    return Plan(of, seed=number, drawn=choice if fault is not None else ())
 
 
 def _of_a_connection(name: str, when: Trigger | None, tls: bool) -> Fault:

@@ -20,6 +20,7 @@ from faultkit.serving.engine import PATIENCE, Engine, Watch
 from faultkit.serving.faults import OK, Fault
 from faultkit.serving.record import Connection
 from faultkit.serving.sessions import Sessions
+from faultkit.serving.which import Opening, Which
 
 BATCH = 64  # connections accepted before others have their turn; arbitrary
 CLOSED = "the server is closed: this goes inside the `with`, and for the fixtures inside the test"
@@ -45,11 +46,14 @@ class Server:
         authority: tls.Authority | None,
         must_be_met: bool,
         each: Callable[[Connection], None] | None,
+        which: Which | None = None,
     ) -> None:
         self._door = door
         self._plan = plan
         self._authority = authority
         self._must_be_met = must_be_met
+        self._which = which  # of the connections is meant; None: each
+        self._meant: list[Connection] = []
         self._each = each  # told of each connection that has ended; then they are not kept
         self._keep = each is None
         self._engine: Engine | None = None
@@ -327,11 +331,20 @@ class Server:
 
     def _accept(self, sock: socket.socket, peer: Address) -> None:
         assert self._engine
-        fault = self._plan.of(self._count + 1)
+        fault = None if self._which else self._plan.of(self._count + 1)
         if fault and fault.served.door:  # it is healed
             fault = None
         record = self._record(peer, None if self._healed else fault)
-        self._sessions.begin(self._engine, sock, record, fault, spared=self._healed)
+        choose = functools.partial(self._choose, record) if self._which else None
+        self._sessions.begin(self._engine, sock, record, fault, spared=self._healed, choose=choose)
+
+    def _choose(self, record: Connection, opening: Opening) -> Fault | None:
+        """The fault of a connection that begins so: of those that are meant it is the next."""
+        assert self._which
+        if not self._which(opening):
+            return None
+        self._meant.append(record)
+        return self._plan.of(len(self._meant))
 
     # The rest.
 
@@ -456,10 +469,12 @@ class Server:
         if not self._must_be_met:
             return None
         turned_away = self._plan.door is not None and self._door.turned_away
+        if self._which and self._plan.armed and self._connections and not self._meant:
+            return unmet.nobody_meant(self._plan, self.port, len(self._connections))
         return unmet.sentence(
             self._plan,
             self.port,
-            self._connections,
+            self._meant if self._which else self._connections,
             shut=self._door_shut,
             turned_away=turned_away,
             own=self._sessions.own,

@@ -14,7 +14,7 @@ from faultkit import sockets
 from faultkit.errors import Misuse, Unable
 from faultkit.serving import answers, peer
 from faultkit.serving.answers import Handler
-from faultkit.serving.connection import Live
+from faultkit.serving.connection import Choose, Live
 from faultkit.serving.engine import PATIENCE, Engine
 from faultkit.serving.faults import Fault
 from faultkit.serving.record import Connection
@@ -47,11 +47,20 @@ class Sessions:
         return len(self._live)
 
     def begin(
-        self, engine: Engine, sock: socket.socket, record: Connection, fault: Fault | None, *, spared: bool = False
+        self,
+        engine: Engine,
+        sock: socket.socket,
+        record: Connection,
+        fault: Fault | None,
+        *,
+        spared: bool = False,
+        choose: Choose | None = None,
     ) -> None:
-        """A connection is accepted. Spared: its fault sets in at fire() alone."""
+        """A connection is accepted. Spared: its fault sets in at fire() alone. Choose: it is chosen by its first bytes."""
         live = Live(sock, record, fault, engine, self._tls, self)
         live.spared = spared
+        if choose:
+            live.ask(choose)
         self._live[record.number] = live
         try:
             self._begin(live)

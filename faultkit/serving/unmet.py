@@ -45,6 +45,13 @@ def sentence(
     return None
 
 
+def nobody_meant(plan: Plan, port: int, count: int) -> str:
+    """No connection was the one that the fault is for."""
+    fault = plan.fault or next((one for one in plan.listed if one), None)
+    name = fault.name if fault else "a random fault"
+    return f"{name} on port {port} was never met: {came(count)}, and `when` chose none"
+
+
 def came(count: int) -> str:
     """How many connections came."""
     return {0: "no connection came", 1: "1 connection came"}.get(count, f"{count} connections came")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import functools
 import os
 import random
@@ -128,6 +129,8 @@ def serving(chance: random.Random, given: list[Server]) -> faultkit.serving.entr
             keywords["fault"] = sequence(chance, names)
         elif kind < 0.8:
             keywords["plan"] = [sequence(chance, [*names, "ok"]) for _ in range(chance.randint(1, 4))]
+            if chance.random() < 0.2:
+                keywords["when"] = chance.choice(["path=/*", "first=x", lambda opening: opening.number % 2 == 0])
         elif kind < 0.95:
             keywords["random"] = chance.choice([0.3, 1.0])
             keywords["seed"] = chance.getrandbits(16)
@@ -273,8 +276,13 @@ def watched(seen: Seen) -> Iterator[None]:
             over = threading.Event()
 
             def goes_on() -> None:
-                while not over.is_set():
-                    talks(beside)
+                while not over.wait(0.01):
+                    try:
+                        talks(beside)
+                    except Exception as error:
+                        seen.wrong.append(f"beside: {error!r}, {beside!r}")
+                        faulthandler.dump_traceback()
+                        return
 
             others = threading.Thread(target=goes_on)
             others.start()
