@@ -342,7 +342,7 @@ class Live(End):
                     await self._stream.aclose()
             if not self.record.ended:
                 self._read_all()  # a close over what was not read would be a reset, and could take the answer with it
-        if self.draining and not self.record.ended:
+        if self.draining and not self._stopped and not self.record.ended:
             with trio.CancelScope() as self._task:
                 await self._finish()
 

@@ -196,9 +196,10 @@ class Seen:
 
 
 def its_own(error: BaseException | None) -> bool:
-    """Is it the handler's own mistake: a verb that is refused, two tasks that read at once, a socket that it closed?"""
+    """Is it the handler's own mistake, whatever its other tasks were told: a verb that is refused, two tasks that read at once, a
+    socket that it closed?"""
     if isinstance(error, BaseExceptionGroup):
-        return all(map(its_own, error.exceptions))
+        return any(map(its_own, error.exceptions))
     return isinstance(error, Misuse | Rude | trio.BusyResourceError)
 
 
@@ -257,6 +258,17 @@ def descriptors() -> dict[str, str]:
     return found
 
 
+def kernels_line(what: str) -> str:
+    """What the kernel lists of a descriptor that was left: the addresses and the state of a socket."""
+    inode = what.partition("[")[2].rstrip("]")
+    for table in ("tcp", "tcp6", "unix", "netlink"):
+        with open(f"/proc/net/{table}") as lines:
+            for line in lines:
+                if inode and inode in line.split():
+                    return f"{table}: {line.strip()}"
+    return what
+
+
 def in_epoll(engine: Engine) -> list[str]:
     """What the kernel watches for the engine."""
     with open(f"/proc/self/fdinfo/{engine._epoll.fileno()}") as info:
@@ -295,7 +307,7 @@ def watched(seen: Seen) -> Iterator[None]:
             assert engine.call(lambda: "alive") == "alive"
             assert SHARED._engine is engine
             left = {number: what for number, what in descriptors().items() if number not in open_before}
-            assert not left, left
+            assert not left, [kernels_line(what) for what in left.values()]
             assert len(engine._watches) == 1, engine._watches
             assert len(in_epoll(engine)) == 1
             assert engine._nursery

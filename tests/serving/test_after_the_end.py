@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -291,3 +293,25 @@ def test_a_socket_that_the_handler_closed_does_not_keep_a_fault_from_the_others(
         assert plain.recv() == "ECONNRESET"
         assert server.connections[0].wait_for_end().ended == "failed"
         innocent(beside)
+
+
+@pytest.mark.parametrize("verb", ["finish", "half_close", "garbage"])
+def test_a_handler_that_takes_its_leave_after_the_end_of_the_server_has_ended(verb: str) -> None:
+    """It is cancelled, and in what it shields from that it goes on to read until its client closes, which does not."""
+
+    async def handler(conn: Live) -> None:
+        await conn.receive()
+        with trio.CancelScope(shield=True):
+            begun.set()
+            while not conn._stopped:
+                await trio.lowlevel.checkpoint()
+            conn.garbage(b"x", size=10) if verb == "garbage" else getattr(conn, verb)()
+
+    begun = threading.Event()
+    with faultkit.serve(answer=handler) as server, socket.create_connection(server.address, 20) as plain:
+        plain.sendall(b"x")
+        assert begun.wait(20)
+        began = time.monotonic()
+        server.close()
+        assert time.monotonic() - began < 4
+        assert server.connections[0].ended == "server closed"
