@@ -6,7 +6,7 @@ import errno
 import functools
 import socket
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import trio
 
@@ -266,10 +266,11 @@ class Sessions:
 
     def _how(self, live: Live, error: BaseException, *, in_handler: bool = False) -> str:
         """How a connection ended that an exception ended: by its peer or the network, or else by a mistake in the handler."""
-        if lost := _lost(error):
-            return f"lost: {lost}"
-        if live.record.ended and _closed(error):
-            return live.record.ended  # by a fault or a verb, while a task of it waited
+        # What is told to who waits in a connection that a fault or a verb has ended is no mistake.
+        told = [one for one in _each(error) if not (live.record.ended and _closed(one))]
+        lost = [_lost(one) for one in told]
+        if all(lost):
+            return f"lost: {lost[0]}" if lost else live.record.ended or ""
         self._failed(live.record.number, error, in_handler)
         return "failed"
 
@@ -287,17 +288,21 @@ _LOST = {
 
 
 def _closed(error: BaseException) -> bool:
-    """Is it only what is told to whoever waits for a connection that has ended?"""
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(_closed, error.exceptions))
+    """Is it what is told to whoever waits for a connection that has ended?"""
     return isinstance(error, trio.ClosedResourceError | trio.Cancelled)
+
+
+def _each(error: BaseException) -> Iterator[BaseException]:
+    """What several tasks of a handler raised, or the one did."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _each(one)
+    else:
+        yield error
 
 
 def _lost(error: BaseException | None) -> str | None:
     """What the peer or the network did to the connection, where this error says that; a handler may have wrapped it."""
-    if isinstance(error, BaseExceptionGroup):
-        found = [_lost(one) for one in error.exceptions]
-        return found[0] if all(found) else None
     if isinstance(error, trio.BrokenResourceError):
         return _lost(error.__cause__) or str(error.__cause__ or error)
     if isinstance(error, ssl.SSLError):  # its errno is none

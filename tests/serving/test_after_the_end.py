@@ -315,3 +315,34 @@ def test_a_handler_that_takes_its_leave_after_the_end_of_the_server_has_ended(ve
         server.close()
         assert time.monotonic() - began < 4
         assert server.connections[0].ended == "server closed"
+
+
+def test_one_task_is_told_of_the_reset_and_another_that_all_has_ended() -> None:
+    async def handler(conn: Live) -> None:
+        await conn.receive()
+
+        async def reads_and_ends() -> None:
+            try:
+                await conn.receive()
+            finally:
+                conn.abort()
+
+        async def waits() -> None:
+            with trio.CancelScope(shield=True):
+                await released.wait()
+                await conn.receive()
+
+        released = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reads_and_ends)
+            nursery.start_soon(waits)
+            try:
+                await trio.sleep_forever()
+            finally:
+                released.set()
+
+    with faultkit.serve(answer=handler) as server:
+        with client(server) as plain:
+            plain.send(b"x")
+            faultkit.abort(plain.sock)
+        assert server.wait_for_connection().wait_for_end().ended == "abort"
