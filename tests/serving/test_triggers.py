@@ -278,7 +278,7 @@ def test_a_door_shuts_and_opens_while_a_connection_lives() -> None:
         ),
         (
             {"at": "lunch"},
-            "at='lunch' is no moment of a connection: it is one of accept, client-hello, handshake, mid-body, fire",
+            "at='lunch' is no moment of a connection: it is one of accept, client-hello, handshake, mid-body, read, fire",
         ),
         (
             {"at": "accept", "after_bytes": 1},
