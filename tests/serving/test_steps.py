@@ -184,7 +184,7 @@ def test_two_triggers_for_one_fault() -> None:
     with pytest.raises(Misuse) as refused:
         faultkit.serve("linger@sent=5", after_requests=1)
     assert str(refused.value) == (
-        "linger@sent=5 has a trigger of its own, and `after 1 requests` is another: leave one of them out"
+        "linger@sent=5 has a trigger of its own, and `after 1 request` is another: leave one of them out"
     )
 
 
