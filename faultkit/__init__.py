@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from faultkit.serving.server import FaultNotMet as FaultNotMet
     from faultkit.serving.server import HandlerCrashed as HandlerCrashed
     from faultkit.serving.server import Server as Server
+    from faultkit.serving.which import Opening as Opening
     from faultkit.sockets import abort as abort
     from faultkit.sockets import black_hole as black_hole
     from faultkit.sockets import close_unread as close_unread
@@ -49,6 +50,7 @@ _HOMES = {
     **dict.fromkeys(("Connection",), "serving.record"),
     **dict.fromkeys(("FaultNotMet", "HandlerCrashed", "Server"), "serving.server"),
     **dict.fromkeys(("Http",), "serving.answers"),
+    **dict.fromkeys(("Opening",), "serving.which"),
     **dict.fromkeys(("serve",), "serving.entry"),
     **dict.fromkeys(("FaultServer",), "serving.fixture"),
     **dict.fromkeys(
@@ -67,6 +69,7 @@ __all__ = [
     "Live",
     "Misuse",
     "NotProduced",
+    "Opening",
     "Server",
     "Unable",
     "abort",

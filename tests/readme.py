@@ -1,8 +1,8 @@
-"""Writes the generated parts of the README and of docs/ anew, from the catalogue, from the code and from tests/examples/:
-`python -m tests.readme`.
+"""Writes the generated parts of the README and of docs/ anew, from the catalogue, from the code, from tests/examples/ and
+from tests/bugs/: `python -m tests.readme`.
 
-A part stands between `<!-- NAME -->` and `<!-- end -->`. NAME is one of `TABLES`, or an example's file name. The output
-that the README shows is taken anew too: as root, because only root sees the reset reasons.
+A part stands between `<!-- NAME -->` and `<!-- end -->`. NAME is one of `TABLES`, or the file name of an example or of a bug.
+The output that the README shows is taken anew too: as root, because only root sees the reset reasons.
 """
 
 from __future__ import annotations
@@ -26,10 +26,11 @@ from faultkit.serving.connection import Live
 from faultkit.serving.server import Server
 from faultkit.serving.verbs import End
 from faultkit.views import catalogue
+from tests.gallery import bug
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "docs/testing.md"]
+PAGES = [README, ROOT / "docs/testing.md", ROOT / "docs/bugs.md"]
 EXAMPLES = ROOT / "tests/examples"
 
 PART = re.compile(r"<!-- (?P<name>\S+) -->\n(?P<body>.*?)<!-- end -->\n", re.DOTALL)
@@ -103,6 +104,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "faults": served,
     "verbs": lambda: members("conn", (Live, "armed"), (End, "_say_fin")),
     "server": lambda: members("server", (Server, "open")),
+    "bugs": lambda: bug.table(bug.known()),
 }
 
 
@@ -110,7 +112,7 @@ def part(name: str) -> str:
     """What belongs between the marks of that name."""
     if name in TABLES:
         return TABLES[name]() + "\n"
-    file = EXAMPLES / name
+    file = (bug.BUGS if (bug.BUGS / name).exists() else EXAMPLES) / name
     return f"```{LANGUAGES[file.suffix]}\n{file.read_text()}```\n"
 
 

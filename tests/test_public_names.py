@@ -17,7 +17,7 @@ PUBLIC = {
     "faultkit": """
         Connection FaultNotMet FaultServer HandlerCrashed Http Live Misuse NotProduced Server Unable abort black_hole
         check_cause close_unread half_close heal open_firewall resume_reading serve stop_reading vanish
-        Firewall causes sockets __version__ Diagnosis explain
+        Firewall causes sockets __version__ Diagnosis Opening explain
     """,
     "faultkit.sockets": """
         abort black_hole clock clock_ahead close_unread disconnect dropped first_seq half_close heal hear_icmp

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import trio
 
+from faultkit.evidence.timers import Expiry
 from faultkit.evidence.transcript import SLACK, Measurement, Step, Tally, Transcript
 from faultkit.witness.calls import Calls
 from faultkit.witness.processor import Processor
@@ -37,9 +38,13 @@ class Notes:
         self.calls.look()
         self.transcript.steps.append(Step(time.time_ns(), actor, text))
 
-    def measure(self, name: str, *, predicted: float, began_ns: int, ended_ns: int, slack: float = 0.0) -> None:
+    def measure(
+        self, name: str, *, predicted: float | Expiry, began_ns: int, ended_ns: int, slack: float = 0.0
+    ) -> None:
         """Write down a duration that was predicted, in seconds, and when it began and ended, by the transcript's clock;
-        `slack` is in addition to what every measurement is allowed."""
+        `slack` is in addition to what every measurement is allowed, and an expiry brings its own."""
+        if isinstance(predicted, Expiry):
+            slack, predicted = slack + predicted.slack, predicted.earliest
         self.transcript.measurements.append(
             Measurement(
                 name,

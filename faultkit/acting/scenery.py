@@ -138,15 +138,20 @@ class Scenery:
             self._tap = Tap()
         return self._tap
 
-    def forge(self, forgery: Forgery, text: str) -> None:
-        """Put a forged segment on the wire; `text` says in the transcript what it is."""
+    def forge(self, forgery: Forgery, text: str) -> int:
+        """Put a forged segment on the wire; `text` says in the transcript what it is.
+
+        Gives how many segments the tap had heard before: what is heard `since` then may be its answer.
+        """
         own = self._own("segments are forged inside a private namespace only")
         if self._forger is None:
             from faultkit.stage.forge import Forger
 
             self._forger = Forger(own, self._stage.family)
+        passed = len(self.tap().listen())
         self._notes.step("forged", text)
         self._forger.send(forgery)
+        return passed
 
     def neighbour(self, name: str, *, here: str, there: str) -> Neighbour:
         """A host in a namespace of its own, joined to the stage until the end of the play; both cable ends are captured.

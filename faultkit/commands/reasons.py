@@ -23,14 +23,16 @@ def command(check: bool, as_json: bool, quiet: bool) -> int:
     from faultkit.stage import open_stage
     from faultkit.views import progress, reasons
     from faultkit.views.console import console, emit
+    from faultkit.witness import watching
 
     stage = open_stage(None, ipv6=False)
     listed = producers.listed(stage)
     proofs: dict[str, producers.Proof] = {}
     if check:
         wanted = listed.wanted()
-        with progress.steps(len(wanted), quiet, "reasons") as step:
-            proofs = producers.prove(stage, wanted, step)
+        # In this order: the trace is begun before the bar has a thread.
+        with watching(stage) as seeing, progress.steps(len(wanted), quiet, "reasons") as step:
+            proofs = producers.prove(stage, seeing, wanted, step)
     if as_json:
         emit(reasons.document(listed, proofs))
     else:

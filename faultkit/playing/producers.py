@@ -14,7 +14,7 @@ from faultkit.evidence import reasons
 from faultkit.evidence.transcript import Transcript
 from faultkit.playing.run import Outcome, repeat
 from faultkit.stage import Stage, tracing
-from faultkit.witness import Witnesses, watching
+from faultkit.witness import Witnesses
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,20 +81,21 @@ def listed(stage: Stage) -> Listed:
     return Listed(numbers, source, producers())
 
 
-def prove(stage: Stage, wanted: dict[str, list[Producer]], step: Callable[[str], None]) -> dict[str, Proof]:
+def prove(
+    stage: Stage, seeing: Witnesses, wanted: dict[str, list[Producer]], step: Callable[[str], None]
+) -> dict[str, Proof]:
     """Play each reason's producers in order, until the kernel has said that reason in a run as promised.
 
     `step` is told which reason is next. Raises `Unable` where the kernel's reasons may not be read.
     """
-    with watching(stage) as seeing:
-        if "reasons" in seeing.absent:
-            raise Unable(f"reasons: nothing can be proven here: {seeing.absent['reasons']}")
-        trials = _Trials(stage, seeing)
-        proofs = {}
-        for reason, candidates in wanted.items():
-            step(reason)
-            proofs[reason] = trials.prove(reason, candidates)
-        step("")
+    if "reasons" in seeing.absent:
+        raise Unable(f"reasons: nothing can be proven here: {seeing.absent['reasons']}")
+    trials = _Trials(stage, seeing)
+    proofs = {}
+    for reason, candidates in wanted.items():
+        step(reason)
+        proofs[reason] = trials.prove(reason, candidates)
+    step("")
     return proofs
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import functools
-import select
 import socket
 import ssl
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -17,20 +14,34 @@ from faultkit.errors import Misuse
 from faultkit.serving.engine import Engine
 from faultkit.serving.record import Connection
 from faultkit.serving.tls import Below, cut_off
-from faultkit.serving.verbs import CHUNK, End
+from faultkit.serving.verbs import CHUNK
+from faultkit.serving.which import More, Opening
+from faultkit.serving.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import Awaitable
 
     from faultkit.serving.answers import Handler
     from faultkit.serving.faults import Fault
 
 PACED = 10  # segments with data that the kernel does not pace: tcp_update_skb_after_send()
-TCP_NOTSENT_LOWAT = 25  # include/uapi/linux/tcp.h
 TAIL = 10  # bytes of the one after them, so seconds for which a FIN is held back: half as many at least
 
 
-class Live(End):
+Choose = Callable[[Opening], "Fault | None"]
+
+
+class Owner(Protocol):
+    """Who has the connection."""
+
+    def broke(self, live: Live, error: BaseException) -> None:
+        """An error came while no task of its own waited."""
+
+    def armed(self, live: Live) -> None:
+        """Another of its faults is to set in: there may be something to wait for."""
+
+
+class Live(Wire):
     """The server's end of one connection, as faults and handlers have it: `async def handler(conn)`.
 
     The verbs are those of `faultkit.sockets`. What ends the connection ends the handler too, at its next wait.
@@ -38,15 +49,15 @@ class Live(End):
 
     __slots__ = (
         "_begun",
+        "_choose",
         "_early",
-        "_failed",
         "_fault",
         "_heard_fin",
-        "_holding",
-        "_met",
+        "_next",
+        "_owner",
         "_stopped",
-        "_stream",
         "has_task",
+        "saying",
         "spared",
     )
 
@@ -57,17 +68,17 @@ class Live(End):
         fault: Fault | None,
         engine: Engine,
         tls: ssl.SSLContext | None,
-        failed: Callable[[Live, BaseException], None],
+        owner: Owner,
     ) -> None:
-        """Failed: told of an error that comes while no task of its own waits."""
         super().__init__(sock, record, engine, tls)
-        self._failed = failed
-        self._holding = 0  # waits for `heal`
+        self._owner = owner
         self.has_task = False
         self.spared = False  # the server was healed before the fault set in
-        self._fault = fault
-        self._met = False  # the fault has set in, and nobody healed it since
-        self._stream: trio.SSLStream[Below] | None = None
+        self._fault = fault  # the first
+        self._next: Fault | None = None  # the one that is to set in, healed or not
+        self._await(fault)
+        self._choose: Choose | None = None  # which fault it has, by its first bytes
+        self.saying = 0  # tasks that send
         self._stopped = False
         self._heard_fin = False
         self._early = b""  # read before there was a task
@@ -80,6 +91,9 @@ class Live(End):
         while True:
             await trio.lowlevel.checkpoint()  # a peer that is always quicker must not keep the others waiting
             await self.may_read()
+            if self._choose is not None:
+                await self._decide(self._choose)
+                continue
             if self._early:
                 data, self._early = self._early[:limit], self._early[limit:]
                 return data
@@ -143,6 +157,14 @@ class Live(End):
     async def _say(self, data: bytes, *, whole: bool = False) -> None:
         """Send all of it. Where an answer is whole with that, it is counted."""
         await trio.lowlevel.checkpoint_if_cancelled()
+        self.saying += 1
+        try:
+            await self._say_all(data, whole)
+        finally:
+            self.saying -= 1
+            self.spoke.set()
+
+    async def _say_all(self, data: bytes, whole: bool) -> None:
         while data:
             await trio.lowlevel.checkpoint()
             if not await self.may_speak():
@@ -166,23 +188,51 @@ class Live(End):
                 with trio.move_on_after(size / rate):  # what this fault is: bytes per second
                     await healed.wait()
 
+    async def _decide(self, choose: Choose) -> None:
+        """Wait for the first bytes, which stay where they are, and ask which fault it has."""
+        first, whole = b"", False
+        while True:
+            more = await self._more(len(first))
+            whole = len(more) <= len(first)
+            first = more
+            try:
+                fault = choose(Opening(self.record.number, self.record.peer, first, whole))
+            except More:
+                continue
+            break
+        self._choose, self._fault = None, fault
+        if fault:
+            if not self.spared:
+                self.record.fault = fault.title
+            self._await(fault)
+            self._owner.armed(self)
+
     # What the server does.
 
     @property
     def armed(self) -> Fault | None:
         """The fault that is still to set in."""
         record = self.record
-        return None if self.spared or record.ended or self._met else self._fault
+        return None if self.spared or record.ended else self._next
+
+    def ask(self, choose: Choose) -> None:
+        """Its fault is chosen when its first bytes are there."""
+        self._choose = choose
+
+    def _await(self, fault: Fault | None) -> None:
+        self._next = fault
+        self.record.pending = fault.title if fault else None
 
     def spare(self) -> None:
-        """The server was healed: no fault sets in any more, and this one may again at `arm`."""
-        self.spared, self._met = True, False
+        """The server was healed: no fault sets in any more, and from the first on they may again at `arm`."""
+        self.spared = True
+        self._next = self._fault  # what is pending by the record stays unmet, or met
 
     def arm(self) -> None:
         """The server is not healed any more."""
         self.spared = False
         if self._fault:
-            self.record.fault = self._fault.name
+            self.record.fault = self._fault.title
 
     def met(self, fault: Fault) -> bool:
         """Are the bytes that set it off there? What was read of them and is not enough, `receive` gives first.
@@ -197,25 +247,28 @@ class Live(End):
         return self.record.received >= fault.when.amount
 
     def fire(self) -> None:
-        """Let the fault set in, if it has one and has not yet."""
+        """Let the fault set in, if it has one and has not yet, and of those after it what comes with it."""
         fault = self.armed
         if fault is None:
             return
-        assert fault.served.act
-        # Written down before, because a client may look as soon as it is told.
-        before, self.record.fired_after_seconds = self.record.fired_after_seconds, self.record.age_seconds
-        self._met = True
-        try:
-            fault.served.act(self)
-        except BaseException:
-            self.record.fired_after_seconds, self._met = before, False
-            raise
+        while fault:
+            assert fault.served.act
+            # Written down before, because a client may look as soon as it is told.
+            self.record.meet(fault.name)
+            self._await(fault.then)
+            try:
+                fault.served.act(self)
+            except BaseException:
+                self.record.met.pop()
+                self._await(fault)
+                raise
+            fault = self.armed if self.armed and self.armed.reached(self.record) else None
         self.record.done()
+        if self.armed:
+            self._owner.armed(self)
 
-    @property
-    def quiet_seconds(self) -> float:
-        """How long no byte has come or gone. The kernel's count may have begun before the accept."""
-        return min(sockets.quiet_seconds(self.sock), self.record.age_seconds)
+    def _broke(self, error: BaseException) -> None:
+        self._owner.broke(self, error)
 
     @property
     def how(self) -> str:
@@ -236,6 +289,10 @@ class Live(End):
             if self._tls and not await self._begin_tls(self._tls):
                 return
             await handler(self)
+            if self.record.ended is None and self.sock.fileno() == -1:
+                raise Misuse(
+                    "the handler closed conn.sock by itself: conn.close(), conn.abort() and the like end a connection"
+                )
             while self._audible is not None and not self.record.ended:
                 await self._held(self._audible)  # a FIN would say something
             if not self.record.ended and self._stream and not self._said_fin:
@@ -243,7 +300,7 @@ class Live(End):
                     await self._stream.aclose()
             if not self.record.ended:
                 self._read_all()  # a close over what was not read would be a reset, and could take the answer with it
-        if self.draining and not self.record.ended:
+        if self.draining and not self._stopped and not self.record.ended:
             with trio.CancelScope() as self._task:
                 await self._finish()
 
@@ -260,7 +317,7 @@ class Live(End):
     def park(self, look: Callable[[], None]) -> None:
         """Look when there is something to read: it has no task."""
         if self._watch is None:
-            self._watch = self._engine.watch(self.sock.fileno(), look, functools.partial(self._failed, self))
+            self._watch = self._engine.watch(self.sock.fileno(), look, self._broke)
 
     def shut(self, how: str) -> None:
         """Close the socket. It has ended so, unless it is written down already."""
@@ -339,118 +396,3 @@ class Live(End):
     async def _fire(self) -> None:
         self.fire()
         await trio.lowlevel.checkpoint()  # what ended the connection ends its task here
-
-    async def still_there(self) -> None:
-        """To be asked after a wait: what was done to the connection meanwhile may have closed its socket. Ends the task then;
-        raises `trio.ClosedResourceError` where that is shielded."""
-        if self.record.ended:
-            await trio.lowlevel.checkpoint()
-            raise trio.ClosedResourceError("the connection has ended")
-
-    async def may_read(self) -> None:
-        """Wait until it may."""
-        while self._reading is not None:
-            await self._held(self._reading)
-        await self.still_there()
-
-    async def may_speak(self) -> bool:
-        """Wait until it may. False where FIN was said, after which nothing is."""
-        while self._audible is not None:
-            await self._held(self._audible)
-        await self.still_there()
-        if self._said_fin:
-            await trio.lowlevel.checkpoint()
-        return not self._said_fin
-
-    async def _held(self, gate: trio.Event) -> None:
-        """Wait for `heal`. A peer that closes meanwhile, or resets, ends the connection: nobody reads, so nobody is told."""
-        await self.still_there()
-        if self._watch is None:
-            failed = functools.partial(self._failed, self)
-            self._watch = self._engine.watch(self.sock.fileno(), self._left_alone, failed, select.EPOLLRDHUP)
-        self._holding += 1
-        try:
-            await gate.wait()
-        finally:
-            self._holding -= 1
-            if not self._holding:
-                self._forget()
-
-    def _left_alone(self) -> None:
-        error = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        self._read_all()
-        self._leave(f"lost: {errno.errorcode[error]}" if error else "peer closed")
-
-    async def _byte_there(self) -> bool:
-        """Wait for something to read, and leave it there. False where the peer has closed instead."""
-        while True:
-            await trio.lowlevel.wait_readable(self.sock)
-            await self.still_there()
-            with contextlib.suppress(BlockingIOError):
-                return bool(self.sock.recv(1, socket.MSG_PEEK))
-
-    async def _receive(self, limit: int) -> bytes:
-        if not self._stream:
-            return await self.receive_below(limit)
-        try:
-            return bytes(await self._stream.receive_some(limit))
-        except trio.BrokenResourceError as error:
-            if cut_off(error):
-                return b""
-            raise
-
-    async def receive_below(self, limit: int) -> bytes:
-        """From the socket, below TLS where there is TLS."""
-        while True:
-            try:
-                return self.sock.recv(limit)
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(self.sock)
-                await self.still_there()
-
-    async def _send(self, data: bytes, *, whole: bool) -> int:
-        if not self._stream:
-            return await self._send_raw(data, whole=whole)
-        with self._counted(data, whole=whole) as sent:
-            await self._stream.send_all(data)
-            sent.append(len(data))
-        return len(data)
-
-    async def _send_raw(self, data: bytes, *, whole: bool = False) -> int:
-        while True:
-            try:
-                with self._counted(data, whole=whole) as sent:
-                    sent.append(self.put(data))
-                return sent[0]
-            except BlockingIOError:
-                await trio.lowlevel.wait_writable(self.sock)
-                await self.still_there()
-
-    def put(self, data: bytes) -> int:
-        """One send(2), which is not counted."""
-        # Slices that wait for the peer's window are put together again (tcp_sendmsg()), unless each is an end of a record.
-        return self.sock.send(data, socket.MSG_EOR if self._slice else 0)
-
-    @contextlib.contextmanager
-    def _counted(self, data: bytes, *, whole: bool) -> Iterator[list[int]]:
-        """Counted before it is sent, because a client may look as soon as it is told; what was not sent is taken back."""
-        sent: list[int] = []
-        self.record.sent += len(data)
-        self.record.answers += whole
-        try:
-            yield sent
-        finally:
-            missing = len(data) - sum(sent)
-            self.record.sent -= missing
-            if missing:
-                self.record.answers -= whole
-
-    async def _flushed(self) -> None:
-        """Wait until the kernel has sent what it was given: an abort throws away what is queued."""
-        await self.still_there()
-        if sockets.clock(self.sock).unsent:
-            # With the least TCP_NOTSENT_LOWAT (tcp(7)) a socket is writable when nothing is unsent.
-            self.sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, 1)
-            await trio.lowlevel.wait_writable(self.sock)
-            await self.still_there()
-            self.sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, 0)

@@ -14,13 +14,14 @@ from typing import Any
 import trio
 
 from faultkit.errors import Misuse, Unable, exhausted
-from faultkit.serving import answers, waiting
+from faultkit.serving import answers, waiting, which
 from faultkit.serving import plan as plans
 from faultkit.serving.answers import Answer
 from faultkit.serving.door import Door
 from faultkit.serving.engine import SHARED, Engine
 from faultkit.serving.record import Connection
 from faultkit.serving.server import Server
+from faultkit.serving.which import Which
 from faultkit.trigger import At
 from faultkit.trigger import chosen as trigger
 
@@ -112,11 +113,13 @@ def serve(
     fault: str | None = None,
     *,
     plan: Sequence[str] | None = None,
+    when: str | Which | None = None,
     random: float | None = None,
     seed: int | None = None,
     at: At | None = None,
     after_bytes: int | None = None,
     after_sent: int | None = None,
+    after_read_bytes: int | None = None,
     after_requests: int | None = None,
     after_answers: int | None = None,
     after_idle_seconds: float | None = None,
@@ -132,6 +135,8 @@ def serve(
 
     fault             the fault of every connection, by name: `faultkit serve` lists them; None or "ok": a healthy server
     plan              instead: the fault of each connection in turn, "ok" for none; those after the last are healthy
+    when              which connections they are for: "path=/upload*", "method=POST", "first=TEXT", "peer=ADDRESS", or a function
+                      of `faultkit.Opening`, asked once when the first bytes are there; the others are healthy
     random, seed      each connection has the fault, or one of all, with that probability; the seed repeats it exactly
     at, after_...     when it sets in (`faultkit.trigger.Trigger`); each fault has one of its own where none is named
     answer            what a healthy connection says: "echo", "http", `faultkit.Http(...)`, bytes (whenever something
@@ -146,11 +151,13 @@ def serve(
         made(
             fault,
             plan=plan,
+            when=when,
             random=random,
             seed=seed,
             at=at,
             after_bytes=after_bytes,
             after_sent=after_sent,
+            after_read_bytes=after_read_bytes,
             after_requests=after_requests,
             after_answers=after_answers,
             after_idle_seconds=after_idle_seconds,
@@ -169,6 +176,7 @@ def made(
     fault: str | None,
     *,
     plan: Sequence[str] | None = None,
+    when: str | Which | None = None,
     random: float | None = None,
     seed: int | None = None,
     answer: Answer = "echo",
@@ -179,19 +187,22 @@ def made(
     beyond_loopback: bool = False,
     must_be_met: bool = True,
     each: Callable[[Connection], None] | None = None,
-    **when: Any,
+    **moment: Any,
 ) -> Server:
     """The server, bound and not yet open. `each` is told of each connection that has ended; they are not kept then."""
     from faultkit.serving import tls as certificates
 
-    moment = trigger(**when)
-    if moment and moment.kind in ("client-hello", "handshake") and not tls:
-        raise Misuse(f"at={moment.kind!r} never comes without TLS: add tls=True")
-    chosen = plans.chosen(fault, plan, random, seed, moment, tls=tls)
+    set_off = trigger(**moment)
+    if set_off and set_off.kind in ("client-hello", "handshake") and not tls:
+        raise Misuse(f"at={set_off.kind!r} never comes without TLS: add tls=True")
+    chosen = plans.chosen(fault, plan, random, seed, set_off, tls=tls)
+    choice = which.chosen(when)
+    if choice:
+        which.check(chosen, tls=tls)
     handler = answers.chosen(answer)
     family, name = _where(host, ipv6, beyond_loopback)
     authority = certificates.authority(name) if tls else None
-    return Server(_bound(family, name, port), chosen, handler, authority, must_be_met, each)
+    return Server(_bound(family, name, port), chosen, handler, authority, must_be_met, each, choice)
 
 
 def _where(host: str | None, ipv6: bool, beyond_loopback: bool) -> tuple[socket.AddressFamily, str]:

@@ -30,6 +30,20 @@ class Fault:
     name: str  # "slow:100"
     served: Served
     when: Trigger
+    then: Fault | None = None  # what comes after it on the same connection
+    title: str = ""  # as it is written, with what comes after it: "slow:100 + linger@sent=500"
+
+    def reached(self, record: Connection) -> bool:
+        """Does it set in as soon as it is armed, by what was counted before?"""
+        counted = {
+            "bytes": record.received,
+            "sent": record.sent,
+            "requests": record.requests,
+            "answers": record.answers,
+        }
+        if self.served.unread or self.served.holds_fin:
+            return False
+        return self.when.kind == "with" or counted.get(self.when.kind, -1) >= self.when.amount
 
     def meets_next_byte(self, record: Connection, *, begun: bool) -> bool:
         """Does it set in as soon as the next byte is there, that byte unread?"""
@@ -81,12 +95,12 @@ TESTERS: Mapping[str, Tester] = {
         Served(lambda conn: conn.stall(), hangs=True),
     ),
     "black-hole": Tester(
-        "hears and says nothing more: ETIMEDOUT by the client's own timers",
+        "hears and says no more: ETIMEDOUT by the client's own timers",
         Served(lambda conn: conn.black_hole(), hangs=True),
     ),
     "half-close": Tester(
         "FIN, and goes on reading without an answer",
-        Served(lambda conn: conn.half_close(), ends_answer=True),
+        Served(lambda conn: conn.half_close(), ends_answer=True, goes_on=True),
     ),
     "slow": Tester(
         "answers so many bytes per second",
@@ -97,7 +111,7 @@ TESTERS: Mapping[str, Tester] = {
     ),
     "slices": Tester(
         "answers in segments of so many bytes",
-        Served(),
+        Served(goes_on=True),
         "bytes",
         1,
         lambda conn, number: conn.slices(size=number),
@@ -149,7 +163,9 @@ def fault(name: str, when: Trigger | None = None, *, tls: bool = False) -> Fault
         _check_trigger(name, served, when)
     if tls:
         _check_tls(name, served, when or served.when)
-    return Fault(name, served, when or served.when)
+        if when and when.kind == "read" and when.amount:
+            raise Misuse(f"{name} `{when}` over TLS: what the client reads there is ciphertext; take at='read'")
+    return Fault(name, served, when or served.when, title=name)
 
 
 def _check_tls(name: str, served: Served, when: Trigger) -> None:

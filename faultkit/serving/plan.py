@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from faultkit.errors import Misuse
-from faultkit.serving import faults
+from faultkit.serving import faults, steps
 from faultkit.serving.faults import OK, Fault
 from faultkit.trigger import Trigger
 
@@ -22,6 +22,12 @@ class Plan:
     waiting: Fault | None = None  # done to it when a connection waits
     seed: int | None = None  # what to give as seed= to have the same again
     fault: Fault | None = None  # every connection's
+    drawn: tuple[Fault, ...] = ()  # what chance draws from, where it was named
+
+    @property
+    def named(self) -> list[Fault]:
+        """Those that the plan names."""
+        return [one for one in (self.fault, self.door, self.waiting, *self.drawn, *self.listed) if one]
 
     @property
     def armed(self) -> bool:
@@ -51,7 +57,7 @@ def chosen(
         if when is not None:
             raise Misuse(f"`{when}` and no fault: name the fault that is to set in then")
         return Plan(lambda number: None)
-    only = faults.fault(fault, when, tls=tls)
+    only = steps.fault(fault, when, tls=tls)
     if only.served.door is None:
         return Plan(lambda number: only, fault=only)
     if only.served.when.kind == "accept":
@@ -97,11 +103,11 @@ def _drawn(
         stream = chance.Random(f"{number}:{connection}")
         return stream.choice(choice) if stream.random() < random else None
 
-    return Plan(of, seed=number)
+    return Plan(of, seed=number, drawn=choice if fault is not None else ())
 
 
 def _of_a_connection(name: str, when: Trigger | None, tls: bool) -> Fault:
-    found = faults.fault(name, when, tls=tls)
+    found = steps.fault(name, when, tls=tls)
     if found.served.door:
         raise Misuse(
             f"{name} keeps clients from connecting at all, so no server can count them: serve it alone, and heal() it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import NamedTuple
 
 from faultkit.errors import Misuse
 from faultkit.evidence.transcript import Address
@@ -14,6 +15,13 @@ def size(count: int) -> str:
     return "1 byte" if count == 1 else f"{count} bytes"
 
 
+class Met(NamedTuple):
+    """A fault that has set in."""
+
+    fault: str
+    after_seconds: float  # since the accept
+
+
 class Connection:
     """What one connection did. Written by the server while it goes on; counts are in bytes, times in seconds."""
 
@@ -23,11 +31,12 @@ class Connection:
         "answers",
         "ended",
         "fault",
-        "fired_after_seconds",
+        "met",
         "number",
         "opened_at",
         "over",
         "peer",
+        "pending",
         "received",
         "requests",
         "seconds",
@@ -43,17 +52,23 @@ class Connection:
         self.requests = 0
         self.answers = 0
         self.opened_at = time.monotonic()
-        self.fired_after_seconds: float | None = None  # None while the fault has not set in
+        self.met: list[Met] = []  # each fault that has set in, in order
+        self.pending: str | None = None  # the one that is to set in next
         self.ended: str | None = None  # None while it goes on; else how: "abort", "peer closed" ...
         self.seconds: float | None = None  # from the accept to the end
         self.over = False  # its socket is closed
-        self._done = False  # its fault has set in, and what it does is done
+        self._done = 0  # of its faults so many have set in, and what they do is done
         self._waiting = waiting
 
     @property
     def fired(self) -> bool:
-        """Has the fault set in?"""
-        return self.fired_after_seconds is not None
+        """Has a fault set in?"""
+        return bool(self.met)
+
+    @property
+    def fired_after_seconds(self) -> float | None:
+        """When the first did; None while none has."""
+        return self.met[0].after_seconds if self.met else None
 
     def wait_for_end(self, *, timeout_seconds: float = 5.0) -> Connection:
         """Wait until it has ended, not in an event loop. Raises `TimeoutError`."""
@@ -65,21 +80,21 @@ class Connection:
         await self._waiting.come(lambda: self.over)
         return self
 
-    def wait_for_fired(self, *, timeout_seconds: float = 5.0) -> Connection:
-        """Wait until its fault has set in and is done, not in an event loop. Raises `TimeoutError`; `Misuse` where it has ended
-        without."""
+    def wait_for_fired(self, number: int = 1, *, timeout_seconds: float = 5.0) -> Connection:
+        """Wait until its fault has set in and is done, or so many of them, not in an event loop. Raises `TimeoutError`; `Misuse`
+        where it has ended without."""
         otherwise = f"connection {self.number} has not met its fault"
-        self._waiting.wait(lambda: self._done or self.over, lambda: otherwise, timeout_seconds)
-        return self._met()
+        self._waiting.wait(lambda: self._done >= number or self.over, lambda: otherwise, timeout_seconds)
+        return self._met_so_many(number)
 
-    async def await_fired(self) -> Connection:
-        """Wait until its fault has set in and is done, in asyncio or Trio; the caller's own timeout ends the wait. Raises
-        `Misuse` where it has ended without."""
-        await self._waiting.come(lambda: self._done or self.over)
-        return self._met()
+    async def await_fired(self, number: int = 1) -> Connection:
+        """Wait until its fault has set in and is done, or so many of them, in asyncio or Trio; the caller's own timeout ends the
+        wait. Raises `Misuse` where it has ended without."""
+        await self._waiting.come(lambda: self._done >= number or self.over)
+        return self._met_so_many(number)
 
-    def _met(self) -> Connection:
-        if not self._done:
+    def _met_so_many(self, number: int) -> Connection:
+        if self._done < number:
             raise Misuse(f"connection {self.number} has ended ({self.ended}), and has not met its fault")
         return self
 
@@ -111,9 +126,13 @@ class Connection:
             self.seconds = self.age_seconds
             self.ended = how
 
+    def meet(self, fault: str) -> None:
+        """A fault sets in."""
+        self.met.append(Met(fault, self.age_seconds))
+
     def done(self) -> None:
-        """Its fault has set in: write that down, and wake who waits for it."""
-        self._done = True
+        """What has set in is done: write that down, and wake who waits for it."""
+        self._done = len(self.met)
         self.changed()
 
     def changed(self) -> None:
@@ -121,7 +140,11 @@ class Connection:
         self._waiting.changed()
 
     def __repr__(self) -> str:
-        fired = f", fired after {self.fired_after_seconds:.4f} s" if self.fired_after_seconds is not None else ""
+        # Of several each by its name; the one that is named already needs none.
+        names = [f"{met.fault} " if met.fault != self.fault else "" for met in self.met]
+        fired = "".join(
+            f", {name}fired after {met.after_seconds:.4f} s" for name, met in zip(names, self.met, strict=True)
+        )
         return (
             f"<connection {self.number} from {self.peer}: {self.fault}, {size(self.received)} in, {self.sent} out{fired}, "
             f"{self.ended or 'open'}>"

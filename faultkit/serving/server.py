@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import socket
 import ssl
 from collections.abc import Callable
 
 import trio
 
-from faultkit.errors import Exhausted, Misuse, Unable, exhausted
+from faultkit.errors import Misuse, Unable, exhausted
 from faultkit.evidence.transcript import Address
 from faultkit.serving import plan as plans
 from faultkit.serving import tls, unmet, waiting
@@ -19,6 +20,7 @@ from faultkit.serving.engine import PATIENCE, Engine, Watch
 from faultkit.serving.faults import OK, Fault
 from faultkit.serving.record import Connection
 from faultkit.serving.sessions import Sessions
+from faultkit.serving.which import Opening, Which
 
 BATCH = 64  # connections accepted before others have their turn; arbitrary
 CLOSED = "the server is closed: this goes inside the `with`, and for the fixtures inside the test"
@@ -44,11 +46,14 @@ class Server:
         authority: tls.Authority | None,
         must_be_met: bool,
         each: Callable[[Connection], None] | None,
+        which: Which | None = None,
     ) -> None:
         self._door = door
         self._plan = plan
         self._authority = authority
         self._must_be_met = must_be_met
+        self._which = which  # of the connections is meant; None: each
+        self._meant: list[Connection] = []
         self._each = each  # told of each connection that has ended; then they are not kept
         self._keep = each is None
         self._engine: Engine | None = None
@@ -62,8 +67,9 @@ class Server:
         self._choked = False  # out of descriptors: nobody is accepted
         self._trying = False  # a task will try again
         self._ca_file: str | None = None
-        self._crash: tuple[int, BaseException, Exhausted | None] | None = None
+        self._crash: tuple[int, BaseException, Unable | None] | None = None
         self._door_shut = False
+        self._down = trio.CancelScope()  # of the restart that goes on
         self._connections: list[Connection] = []
 
     # What a test sees.
@@ -154,6 +160,16 @@ class Server:
     def heal(self) -> None:
         """From now on all is well: closed doors open, live connections hear and speak again, later ones are healthy."""
         self._run(self._heal)
+
+    def restart(self, *, down_seconds: float = 0.0) -> None:
+        """Be restarted, as often as one likes: live connections are reset, who comes in the next so many seconds is refused, then
+        all is as before. `heal()` brings it up at once. Gives back as soon as it is down; who waits for it to be up connects.
+        """
+        if isinstance(down_seconds, bool) or not isinstance(down_seconds, int | float) or not 0 <= down_seconds < 2**31:
+            raise Misuse(f"restart(down_seconds={down_seconds!r}): it is 0 or more")
+        if self._plan.door:
+            raise Misuse(f"restart(): {self._plan.door.name} keeps clients out by itself: fire() and heal() do that")
+        self._run(functools.partial(self._restart, down_seconds))
 
     def check(self) -> None:
         """Raise `HandlerCrashed` where a handler did, and `FaultNotMet` where a fault was armed and nobody met it.
@@ -246,6 +262,7 @@ class Server:
         """Stop listening and end every connection. Gives whether there are tasks to wait for."""
         assert self._engine
         self._closed = True
+        self._down.cancel()
         self._forget_door()
         self._door.close()  # what it turned away is known from now on
         self._sessions.end()
@@ -271,7 +288,7 @@ class Server:
                 return
             except OSError as error:
                 if exhausted(error):
-                    self._failed(self._count + 1, error)
+                    self._failed(self._count + 1, error, False)
                     self._choke()
                     return
                 continue  # what waited is gone (accept(2))
@@ -305,7 +322,7 @@ class Server:
             return
         # Before it is done, because a client may look as soon as it is told.
         for record in records:
-            record.fired_after_seconds = 0.0
+            record.meet(fault.name)
             record.end("never accepted")
         fault.served.door(self._door)
         for record in records:
@@ -314,17 +331,26 @@ class Server:
 
     def _accept(self, sock: socket.socket, peer: Address) -> None:
         assert self._engine
-        fault = self._plan.of(self._count + 1)
+        fault = None if self._which else self._plan.of(self._count + 1)
         if fault and fault.served.door:  # it is healed
             fault = None
         record = self._record(peer, None if self._healed else fault)
-        self._sessions.begin(self._engine, sock, record, fault, spared=self._healed)
+        choose = functools.partial(self._choose, record) if self._which else None
+        self._sessions.begin(self._engine, sock, record, fault, spared=self._healed, choose=choose)
+
+    def _choose(self, record: Connection, opening: Opening) -> Fault | None:
+        """The fault of a connection that begins so: of those that are meant it is the next."""
+        assert self._which
+        if not self._which(opening):
+            return None
+        self._meant.append(record)
+        return self._plan.of(len(self._meant))
 
     # The rest.
 
     def _record(self, peer: Address | None, fault: Fault | None) -> Connection:
         number = self._count + 1
-        record = Connection(number, peer, fault.name if fault else OK, self._waiting)
+        record = Connection(number, peer, fault.title if fault else OK, self._waiting)
         if self._keep:
             self._connections.append(record)
         self._count = number  # only now: another thread looks at it, and then for the record
@@ -341,8 +367,9 @@ class Server:
         if self._each:
             self._each(record)
 
-    def _failed(self, number: int, error: BaseException) -> None:
-        self._crash = self._crash or (number, error, exhausted(error))  # of the limits of this moment
+    def _failed(self, number: int, error: BaseException, in_handler: bool) -> None:
+        lacking = error if isinstance(error, Unable) else exhausted(error)  # of the limits of this moment
+        self._crash = self._crash or (number, error, None if in_handler else lacking)
 
     def _run(self, work: Callable[[], None]) -> None:
         engine = self._engine
@@ -377,7 +404,7 @@ class Server:
     def _broke(self, error: BaseException) -> None:
         """Nobody is accepted any more."""
         self._watch = None
-        self._failed(self._count + 1, error)
+        self._failed(self._count + 1, error, False)
 
     def _shut(self, fault: Fault) -> None:
         assert fault.served.door
@@ -401,8 +428,32 @@ class Server:
         if refused := self._sessions.fire():
             raise refused
 
+    def _restart(self, down_seconds: float) -> None:
+        assert self._engine
+        self._forget_door()
+        self._greet()
+        self._sessions.reset()
+        self._door.refuse()
+        self._choked = False
+        self._down.cancel()  # of the restart before
+        if not down_seconds:
+            self._admit()
+            return
+        self._down = trio.CancelScope()
+        self._sessions.tasks += 1
+        self._engine.start_soon(self._come_up, self._engine, self._down, down_seconds)
+
+    async def _come_up(self, engine: Engine, down: trio.CancelScope, seconds: float) -> None:
+        try:
+            with down:
+                await trio.sleep(seconds)  # what this is: a time for which it is down
+                engine.between_turns(self._admit)
+        finally:
+            self._sessions.task_ended()
+
     def _heal(self) -> None:
         self._greet()
+        self._down.cancel()
         self._healed = True
         self._admit()
         self._sessions.heal()
@@ -417,10 +468,12 @@ class Server:
         if not self._must_be_met:
             return None
         turned_away = self._plan.door is not None and self._door.turned_away
+        if self._which and self._plan.armed and self._connections and not self._meant:
+            return unmet.nobody_meant(self._plan, self.port, len(self._connections))
         return unmet.sentence(
             self._plan,
             self.port,
-            self._connections,
+            self._meant if self._which else self._connections,
             shut=self._door_shut,
             turned_away=turned_away,
             own=self._sessions.own,

@@ -6,18 +6,20 @@ import errno
 import functools
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator
 
 import trio
 
 from faultkit import sockets
-from faultkit.errors import Misuse
-from faultkit.serving import answers
+from faultkit.errors import Misuse, Unable
+from faultkit.serving import answers, peer
 from faultkit.serving.answers import Handler
-from faultkit.serving.connection import Live
+from faultkit.serving.connection import Choose, Live
 from faultkit.serving.engine import PATIENCE, Engine
 from faultkit.serving.faults import Fault
 from faultkit.serving.record import Connection
+
+LOOK = 0.001  # seconds between two looks at what a client has read; arbitrary: the fault comes at most so late
 
 
 class Sessions:
@@ -28,14 +30,14 @@ class Sessions:
         handler: Handler,
         tls: ssl.SSLContext | None,
         over: Callable[[Connection], None],
-        failed: Callable[[int, BaseException], None],
+        failed: Callable[[int, BaseException, bool], None],
     ) -> None:
         self.tasks = 0
         self._live: dict[int, Live] = {}  # by the connection's number
         self._handler = handler
         self._tls = tls
         self._over = over  # told of each connection whose socket is closed
-        self._failed = failed  # told of an error that is no client's
+        self._failed = failed  # told of an error that is no client's, and whether it is the test's own handler's
         self._idle: trio.Event | None = None
         # What says nothing before the client does, and waits for no clock, needs no task until then.
         self.own = answers.speaks_first(handler)  # the handler is the test's
@@ -45,16 +47,25 @@ class Sessions:
         return len(self._live)
 
     def begin(
-        self, engine: Engine, sock: socket.socket, record: Connection, fault: Fault | None, *, spared: bool = False
+        self,
+        engine: Engine,
+        sock: socket.socket,
+        record: Connection,
+        fault: Fault | None,
+        *,
+        spared: bool = False,
+        choose: Choose | None = None,
     ) -> None:
-        """A connection is accepted. Spared: its fault sets in at fire() alone."""
-        live = Live(sock, record, fault, engine, self._tls, self._broke)
+        """A connection is accepted. Spared: its fault sets in at fire() alone. Choose: it is chosen by its first bytes."""
+        live = Live(sock, record, fault, engine, self._tls, self)
         live.spared = spared
+        if choose:
+            live.ask(choose)
         self._live[record.number] = live
         try:
             self._begin(live)
         except Exception as error:  # it is this connection's, and others wait at the door
-            self._broke(live, error)
+            self.broke(live, error)
 
     def _begin(self, live: Live) -> None:
         fault = live.armed
@@ -62,9 +73,7 @@ class Sessions:
             self._fire(live)
             if live.record.ended or live.has_task:
                 return
-        if fault and fault.when.kind == "idle":
-            self.tasks += 1
-            live.start_beside(functools.partial(self._expire, fault))
+        self.armed(live)
         if not self.lean:
             self._start(live)
         else:
@@ -78,7 +87,7 @@ class Sessions:
             try:
                 cannot = self._cannot_fire(live)
             except OSError as error:  # a handler has closed its socket by itself
-                self._broke(live, error)
+                self.broke(live, error)
                 continue
             if cannot is None:
                 self._fire(live)
@@ -92,7 +101,17 @@ class Sessions:
             try:
                 live.heal()
             except OSError as error:  # a handler has closed its socket by itself
-                self._broke(live, error)
+                self.broke(live, error)
+
+    def reset(self) -> None:
+        """Reset every one of them."""
+        for live in list(self._live.values()):
+            try:
+                live.abort()
+            except OSError as error:  # a handler has closed its socket by itself
+                self.broke(live, error)
+            else:
+                self._over_with(live)
 
     def end(self) -> None:
         """End those without a task, and begin to end the others."""
@@ -109,9 +128,8 @@ class Sessions:
                 self._idle = trio.Event()
                 await self._idle.wait()
         if patience.cancelled_caught:
-            self._failed(
-                min(self._live, default=0), TimeoutError(f"it did not end within {PATIENCE:g} s of being cancelled")
-            )
+            late = TimeoutError(f"it did not end within {PATIENCE:g} s of being cancelled")
+            self._failed(min(self._live, default=0), late, True)
 
     def _look(self, live: Live, *, readable: bool = False) -> None:
         """See what a connection without a task is to do: its fault, a task, or wait for its first bytes."""
@@ -149,14 +167,14 @@ class Sessions:
         try:
             live.fire()
         except (OSError, Misuse) as error:
-            self._broke(live, error)
+            self.broke(live, error)
         else:
             if live.record.ended:
                 self._over_with(live)
             elif live.draining and not live.has_task:
                 self._start(live)
 
-    def _broke(self, live: Live, error: BaseException) -> None:
+    def broke(self, live: Live, error: BaseException) -> None:
         """Something went wrong with it that no task of its own is told of."""
         live.record.end(self._how(live, error))
         self._over_with(live)
@@ -180,25 +198,62 @@ class Sessions:
         except (trio.Cancelled, KeyboardInterrupt):
             raise
         except BaseException as error:  # pytest.fail() raises one too, and would end the servers of all tests
-            how = self._how(live, error)
+            how = self._how(live, error, in_handler=self.own)
         finally:
             self._end(live, how)
-            self._task_ended()
+            self.task_ended()
 
-    async def _expire(self, fault: Fault, live: Live) -> None:
-        """Let it set in when no byte has come or gone for so long, whatever its handler waits for: by the kernel's clock."""
+    def armed(self, live: Live) -> None:
+        """Another of its faults is to set in: one that waits for a clock, or for what its client reads, has a task for that."""
+        fault = live.armed
+        wait = {"idle": self._quiet, "read": self._read}.get(fault.when.kind) if fault else None
+        if fault and wait:
+            self.tasks += 1
+            live.clock.cancel()
+            live.clock = trio.CancelScope()
+            live.start_beside(functools.partial(self._fire_after, live.clock, functools.partial(wait, fault)))
+
+    async def _fire_after(self, clock: trio.CancelScope, wait: Callable[[Live], Awaitable[bool]], live: Live) -> None:
+        """Let its fault set in, whatever its handler waits for meanwhile."""
         try:
-            with live.clock:
-                # No event tells of it. It may have ended before this task came to its first step, or to the next.
-                while not live.record.ended and (left := fault.when.amount - live.quiet_seconds) > 0:  # noqa: ASYNC110
-                    await trio.sleep(left)
-                self._fire(live)
-        except Exception as error:  # a handler has closed its socket by itself
-            self._broke(live, error)
+            with clock:
+                await trio.lowlevel.checkpoint_if_cancelled()
+                if await wait(live):
+                    self._fire(live)
+        except Exception as error:  # a handler has closed its socket by itself, for one
+            self.broke(live, error)
         finally:
-            self._task_ended()
+            self.task_ended()
 
-    def _task_ended(self) -> None:
+    async def _quiet(self, fault: Fault, live: Live) -> bool:
+        """Wait until no byte has come or gone for so long, by the kernel's clock: no event tells of it. False where the fault
+        has set in already."""
+        while live.armed is fault:
+            left = fault.when.amount - live.quiet_seconds
+            if left <= 0:
+                return True
+            await trio.sleep(left)
+        return False
+
+    async def _read(self, fault: Fault, live: Live) -> bool:
+        """Wait until the client's program has read so much, or all that was sent: no event tells of it. False where the fault has
+        set in already, or nobody is there to read."""
+        while live.armed is fault:
+            live.spoke = trio.Event()
+            read = peer.has_read(live.sock)
+            if read is None:
+                if live.comes_from_elsewhere:
+                    raise Unable("the client's socket is not in this network namespace: nobody tells what it has read")
+                return False  # it is gone
+            all_read = read >= live.raw
+            if read >= fault.when.amount if fault.when.amount else all_read and live.record.sent and not live.saying:
+                return True
+            with trio.move_on_after(float("inf") if all_read else LOOK):
+                await live.spoke.wait()
+        return False
+
+    def task_ended(self) -> None:
+        """One that was counted in `tasks` has."""
         self.tasks -= 1
         if self._idle is not None:  # an Event has no truth
             self._idle.set()
@@ -209,13 +264,14 @@ class Sessions:
             live.shut(how)
             self._over(live.record)
 
-    def _how(self, live: Live, error: BaseException) -> str:
+    def _how(self, live: Live, error: BaseException, *, in_handler: bool = False) -> str:
         """How a connection ended that an exception ended: by its peer or the network, or else by a mistake in the handler."""
-        if lost := _lost(error):
-            return f"lost: {lost}"
-        if live.record.ended and _closed(error):
-            return live.record.ended  # by a fault or a verb, while a task of it waited
-        self._failed(live.record.number, error)
+        # What is told to who waits in a connection that a fault or a verb has ended is no mistake.
+        told = [one for one in _each(error) if not (live.record.ended and _closed(one))]
+        lost = [_lost(one) for one in told]
+        if all(lost):
+            return f"lost: {lost[0]}" if lost else live.record.ended or ""
+        self._failed(live.record.number, error, in_handler)
         return "failed"
 
 
@@ -232,17 +288,21 @@ _LOST = {
 
 
 def _closed(error: BaseException) -> bool:
-    """Is it only what is told to whoever waits for a connection that has ended?"""
-    if isinstance(error, BaseExceptionGroup):
-        return all(map(_closed, error.exceptions))
+    """Is it what is told to whoever waits for a connection that has ended?"""
     return isinstance(error, trio.ClosedResourceError | trio.Cancelled)
+
+
+def _each(error: BaseException) -> Iterator[BaseException]:
+    """What several tasks of a handler raised, or the one did."""
+    if isinstance(error, BaseExceptionGroup):
+        for one in error.exceptions:
+            yield from _each(one)
+    else:
+        yield error
 
 
 def _lost(error: BaseException | None) -> str | None:
     """What the peer or the network did to the connection, where this error says that; a handler may have wrapped it."""
-    if isinstance(error, BaseExceptionGroup):
-        found = [_lost(one) for one in error.exceptions]
-        return found[0] if all(found) else None
     if isinstance(error, trio.BrokenResourceError):
         return _lost(error.__cause__) or str(error.__cause__ or error)
     if isinstance(error, ssl.SSLError):  # its errno is none

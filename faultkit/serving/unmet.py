@@ -22,7 +22,8 @@ def sentence(
     for number, fault in enumerate(plan.listed, 1):
         if fault and number > len(seen):
             return f"{fault.name} {where} was never met: it was planned for connection {number}, and {came(len(seen))}"
-        if fault and not (record := seen[number - 1]).fired:
+        if fault and not _met(record := seen[number - 1]):
+            fault = _pending(fault, record)
             return (
                 f"{fault.name} {where} was never met: it was planned {fault.when} of connection {number}, {_told(record)}"
                 + (_never_counted(fault, record) if own else "")
@@ -35,18 +36,37 @@ def sentence(
     if every and all(record.fault == OK for record in seen):
         return f"{every.name} {where} was never met: it was healed before {came(len(seen))}"
     drawn = [record for record in seen if record.fault != OK]
-    if drawn and not any(record.fired for record in drawn):
-        when = f" {every.when}" if every else ""
-        return (
-            f"{drawn[0].fault} {where} was never met: it was to set in{when}, and {came(len(seen))}: {_told(drawn[-1])}"
-            + (_never_counted(every, *drawn) if own and every else "")
+    if drawn and not any(map(_met, drawn)):
+        every = every and _pending(every, drawn[-1])
+        name, when = (every.name, f" {every.when}") if every else (drawn[0].fault, "")
+        return f"{name} {where} was never met: it was to set in{when}, and {came(len(seen))}: {_told(drawn[-1])}" + (
+            _never_counted(every, *drawn) if own and every else ""
         )
     return None
+
+
+def nobody_meant(plan: Plan, port: int, count: int) -> str:
+    """No connection was the one that the fault is for."""
+    fault = plan.fault or next((one for one in plan.listed if one), None)
+    name = fault.name if fault else "a random fault"
+    return f"{name} on port {port} was never met: {came(count)}, and `when` chose none"
 
 
 def came(count: int) -> str:
     """How many connections came."""
     return {0: "no connection came", 1: "1 connection came"}.get(count, f"{count} connections came")
+
+
+def _met(record: Connection) -> bool:
+    """Has its fault set in, and those after it?"""
+    return record.fired and record.pending is None
+
+
+def _pending(fault: Fault, record: Connection) -> Fault:
+    """Of several in order, the one that did not set in."""
+    while fault.then and fault.title != record.pending:
+        fault = fault.then
+    return fault
 
 
 def _never_counted(fault: Fault, *seen: Connection) -> str:

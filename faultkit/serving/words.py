@@ -22,9 +22,8 @@ WORDS: Mapping[str, tuple[str, ...]] = {
         ("timeout", "time-out", "timed-out", "hang", "silence", "no-answer", "no-response", "freeze"), SILENCE
     ),
     **dict.fromkeys(("read-timeout", "response-timeout", "wait", "stuck", "unresponsive"), ("stall", "black-hole")),
-    **dict.fromkeys(
-        ("drop", "dropped", "blackhole", "packet-loss", "loss", "etimedout", "blocked"), ("black-hole", "connect-hang")
-    ),
+    **dict.fromkeys(("drop", "dropped", "packet-loss", "loss", "etimedout", "blocked"), ("black-hole", "connect-hang")),
+    "blackhole": ("black-hole",),
     **dict.fromkeys(("partition", "unplug", "unplugged", "network-down", "dead", "cable"), ("black-hole", "half-open")),
     **dict.fromkeys(
         ("connection-timeout", "connect-timed-out", "syn-drop", "filtered"), ("connect-hang", "backlog-full")

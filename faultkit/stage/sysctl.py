@@ -23,7 +23,7 @@ def read(name: str, otherwise: str | None = None) -> str:
     except OSError as error:
         if otherwise is not None and isinstance(error, FileNotFoundError):
             return otherwise
-        raise Unable(
+        raise exhausted(error) or Unable(
             f"net.{name} cannot be read here ({error.strerror}), and what is promised depends on it"
         ) from error
 

@@ -10,7 +10,7 @@
 """connect() waits for ever where the server closes before it has said anything."""
 
 from faultkit import FaultServer
-from tests.bugs.conftest import Node
+from tests.gallery.plugin import Node
 
 SCRIPT = """
 import { AMQPClient } from "@cloudamqp/amqp-client"

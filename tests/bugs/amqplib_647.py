@@ -10,7 +10,7 @@
 """A broker that speaks something else: connect() is rejected, and its connection stays open for ever."""
 
 from faultkit import FaultServer, Live
-from tests.bugs.conftest import Node
+from tests.gallery.plugin import Node
 
 SCRIPT = """
 import amqp from "amqplib"

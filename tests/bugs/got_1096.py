@@ -10,7 +10,7 @@
 """A body that is cut off: the promise is neither kept nor broken."""
 
 from faultkit import FaultServer
-from tests.bugs.conftest import Node
+from tests.gallery.plugin import Node
 
 SCRIPT = """
 import got from "got"

@@ -10,7 +10,7 @@
 """The keepalive finds out that the peer has vanished, and the calls that wait for it wait on."""
 
 from faultkit import FaultServer
-from tests.bugs.conftest import Node
+from tests.gallery.plugin import Node
 from tests.gallery.served import http2_goaway_at
 
 SCRIPT = """

@@ -10,7 +10,7 @@
 """A server that falls silent in the middle of the login: connectTimeout ends with its first byte."""
 
 from faultkit import FaultServer, Live
-from tests.bugs.conftest import Node
+from tests.gallery.plugin import Node
 from tests.gallery.served import MYSQL_GREETING
 
 SCRIPT = """

@@ -10,7 +10,7 @@
 """A chunked body that ends too early: the promise is neither kept nor broken."""
 
 import faultkit
-from tests.bugs.conftest import Node
+from tests.gallery.plugin import Node
 
 SCRIPT = """
 import fetch from "node-fetch"

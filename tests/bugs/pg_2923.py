@@ -10,7 +10,7 @@
 """end() never settles on a client whose connection was lost before."""
 
 from faultkit import FaultServer
-from tests.bugs.conftest import Node
+from tests.gallery.plugin import Node
 
 SCRIPT = """
 import pg from "pg"

@@ -10,7 +10,7 @@
 """A server that closes before it has said anything: there is no error, and whoever waits for "ready" or "error" waits."""
 
 from faultkit import FaultServer
-from tests.bugs.conftest import Node
+from tests.gallery.plugin import Node
 
 SCRIPT = """
 import ssh2 from "ssh2"

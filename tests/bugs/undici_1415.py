@@ -10,7 +10,7 @@
 """A connection that the server has closed is taken again for the next request, which fails."""
 
 from faultkit import FaultServer
-from tests.bugs.conftest import Node
+from tests.gallery.plugin import Node
 
 SCRIPT = """
 import { request } from "undici"

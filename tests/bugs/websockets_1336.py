@@ -4,24 +4,20 @@
 # buggy = "11.0.1"
 # fixed = "11.0.2"
 # report = "python-websockets/websockets#1336"
-# seen = "assert not True"
+# seen = "hangs"
 # ///
 """close() waits for ever where messages that came were not read."""
-
-import threading
 
 from websockets.sync.client import connect
 
 from faultkit import FaultServer
+from tests.gallery.plugin import Ends
 from tests.gallery.served import websocket
 
 
-def test_close_ends(fault_server: FaultServer) -> None:
+def test_close_ends(fault_server: FaultServer, ends: Ends) -> None:
     server = fault_server(answer=websocket)
     client = connect(f"ws://{server.host}:{server.port}/", close_timeout=0.5)
     for _ in range(10):
         client.send("an echo that nobody reads")
-    closing = threading.Thread(target=client.close, daemon=True)
-    closing.start()
-    closing.join(3)
-    assert not closing.is_alive()
+    assert ends(client.close), "hangs"

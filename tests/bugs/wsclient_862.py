@@ -4,7 +4,7 @@
 # buggy = "1.4.2"
 # fixed = "1.5.0"
 # report = "websocket-client/websocket-client#862"
-# seen = "assert"
+# seen = "given up again"
 # ///
 """After an outage every later connection is given up too, although its pongs come."""
 
@@ -36,4 +36,4 @@ def test_it_stays_connected_after_an_outage(fault_server: FaultServer) -> None:
     thread.join(1)  # pings are answered
     connections = len(server.connections)
     app.close()
-    assert connections == 2
+    assert connections == 2, "given up again"

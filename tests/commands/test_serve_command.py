@@ -17,7 +17,7 @@ import pytest
 from faultkit.evidence.transcript import Address
 from faultkit.playing.signals import endings
 from faultkit.serving import faults
-from faultkit.serving.record import Connection
+from faultkit.serving.record import Connection, Met
 from faultkit.serving.waiting import Waiting
 from faultkit.views.served import document, line
 from tests.ordinary import CHECKOUT, command
@@ -134,14 +134,15 @@ def test_lines_for_machines() -> None:
 
 def test_a_line_for_machines_is_the_document_of_the_connection() -> None:
     record = Connection(3, Address("::1", 4711), "linger", Waiting())
-    record.ended, record.seconds, record.fired_after_seconds = "close with 1 byte unread", 1.25, 0.5
+    record.ended, record.seconds = "close with 1 byte unread", 1.25
+    record.met = [Met("linger", 0.5)]
     assert (
         line(record)
         == "  3  [::1]:4711       linger             0 in     0 out  close with 1 byte unread after 1250.0 ms"
     )
     record.ended = 'lost: "x"'
     assert json.loads(document(record)) == {"event": "connection", **record.document()}
-    record.peer, record.fired_after_seconds = None, None
+    record.peer, record.met = None, []
     assert json.loads(document(record)) == {"event": "connection", **record.document()}
 
 
@@ -269,7 +270,7 @@ def test_out_of_descriptors_is_said() -> None:
             later.sendall(b"x")
             status, _, err = server.end()
     assert status == 3
-    assert "Too many open files" in err
+    assert "no more than 40 files may be open at once here (ulimit -n)" in err
     assert err.count("\n") == 1
 
 

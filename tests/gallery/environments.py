@@ -1,4 +1,4 @@
-"""The environments in which a bug is played: for each version of a library one of its own, kept from one run to the next.
+"""The environments in which a bug is played: for each version one of its own, kept from one run to the next.
 
 All see what faultkit and pytest need through one environment that they share, behind their own packages, so that a version
 of the library brings the versions of its dependencies that it wants.
@@ -7,7 +7,6 @@ of the library brings the versions of its dependencies that it wants.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -34,7 +33,7 @@ class Environment:
 
 
 class Environments:
-    """The environments in one directory. Threads may ask at once."""
+    """The environments in one directory, and nothing anywhere else. Threads may ask at once, each for another bug."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -43,7 +42,7 @@ class Environments:
     def of(self, bug: Bug, version: str) -> Environment:
         """What that version is played in, made where it is not there yet. Raises `Failed`."""
         shared = self._common()
-        here = self._directory / f"{bug.library.replace('/', '+')}-{version}"
+        here = self._directory / f"{bug.name}-{version}"
         wanted = [f"{bug.library}{'==' if bug.registry == 'PyPI' else '@'}{version}", *bug.beside]
         stamp = here / "made.json"
         made = json.dumps([sys.version, *wanted])
@@ -52,7 +51,8 @@ class Environments:
             if bug.registry == "npm":
                 here.mkdir(parents=True)
                 (here / "package.json").write_text("{}")
-                _run("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix", here, *wanted)
+                npm = ("npm", "install", "--no-audit", "--no-fund", "--ignore-scripts")
+                _run(*npm, "--cache", self._directory / "npm", "--prefix", here, *wanted)
             else:
                 _run(sys.executable, "-m", "venv", "--without-pip", here)
                 self._install(here, *wanted)
@@ -76,11 +76,14 @@ class Environments:
 
     def _install(self, environment: Path, *wanted: str) -> None:
         pip = (sys.executable, "-m", "pip", "--python", environment / "bin/python")
-        _run(*pip, "install", "--quiet", "--disable-pip-version-check", *wanted)
+        _run(*pip, "install", "--quiet", "--no-cache-dir", "--disable-pip-version-check", *wanted)
 
 
 def _run(*command: str | Path) -> None:
-    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PIP_REQUIRE_VIRTUALENV": "0"})
+    try:
+        ended = subprocess.run(command, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise Failed(f"{command[0]} is not here: it comes with Node 20") from error
     if ended.returncode:
         told = (ended.stderr or ended.stdout).strip().splitlines() or [f"exit {ended.returncode}"]
         raise Failed(f"{' '.join(map(str, command))}: {told[-1]}")

@@ -71,4 +71,3 @@ MYSQL_GREETING = (
     b"\x01\0\0\0abcdefgh\0\xff\xf7\x08\x02\0\xff\x81\x15\0\0\0\0\0\0\0\0\0\0"  # thread, salt, capabilities
     b"ijklmnopqrst\0mysql_native_password\0"  # the salt's rest, the plugin
 )
-MYSQL_OK = b"\x07\0\0\x02\0\0\0\x02\0\0\0"

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import faulthandler
 import functools
 import os
 import random
@@ -104,6 +105,15 @@ def handler(seed: int, given: list[Server]) -> Callable[[Live], Any]:
     return does
 
 
+def sequence(chance: random.Random, names: list[str]) -> str:
+    """One fault, or several in order."""
+    steps = [chance.choice(names)]
+    while chance.random() < 0.4:
+        moment = chance.choice(["", "@fire", "@read", "@sent=30", "@requests=2", "@idle=5ms", "@bytes=100"])
+        steps.append(chance.choice(["stall", "slices:9", "slow:50000", "black-hole", "ok", *names]) + moment)
+    return " + ".join(steps)
+
+
 def serving(chance: random.Random, given: list[Server]) -> faultkit.serving.entry.Serving:
     """Any server that means something."""
     names = [name for name, _, served in faults.known() if not served.needs_repair]
@@ -116,19 +126,23 @@ def serving(chance: random.Random, given: list[Server]) -> faultkit.serving.entr
             keywords["ipv6"] = True
         kind = chance.random()
         if kind < 0.5:
-            keywords["fault"] = chance.choice(names)
+            keywords["fault"] = sequence(chance, names)
         elif kind < 0.8:
-            keywords["plan"] = [chance.choice([*names, "ok"]) for _ in range(chance.randint(1, 4))]
+            keywords["plan"] = [sequence(chance, [*names, "ok"]) for _ in range(chance.randint(1, 4))]
+            if chance.random() < 0.2:
+                keywords["when"] = chance.choice(["path=/*", "first=x", lambda opening: opening.number % 2 == 0])
         elif kind < 0.95:
             keywords["random"] = chance.choice([0.3, 1.0])
             keywords["seed"] = chance.getrandbits(16)
         when = chance.random()
         if kind < 0.8 and when < 0.5:
             trigger = chance.choice(
-                ["at", "at", "after_bytes", "after_sent", "after_requests", "after_answers", "idle"]
+                ["at", "at", "after_bytes", "after_sent", "after_read_bytes", "after_requests", "after_answers", "idle"]
             )
             if trigger == "at":
-                keywords["at"] = chance.choice(["accept", "client-hello", "handshake", "mid-body", "fire", "fire"])
+                keywords["at"] = chance.choice(
+                    ["accept", "client-hello", "handshake", "mid-body", "read", "fire", "fire"]
+                )
             elif trigger == "idle":
                 keywords["after_idle_seconds"] = chance.choice([0.001, 0.01, 0.05])
             else:
@@ -163,7 +177,9 @@ def disturbs(server: Server, chance: random.Random, stop: threading.Event) -> No
     """Fires and heals until the server is closed."""
     while not stop.wait(chance.choice([0, 0.001, 0.005])):
         try:
-            chance.choice([server.fire, server.heal, server.fire, server.check_crash])()
+            restart = functools.partial(server.restart, down_seconds=chance.choice([0, 0.001, 0.01, 60]))
+            calls: list[Callable[[], None]] = [server.fire, server.heal, server.fire, server.check_crash, restart]
+            chance.choice(calls)()
         except Misuse as refused:
             if "closed" in str(refused):
                 return
@@ -180,9 +196,10 @@ class Seen:
 
 
 def its_own(error: BaseException | None) -> bool:
-    """Is it the handler's own mistake: a verb that is refused, two tasks that read at once, a socket that it closed?"""
+    """Is it the handler's own mistake, whatever its other tasks were told: a verb that is refused, two tasks that read at once, a
+    socket that it closed?"""
     if isinstance(error, BaseExceptionGroup):
-        return all(map(its_own, error.exceptions))
+        return any(map(its_own, error.exceptions))
     return isinstance(error, Misuse | Rude | trio.BusyResourceError)
 
 
@@ -241,6 +258,17 @@ def descriptors() -> dict[str, str]:
     return found
 
 
+def kernels_line(what: str) -> str:
+    """What the kernel lists of a descriptor that was left: the addresses and the state of a socket."""
+    inode = what.partition("[")[2].rstrip("]")
+    for table in ("tcp", "tcp6", "unix", "netlink"):
+        with open(f"/proc/net/{table}") as lines:
+            for line in lines:
+                if inode and inode in line.split():
+                    return f"{table}: {line.strip()}"
+    return what
+
+
 def in_epoll(engine: Engine) -> list[str]:
     """What the kernel watches for the engine."""
     with open(f"/proc/self/fdinfo/{engine._epoll.fileno()}") as info:
@@ -260,8 +288,13 @@ def watched(seen: Seen) -> Iterator[None]:
             over = threading.Event()
 
             def goes_on() -> None:
-                while not over.is_set():
-                    talks(beside)
+                while not over.wait(0.01):
+                    try:
+                        talks(beside)
+                    except Exception as error:
+                        seen.wrong.append(f"beside: {error!r}, {beside!r}")
+                        faulthandler.dump_traceback()
+                        return
 
             others = threading.Thread(target=goes_on)
             others.start()
@@ -274,7 +307,7 @@ def watched(seen: Seen) -> Iterator[None]:
             assert engine.call(lambda: "alive") == "alive"
             assert SHARED._engine is engine
             left = {number: what for number, what in descriptors().items() if number not in open_before}
-            assert not left, left
+            assert not left, [kernels_line(what) for what in left.values()]
             assert len(engine._watches) == 1, engine._watches
             assert len(in_epoll(engine)) == 1
             assert engine._nursery

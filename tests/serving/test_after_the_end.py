@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import socket
+import threading
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -291,3 +293,56 @@ def test_a_socket_that_the_handler_closed_does_not_keep_a_fault_from_the_others(
         assert plain.recv() == "ECONNRESET"
         assert server.connections[0].wait_for_end().ended == "failed"
         innocent(beside)
+
+
+@pytest.mark.parametrize("verb", ["finish", "half_close", "garbage"])
+def test_a_handler_that_takes_its_leave_after_the_end_of_the_server_has_ended(verb: str) -> None:
+    """It is cancelled, and in what it shields from that it goes on to read until its client closes, which does not."""
+
+    async def handler(conn: Live) -> None:
+        await conn.receive()
+        with trio.CancelScope(shield=True):
+            begun.set()
+            while not conn._stopped:
+                await trio.lowlevel.checkpoint()
+            conn.garbage(b"x", size=10) if verb == "garbage" else getattr(conn, verb)()
+
+    begun = threading.Event()
+    with faultkit.serve(answer=handler) as server, socket.create_connection(server.address, 20) as plain:
+        plain.sendall(b"x")
+        assert begun.wait(20)
+        began = time.monotonic()
+        server.close()
+        assert time.monotonic() - began < 4
+        assert server.connections[0].ended == "server closed"
+
+
+def test_one_task_is_told_of_the_reset_and_another_that_all_has_ended() -> None:
+    async def handler(conn: Live) -> None:
+        await conn.receive()
+
+        async def reads_and_ends() -> None:
+            try:
+                await conn.receive()
+            finally:
+                conn.abort()
+
+        async def waits() -> None:
+            with trio.CancelScope(shield=True):
+                await released.wait()
+                await conn.receive()
+
+        released = trio.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reads_and_ends)
+            nursery.start_soon(waits)
+            try:
+                await trio.sleep_forever()
+            finally:
+                released.set()
+
+    with faultkit.serve(answer=handler) as server:
+        with client(server) as plain:
+            plain.send(b"x")
+            faultkit.abort(plain.sock)
+        assert server.wait_for_connection().wait_for_end().ended == "abort"

@@ -34,6 +34,16 @@ def unexpected(error: BaseException) -> None:
     raise error
 
 
+class Owned:
+    """Nothing happens to it."""
+
+    def broke(self, live: Live, error: BaseException) -> None:
+        raise error
+
+    def armed(self, live: Live) -> None:
+        raise AssertionError(live)
+
+
 @contextlib.asynccontextmanager
 async def running() -> AsyncIterator[Engine]:
     made = Engine()
@@ -333,7 +343,7 @@ async def test_the_end_of_a_connection_forgets_nobody_who_has_its_number_by_now(
         accepted, _ = listener.accept()
         async with running() as made:
             record = Connection(1, None, "linger", Waiting())
-            live = Live(accepted, record, None, made, None, lambda live, error: unexpected(error))
+            live = Live(accepted, record, None, made, None, Owned())
             live.park(lambda: None)
             number = accepted.fileno()
             live.abort()

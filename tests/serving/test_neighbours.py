@@ -84,7 +84,11 @@ async def closes_by_itself(conn: Live) -> None:
 
 def test_a_handler_that_closes_its_socket_by_itself_is_told_of_and_harms_nobody_else() -> None:
     with faultkit.serve() as other:
-        with pytest.raises(HandlerCrashed), faultkit.serve(answer=closes_by_itself) as server, client(server) as plain:
+        with (
+            pytest.raises(HandlerCrashed, match=r"Misuse: the handler closed conn\.sock"),
+            faultkit.serve(answer=closes_by_itself) as server,
+            client(server) as plain,
+        ):
             plain.send(b"x")
             assert plain.recv() == "ECONNRESET"
             server.connections[0].wait_for_end()

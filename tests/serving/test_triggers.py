@@ -38,7 +38,7 @@ def test_after_so_many_bytes_received(bytes_: int) -> None:
 def test_the_byte_that_sets_it_off_stays_unread(bytes_: int) -> None:
     with faultkit.serve("unread", after_bytes=bytes_) as server, client(server) as plain:
         assert step_by_step(plain, 10) == bytes_ - 1
-        assert server.connections[0].ended == "close with 1 bytes unread"
+        assert server.connections[0].ended == "close with 1 byte unread"
 
 
 def test_of_many_bytes_at_once_only_those_behind_stay_unread() -> None:
@@ -278,7 +278,7 @@ def test_a_door_shuts_and_opens_while_a_connection_lives() -> None:
         ),
         (
             {"at": "lunch"},
-            "at='lunch' is no moment of a connection: it is one of accept, client-hello, handshake, mid-body, fire",
+            "at='lunch' is no moment of a connection: it is one of accept, client-hello, handshake, mid-body, read, fire",
         ),
         (
             {"at": "accept", "after_bytes": 1},
@@ -312,15 +312,15 @@ def test_a_trigger_that_cannot_come_is_one_sentence(keywords: dict[str, Any], se
         (
             "refuse",
             {"after_bytes": 1},
-            "refuse is done to the listening socket, before there is a connection: leave `after 1 bytes received` out, or "
+            "refuse is done to the listening socket, before there is a connection: leave `after 1 byte received` out, or "
             "at='fire'",
         ),
         (
             "keepalive-race:in-flight",
             {"after_bytes": 1},
-            "keepalive-race:in-flight needs an answer before it, not `after 1 bytes received`: take after_answers",
+            "keepalive-race:in-flight needs an answer before it, not `after 1 byte received`: take after_answers",
         ),
-        ("ok", {"after_bytes": 1}, "`after 1 bytes received` and no fault: name the fault that is to set in then"),
+        ("ok", {"after_bytes": 1}, "`after 1 byte received` and no fault: name the fault that is to set in then"),
     ],
 )
 def test_a_trigger_that_does_not_fit_the_fault_is_one_sentence(

@@ -1,18 +1,23 @@
-"""What the files of the gallery have beside faultkit's own fixtures. They are played by `.ci/bugs`, each version of a
-library in an environment of its own."""
+"""What the files of the gallery have beside faultkit's own fixtures: a plugin of pytest for them alone, tests/bugs/pytest.ini."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeAlias
 
 import pytest
 
+Ends: TypeAlias = Callable[..., bool]
 Node: TypeAlias = Callable[..., str]
+
+STATUS: pytest.StashKey[int] = pytest.StashKey()
+"""How pytest ended."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,10 +31,32 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.hookimpl(trylast=True)
-def pytest_unconfigure() -> None:
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
     """Threads that a bug has left waiting must not keep the process."""
     sys.stdout.flush()
-    os._exit(0)
+    os._exit(config.stash.get(STATUS, pytest.ExitCode.INTERNAL_ERROR))
+
+
+@pytest.fixture
+def ends() -> Ends:
+    """Calls what may wait for ever, in a thread: does it come to its end, whatever that is, within 3 s?"""
+
+    def run(call: Callable[[], object], *, within_seconds: float = 3) -> bool:
+        def bounded() -> None:
+            with contextlib.suppress(Exception):
+                call()
+
+        thread = threading.Thread(target=bounded, daemon=True)
+        thread.start()
+        thread.join(within_seconds)
+        return not thread.is_alive()
+
+    return run
 
 
 @pytest.fixture
