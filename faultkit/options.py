@@ -66,6 +66,11 @@ def user_timeout(default: float | None, more: str, *, least: int = 1, most: int 
     return duration(default, f"TCP_USER_TIMEOUT{more}", least=least, most=most, **spec)
 
 
+def syn_retries(more: str, **spec: Any) -> Any:
+    """TCP_SYNCNT; the bound is the kernel's MAX_TCP_SYNCNT."""
+    return option(1, f"TCP_SYNCNT of the client{more}", least=1, most=127, **spec)
+
+
 def retries2(default: int | None, more: str, **spec: Any) -> Any:
     """net.ipv4.tcp_retries2; its least and its default as ip-sysctl.txt has them."""
     return option(default, f"net.ipv4.tcp_retries2 of the namespace{more}", least=1, most=15, **spec)

@@ -1,14 +1,12 @@
-# The kernel finishes handshakes by itself and queues the connections for accept(): backlog + 1 of them (listen(2);
-# sk_acceptq_is_full()). A server that does not accept fast enough fills the queue, and then:
-#   syn-retries  a SYN is dropped (tcp_conn_request()); the client repeats it until connect() gives ETIMEDOUT
-#   expiry       the SYN still found a place, the last ACK does not: it is dropped too (tcp_check_req()). The client is
-#                connected, the server is not. What the client sends is dropped, until the server's kernel forgets its half
-#                (tcp_synack_retries, 63 s by default): then the next retransmission meets LISTEN, RST, reason TCP_FLAGS
+# What the connection for which there is no place ends by, the queue being full (sk_acceptq_is_full()), Linux 6.18:
+#   syn-retries  a SYN is dropped; the client repeats it until connect() gives ETIMEDOUT
+#   expiry       the SYN still found a place, the last ACK does not. What the client sends is dropped, until the server's kernel
+#                forgets its half (tcp_synack_retries, 63 s by default): then the next retransmission meets LISTEN, RST, reason
+#                TCP_FLAGS
 #   accept       the same, and the server accepts in time: the next retransmission gets in, nothing dies
 #   abort        the same with tcp_abort_on_overflow: RST at once, reason INVALID_SYN
-# ListenOverflows and ListenDrops move each time. Between SYN and last ACK a connection must take the last place; that is a
-# race in life (blocking connect() gives 0 or ECONNRESET by chance), and made an event here: TCP_DEFER_ACCEPT lets the
-# server's kernel wait for the ACK that carries data. Measured on Linux 6.18.
+# Between SYN and last ACK a connection must take the last place; that is a race in life (blocking connect() gives 0 or
+# ECONNRESET by chance), and made an event here: TCP_DEFER_ACCEPT lets the server's kernel wait for the ACK that carries data.
 from __future__ import annotations
 
 import socket
@@ -21,6 +19,7 @@ from faultkit import sockets
 from faultkit.cause import AtLeast, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
 from faultkit.errors import Misuse, Unable
 from faultkit.evidence import timers
+from faultkit.options import syn_retries
 from faultkit.stage import Stage, sysctl
 
 RETRIES = "client's SYN retries"
@@ -36,13 +35,8 @@ class BacklogFull(Options):
     )
     # From 2 on, because the kernel answers with SYN cookies where as many handshakes are unfinished as the backlog says.
     backlog: int = option(2, "the backlog given to listen(): one more connection fits", least=2, most=4096)
-    # The bound is the kernel's MAX_TCP_SYNCNT.
-    syn_retries: int = option(
-        1,
-        "TCP_SYNCNT of the client (the kernel's default is 6), or of the server (5)",
-        least=1,
-        most=127,
-        only_with=("ended_by", "syn-retries", "expiry"),
+    syn_retries: int = syn_retries(
+        " (the kernel's default is 6), or of the server (5)", only_with=("ended_by", "syn-retries", "expiry")
     )
 
 
@@ -149,7 +143,7 @@ async def script(play: Play) -> None:
         repeats = tuple(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts())[:-1])
         play.notes.expect("ETIMEDOUT", tick="repeated SYN", ticks=repeats, ends=due.earliest)
         told = await client.connect(address)
-        play.notes.measure(name, predicted=due.earliest, began_ns=told.began_ns, ended_ns=told.ended_ns)
+        play.notes.measure(name, predicted=due, began_ns=told.began_ns, ended_ns=told.ended_ns)
         return
     began = await client.connect(address)
     await _fill(play)
@@ -161,9 +155,7 @@ async def script(play: Play) -> None:
         play.notes.expect("RST", tick="retransmission", ticks=repeats, ends=due.earliest)
     told = await client.recv(65536)
     if options.ended_by == "expiry":
-        play.notes.measure(
-            name, predicted=due.earliest, began_ns=began.ended_ns, ended_ns=told.ended_ns, slack=due.slack
-        )
+        play.notes.measure(name, predicted=due, began_ns=began.ended_ns, ended_ns=told.ended_ns)
     if options.ended_by != "accept":
         await client.send(b"request")
 
@@ -177,7 +169,6 @@ def promise(options: BacklogFull, play: Play) -> Promise:
         return Promise(
             calls={"client": ("connect ok",) * others + ("connect ETIMEDOUT",), "server": ()},
             packets=handshake * others + ("client SYN",),
-            resets=(),
             counters={
                 "TcpExtListenOverflows": syns,
                 "TcpExtListenDrops": syns,
@@ -193,12 +184,8 @@ def promise(options: BacklogFull, play: Play) -> Promise:
     overflows: dict[str, int | AtLeast] = {"TcpExtListenOverflows": AtLeast(1), "TcpExtListenDrops": AtLeast(1)}
     if options.ended_by == "accept":
         return Promise(
-            calls={
-                "client": (*calls, "recv 6"),
-                "server": ("accept ok",) * (others + 1) + ("recv 7", "send 6"),
-            },
+            calls={"client": (*calls, "recv 6"), "server": (*("accept ok",) * (others + 1), "recv 7", "send 6")},
             packets=(*packets, "server PSH,ACK 6"),
-            resets=(),
             counters=overflows,
         )
     expired = options.ended_by == "expiry"
@@ -213,13 +200,14 @@ def promise(options: BacklogFull, play: Play) -> Promise:
 
 
 def doing(options: BacklogFull) -> str:
-    full = f"The server does not accept, its queue of {options.backlog} + 1 is full"
-    return {
-        "syn-retries": f"{full}, and a client connects: its SYNs are dropped.",
-        "expiry": f"{full}, and the client that it has no place for believes itself connected, until the server forgets.",
-        "accept": f"{full}, and the client that it has no place for believes itself connected; then the server accepts.",
-        "abort": f"{full}, tcp_abort_on_overflow is 1, and the client that it has no place for is reset.",
-    }[options.ended_by]
+    homeless = "the client that it has no place for"
+    what = {
+        "syn-retries": "and a client connects: its SYNs are dropped",
+        "expiry": f"and {homeless} believes itself connected, until the server forgets",
+        "accept": f"and {homeless} believes itself connected; then the server accepts",
+        "abort": f"tcp_abort_on_overflow is 1, and {homeless} is reset",
+    }
+    return f"The server does not accept, its queue of {options.backlog} + 1 is full, {what[options.ended_by]}."
 
 
 CAUSE = described(

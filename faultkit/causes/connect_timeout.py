@@ -1,12 +1,7 @@
-# A SYN that nobody answers is sent again by the client's kernel: each second at first (tcp_syn_linear_timeouts = 4 since
-# Linux 6.5), then with doubling timeouts, until tcp_syn_retries (6) or the socket's own TCP_SYNCNT is exhausted:
-# ETIMEDOUT after 131 s by default (tcp_write_timeout(); faultkit.evidence.timers has the arithmetic). Most programs have
-# a connect timeout of their own that comes first: then close() in SYN-SENT, and nothing is sent at all.
-# late-answer: the server's SYN,ACK is on its way while the client gives up. It arrives where no socket wants it, and the
-# client's kernel answers RST, reason NO_SOCKET (RFC 9293 section 3.10.7.1). The server's program never hears of it: its
-# accept() waits on, only EmbryonicRsts and AttemptFails move. The answer is held back by a deaf client (IP_MINTTL), so it
-# is the server's retransmission of it, a second later, that meets no socket.
-# Not closed-port: there somebody answers. Not backlog-full: the same from the client, but the server's ListenDrops move.
+# The kernel repeats a SYN each second at first (tcp_syn_linear_timeouts = 4 since Linux 6.5), then with doubling timeouts
+# (faultkit.evidence.timers has the arithmetic).
+# late-answer: only EmbryonicRsts and AttemptFails of the server move. The answer is held back by a deaf client (IP_MINTTL), so
+# it is the server's retransmission of it, a second later, that meets no socket: RST, reason NO_SOCKET.
 from __future__ import annotations
 
 import socket
@@ -18,7 +13,7 @@ import trio
 from faultkit import sockets
 from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Served, Trigger, described, option
 from faultkit.evidence import timers
-from faultkit.options import drop_with, duration
+from faultkit.options import drop_with, duration, syn_retries
 from faultkit.stage import sysctl
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
@@ -30,14 +25,7 @@ class ConnectTimeout(Options):
         "which comes first: the kernel's retries, the program's own timeout, or that and then an answer after all",
         choices=("syn-retries", "own-timeout", "late-answer"),
     )
-    # The bound is the kernel's MAX_TCP_SYNCNT.
-    syn_retries: int = option(
-        1,
-        "TCP_SYNCNT of the client (the kernel's own default is 6)",
-        least=1,
-        most=127,
-        only_with=("ended_by", "syn-retries"),
-    )
+    syn_retries: int = syn_retries(" (the kernel's own default is 6)", only_with=("ended_by", "syn-retries"))
     own_timeout_seconds: float = duration(
         0.5, "the program's connect timeout", most=3600000, only_with=("ended_by", "own-timeout", "late-answer")
     )

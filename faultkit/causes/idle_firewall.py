@@ -1,7 +1,3 @@
-# A firewall drops an established connection without a word. The end that is idle dies by its keepalive probes:
-# ETIMEDOUT after idle + interval * count (tcp(7)). The end that sends waits for an acknowledgement, for tcp_retries2
-# tries (about 15 minutes by default), then ETIMEDOUT; or, if the firewall opens before that, its next try meets a host
-# that has forgotten the connection: RST, reason NO_SOCKET, ECONNRESET. Keepalive does nothing for the sender.
 # What OUTPUT drops never reaches the capture; what INPUT drops is captured and lost.
 # Where the sender's own OUTPUT chain drops, its kernel knows that the segment never left (tcp_transmit_skb() fails), so
 # it stays unsent and the persist timer tries again (tcp_probe_timer()): no retransmission is counted. Where the network
@@ -17,7 +13,7 @@ import trio
 from faultkit import sockets
 from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
 from faultkit.evidence import timers
-from faultkit.options import drop_with, duration, keepalive_count, keepalive_idle, keepalive_interval
+from faultkit.options import drop_with, duration, keepalive_count, keepalive_idle, keepalive_interval, retries2
 from faultkit.stage import sysctl
 from faultkit.witness.tap import Tap
 
@@ -38,12 +34,7 @@ class IdleFirewall(Options):
     port: int = option(7654, "the server's port", least=1, most=65535)
     drop_with: str = drop_with("what drops")
     no_heal: bool = option(False, "never open the firewall again: the server runs into tcp_retries2")
-    retries2: int | None = option(
-        None,
-        "net.ipv4.tcp_retries2 of the namespace, with --no-heal; default the kernel's (15: 15 minutes)",
-        least=1,
-        most=15,
-    )
+    retries2: int | None = retries2(None, ", with --no-heal; default the kernel's (15: 15 minutes)")
 
     def check(self) -> None:
         if self.retries2 is not None and not self.no_heal:
@@ -75,29 +66,25 @@ def exhaustion(options: IdleFirewall, play: Play) -> timers.Expiry:
     return timers.data_expiry(retries)
 
 
-def _check_order(options: IdleFirewall, play: Play) -> None:
-    if options.no_heal and not play.scenery.tool and exhaustion(options, play).earliest < options.expiry:
-        raise Misuse(
-            f"idle-firewall: the server would end after {exhaustion(options, play).earliest:g} s, before the client's keepalive "
-            f"({options.expiry:g} s), and without a firewall its host would then answer the probes: take a higher "
-            "--retries2, a shorter --keepalive, or --drop-with iptables"
-        )
-
-
 async def prepare(play: Play) -> None:
     """Set what the promise depends on: how often the server tries, and what drops, a firewall or the sockets themselves."""
-    if play.options.retries2 is not None:
-        play.scenery.sysctl("ipv4.tcp_retries2", play.options.retries2)
+    options: IdleFirewall = play.options
+    if options.retries2 is not None:
+        play.scenery.sysctl("ipv4.tcp_retries2", options.retries2)
     await play.scenery.choose_tool(play.options.drop_with)
-    _check_order(play.options, play)
+    if options.no_heal and not play.scenery.tool and (ends := exhaustion(options, play).earliest) < options.expiry:
+        raise Misuse(
+            f"idle-firewall: the server would end after {ends:g} s, before the client's keepalive ({options.expiry:g} s), and "
+            "without a firewall its host would then answer the probes: take a higher --retries2, a shorter --keepalive, or "
+            "--drop-with iptables"
+        )
 
 
 class _Wall:
     """The thing in between. Step 1 cuts server to client, step 2 client to server."""
 
     def __init__(self, play: Play, client: Socket) -> None:
-        self._play = play
-        self._ends = (client, play.accepted[0])
+        self._play, self._ends = play, (client, play.accepted[0])
 
     async def drop(self, step: int) -> None:
         if self._play.scenery.tool:
@@ -130,11 +117,6 @@ class _Wall:
             self._play.notes.step("black hole", "the server's socket hears again")
 
 
-async def server(play: Play) -> None:
-    listener = play.listen(play.options.port)
-    await fault(await play.accept(listener), play)
-
-
 async def fault(connection: Socket, play: Play) -> None:
     """Send every half second until the client is gone, then wait for what the kernel says."""
     async with trio.open_nursery() as nursery:
@@ -146,9 +128,7 @@ async def fault(connection: Socket, play: Play) -> None:
         cut_ns = next(step.time_ns for step in play.transcript.steps if step.actor in ("firewall", "black hole"))
         lost = next(c for c in play.transcript.calls if (c.role, c.name) == ("server", "send") and c.began_ns > cut_ns)
         due = exhaustion(play.options, play)
-        play.notes.measure(
-            RETRIES, predicted=due.earliest, began_ns=lost.ended_ns, ended_ns=told.ended_ns, slack=due.slack
-        )
+        play.notes.measure(RETRIES, predicted=due, began_ns=lost.ended_ns, ended_ns=told.ended_ns)
 
 
 async def _send_regularly(connection: Socket, play: Play) -> None:
@@ -164,12 +144,8 @@ async def script(play: Play) -> None:
     options: IdleFirewall = play.options
     interval, count = options.probing()
     client = play.socket("client")
-    if options.kernel_defaults:
-        sockets.keepalive(client, idle_seconds=int(options.keepalive_seconds))
-    else:
-        sockets.keepalive(
-            client, idle_seconds=int(options.keepalive_seconds), interval_seconds=int(interval), count=count
-        )
+    set_too = {} if options.kernel_defaults else {"interval_seconds": int(interval), "count": count}
+    sockets.keepalive(client, idle_seconds=int(options.keepalive_seconds), **set_too)
     await client.connect(await play.cues.serving())
     await client.recv(65536)
     wall = _Wall(play, client)
@@ -213,40 +189,31 @@ def _note_clocks(play: Play, client: Socket) -> None:
 
 
 def promise(options: IdleFirewall, play: Play) -> Promise:
-    opening = ("client SYN", "server SYN,ACK", "server PSH,ACK n +", "client RST,ACK")
-    ended: tuple[str, ...]
-    resets: tuple[Rst, ...]
+    walled = bool(play.scenery.tool)
+    last, measured = "recv ECONNRESET", [EXPIRY]
+    # What OUTPUT dropped was never captured, so the first try that gets through is new to the wire.
+    ended, forgotten = ["server PSH,ACK n *", "client RST"], [Rst("client", "NO_SOCKET")]
+    seconds = options.expiry * 2.2  # the next try after the expiry may be as far away again
     if options.no_heal:
-        last = "recv ETIMEDOUT"
+        last, measured = "recv ETIMEDOUT", [EXPIRY, RETRIES]
         # Without a firewall the forgotten connection's retransmissions do reach the client's host, and the server is deaf
         # to its answers.
-        ended = () if play.scenery.tool else ("client RST *",)
-        resets = (
-            Rst("client", "TCP_KEEPALIVE_TIMEOUT"),
-            *(() if play.scenery.tool else (Rst("client", "NO_SOCKET", " *"),)),
-        )
-        measured: tuple[str, ...] = (EXPIRY, RETRIES)
+        ended, forgotten = ([], []) if walled else (["client RST *"], [Rst("client", "NO_SOCKET", " *")])
         seconds = max(options.expiry, exhaustion(options, play).latest)
-    else:
-        last = "recv ECONNRESET"
-        # What OUTPUT dropped was never captured, so the first try that gets through is new to the wire.
-        ended = ("server PSH,ACK n *", "client RST")
-        resets = (Rst("client", "TCP_KEEPALIVE_TIMEOUT"), Rst("client", "NO_SOCKET"))
-        measured = (EXPIRY,)
-        seconds = options.expiry * 2.2  # the next try after the expiry may be as far away again
+    resets = [Rst("client", "TCP_KEEPALIVE_TIMEOUT"), *forgotten]
     return Promise(
         calls={
             "client": ("connect ok", "recv n +", "recv ETIMEDOUT"),
             "server": ("accept ok", "send n +", last),
         },
-        packets=opening + ended,
+        packets=["client SYN", "server SYN,ACK", "server PSH,ACK n +", "client RST,ACK", *ended],
         resets=resets,
         counters={
             "TcpExtTCPKeepAlive": options.probing()[1],
             "TcpExtTCPAbortOnTimeout": 2 if options.no_heal else 1,
-            "TcpOutRsts": AtLeast(1) if options.no_heal and not play.scenery.tool else len(resets),
+            "TcpOutRsts": AtLeast(1) if options.no_heal and not walled else len(resets),
             "TcpEstabResets": 2,
-            **({} if play.scenery.tool else {"TcpRetransSegs": AtLeast(1)}),
+            **({} if walled else {"TcpRetransSegs": AtLeast(1)}),
         },
         measurements=measured,
         seconds=seconds,
@@ -274,9 +241,7 @@ CAUSE = described(
     ),
     variants=(
         {"keepalive_seconds": 1.0, "count": 1},
-        {"keepalive_seconds": 1.0, "count": 1, "drop_with": "iptables"},
-        {"keepalive_seconds": 1.0, "count": 1, "drop_with": "nft"},
-        {"keepalive_seconds": 1.0, "count": 1, "drop_with": "socket"},
+        *({"keepalive_seconds": 1.0, "count": 1, "drop_with": what} for what in ("iptables", "nft", "socket")),
         {"keepalive_seconds": 1.0, "count": 1, "no_heal": True, "retries2": 3},
         {"keepalive_seconds": 1.0, "count": 1, "no_heal": True, "retries2": 3, "drop_with": "socket"},
         {"keepalive_seconds": 1.0, "count": 4, "no_heal": True, "retries2": 1},

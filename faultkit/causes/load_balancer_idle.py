@@ -1,11 +1,7 @@
-# A load balancer ends what is idle: 60 s is the usual default. Nobody else is asked, and neither end did anything wrong.
-# Here it is a real proxy in a process of its own: two TCP connections and a timer that every byte sets back. When it runs
-# out the proxy either resets both connections (SO_LINGER {on, 0}: RST,ACK, reason TCP_STATE), or forgets them silently:
-# both ends are then half-open, and the next segment of either is answered with RST by the balancer's stack. On the
-# client's side something still listens there, so the reason is TCP_FLAGS; on the server's there is no socket: NO_SOCKET.
-# Whoever waits in recv learns of a reset at once. Whoever does not look, such as a connection pool, learns at the next
-# request: send ECONNRESET, because the error of the socket goes to the first call that asks.
-# TCP keepalive does not help against a proxy: its kernel answers the probes, and its timer counts bytes. A message does.
+# The balancer is a real proxy in a process of its own. What it resets (SO_LINGER {on, 0}) goes out as RST,ACK, reason TCP_STATE.
+# What it forgets is answered by its stack: on the client's side something still listens there, so the reason is TCP_FLAGS; on
+# the server's there is no socket: NO_SOCKET. Whoever does not look gets send ECONNRESET, because the error of the socket goes
+# to the first call that asks.
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -15,6 +11,7 @@ import trio
 
 from faultkit import sockets
 from faultkit.acting.balancer import IDLE, carry, may_vanish
+from faultkit.acting.dialogue import ask
 from faultkit.acting.heartbeat import SPAN, beat, beats, check_beats
 from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
 from faultkit.evidence.transcript import Address
@@ -38,7 +35,7 @@ class LoadBalancerIdle(Options):
     protocol: str = option(
         "websocket",
         "both ends wait for the other's word, or the client sends a request now and then",
-        choices=("websocket", "http"),
+        choices=tuple(MESSAGES),
     )
     heartbeat_seconds: float | None = duration(
         None, "the remedy: the client sends a message this often, shorter than the timeout", least=10, most=7200000
@@ -132,8 +129,7 @@ async def script(play: Play) -> None:
     _set_up(client, play)
     await client.connect(await play.cues.serving())
     await play.cues["joined"].wait()
-    await client.send(request)
-    await client.recv(65536)
+    await ask(client, request)
     if options.heartbeat_seconds is not None:
         await beat(client, request, play, every=options.heartbeat_seconds, timeout=options.timeout_seconds)
         client.close()
@@ -144,8 +140,7 @@ async def script(play: Play) -> None:
     if options.expires == "forget":
         if options.protocol == "websocket":
             await play.cues["server told"].wait()
-        await client.send(request)
-        await client.recv(65536)
+        await ask(client, request)
     elif options.protocol == "http":
         await client.readable()  # the RST is in the client's kernel; its pool does not look before it sends
         await client.send(request)
@@ -179,31 +174,34 @@ def promise(options: LoadBalancerIdle, play: Play) -> Promise:
             packets=(*packets, "client FIN,ACK", "balancer FIN,ACK", "balancer FIN,ACK", "server FIN,ACK"),
             seconds=0.5 + SPAN * options.timeout_seconds,  # a process starts
         )
-    told: tuple[str, ...]
     if forgets:
-        told = ("send n", "recv ECONNRESET")
+        resets = [Rst("balancer", "TCP_FLAGS")]
         if not http:
             server += ("send n", "recv ECONNRESET")
             packets += ("server PSH,ACK n", "balancer RST")
+            resets.insert(0, Rst("balancer", "NO_SOCKET"))
+        client += ("send n", "recv ECONNRESET")
         packets += ("client PSH,ACK n", "balancer RST")
-        resets = (*(() if http else (Rst("balancer", "NO_SOCKET"),)), Rst("balancer", "TCP_FLAGS"))
     else:
-        told = ("send ECONNRESET",) if http else ("recv ECONNRESET",)
+        client += ("send ECONNRESET",) if http else ("recv ECONNRESET",)
         server += ("recv ECONNRESET",)
         packets += ("balancer RST,ACK", "balancer RST,ACK")
-        resets = (Rst("balancer", "TCP_STATE"), Rst("balancer", "TCP_STATE"))
-    aborted = {} if forgets else {"TcpExtTCPAbortOnData": 2}
-    probed = {"TcpExtTCPKeepAlive": AtLeast(2)} if options.tcp_keepalive else {}
+        resets = [Rst("balancer", "TCP_STATE")] * 2
+    # The balancer's two ends, and whoever was told, are reset.
+    counters: dict[str, int | AtLeast] = {"TcpOutRsts": len(resets), "TcpEstabResets": 2 + len(resets)}
+    if not forgets:
+        counters["TcpExtTCPAbortOnData"] = 2
+    if options.tcp_keepalive:
+        counters["TcpExtTCPKeepAlive"] = AtLeast(2)
     return Promise(
         calls={
-            "client": (*client, *told, "recv EOF", "send EPIPE"),
+            "client": (*client, "recv EOF", "send EPIPE"),
             "balancer": (*balancer, "close ok", "close ok"),
             "server": server,
         },
         packets=packets,
         resets=resets,
-        # The balancer's two ends, and whoever was told, are reset.
-        counters={"TcpOutRsts": len(resets), "TcpEstabResets": 2 + len(resets), **aborted, **probed},
+        counters=counters,
         measurements=(IDLE,),
         seconds=0.5 + options.timeout_seconds,
     )

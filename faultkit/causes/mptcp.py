@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
+from faultkit.acting.dialogue import ask, echo
 from faultkit.cause import Options, Play, Promise, Rst, Socket, Unable, described, option
 from faultkit.evidence.segments import mptcp_options
 from faultkit.evidence.transcript import Address, Packet
@@ -106,20 +107,18 @@ async def server(play: Play) -> None:
     await fault(connection, play)
 
 
-def listen_deaf(play: Play, role: str, address: Address) -> None:
-    """Let nobody answer at that address, not even with a RST."""
+def listen_deaf(play: Play, role: str, address: Address) -> Address:
+    """Let nobody answer at that address, not even with a RST. Gives it, with its port."""
     deaf = play.socket(role)
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     deaf.bind(address)
     sockets.black_hole(deaf)
     deaf.listen()
+    return deaf.address
 
 
 async def fault(connection: Socket, play: Play) -> None:
-    """An echo until EOF: the program on MPTCP never learns of the second path."""
-    while (told := await connection.recv(65536)).data:
-        await connection.send(told.data)
-    connection.close()
+    await echo(connection)  # the program on MPTCP never learns of the second path
 
 
 async def script(play: Play) -> None:
@@ -132,7 +131,7 @@ async def script(play: Play) -> None:
         listen_deaf(play, "client", client.address)
     await client.connect(address)
     await play.cues["accepted"].wait()
-    await echoed(client)
+    await ask(client, SENT)
     if play.options.path == "stripped":
         try:
             await stripped(play, client.address, address)
@@ -141,25 +140,16 @@ async def script(play: Play) -> None:
                 await ip(own(play), "mptcp endpoint flush")
     else:
         await second_path(play, client.address, address)
-    await echoed(client)
+    await ask(client, SENT)
     client.shutdown(socket.SHUT_WR)
     await client.recv(65536)
     client.close()
 
 
-async def echoed(client: Socket) -> None:
-    await client.send(SENT)
-    await client.recv(65536)
-
-
 async def second_path(play: Play, first: Address, server: Address) -> None:
     """Forge another interface of the client's. Its port is held by a deaf socket, so that no kernel answers for it."""
     tap, wanted = play.scenery.tap(), play.options.path
-    path = play.socket("path")
-    path.bind(Address(server.host, 0))
-    sockets.black_hole(path)
-    path.listen()
-    ours, target = path.address, server
+    ours, target = listen_deaf(play, "path", Address(server.host, 0)), server
     if wanted == "other-port":
         other = play.socket("server", protocol=IPPROTO_MPTCP)
         other.bind(Address(server.host, 0))
@@ -169,12 +159,9 @@ async def second_path(play: Play, first: Address, server: Address) -> None:
     token = bytes(4) if wanted == "unknown-token" else hashlib.sha256(theirs).digest()[:4]
 
     def forge(what: str, flags: tuple[str, ...], seq: int, ack: int, options: bytes, payload: bytes = b"") -> int:
-        passed = len(tap.listen())
         carried = (("opt30", options),) if options else ()
-        play.scenery.forge(
-            Forgery(ours, target, flags, seq, ack, options=carried, payload=payload), f"{what} of the second path"
-        )
-        return passed
+        forgery = Forgery(ours, target, flags, seq, ack, options=carried, payload=payload)
+        return play.scenery.forge(forgery, f"{what} of the second path")
 
     def from_server(packet: Packet) -> bool:
         return packet.source == target and packet.destination == ours
@@ -198,7 +185,7 @@ async def second_path(play: Play, first: Address, server: Address) -> None:
         [code] = [option[1] for option in mptcp_options(reset) if option[0] & 0xF0 == MP_TCPRST]
         if code == EMPTCP:
             play.cues["EMPTCP"].set()
-        name = "MPTCP_RST_EMPTCP" if code == EMPTCP else PATHS[wanted].reason
+        name = _EMPTCP if code == EMPTCP else PATHS[wanted].reason
         play.notes.step("server", f"Linux {kernel.release()} gives the reason {name} (docs/kernels.md)")
 
 
@@ -227,51 +214,35 @@ async def stripped(play: Play, first: Address, server: Address) -> None:
     path = syn.source
     play.transcript.roles[path] = "path"
     proof = hmac.digest(theirs + mine, NONCE + mptcp_options(syn)[0][-4:], "sha256")[:8]
-    passed = len(tap.listen())
-    play.scenery.forge(
-        Forgery(
-            server, path, ("SYN", "ACK"), ISN, syn.seq + 1, options=(("opt30", bytes((MP_JOIN, 0)) + proof + NONCE),)
-        ),
-        "the server's answer to the join",
-    )
+    joined = (("opt30", bytes((MP_JOIN, 0)) + proof + NONCE),)
+    answer = Forgery(server, path, ("SYN", "ACK"), ISN, syn.seq + 1, options=joined)
+    passed = play.scenery.forge(answer, "the server's answer to the join")
     await tap.hear(lambda p: p.source == path and p.flags == ("ACK",), since=passed)
-    play.scenery.forge(
-        Forgery(server, path, ("ACK",), ISN + 1, syn.seq + 1), "the server's last ACK of the join, without options"
-    )
+    bare = Forgery(server, path, ("ACK",), ISN + 1, syn.seq + 1)
+    play.scenery.forge(bare, "the server's last ACK of the join, without options")
     await tap.hear(lambda p: p.source == path and "RST" in p.flags, since=passed)
 
 
 def promise(options: Mptcp, play: Play) -> Promise:
     refusal = options.refusal
-    echo = ("client PSH,ACK 5", "server PSH,ACK 5")
+    said = ("client PSH,ACK 5", "server PSH,ACK 5")
     join = ("path SYN",) if refusal.answer == "RST,ACK" and not refusal.joined else ("path SYN", "server SYN,ACK")
     # The path's deaf socket lets its SYN,ACK be sent again where a run is slow; that is nothing new.
     data = ("path PSH,ACK 5",) if refusal.joined and refusal.by == "server" else ()
+    listening = ("close ok",) if options.path == "stripped" else ()
+    by_kernel = Rst(refusal.by, _EMPTCP, looks="active")
+    lost = ("TcpEstabResets",) if refusal.joined else ()
     return Promise(
         calls={
             "client": ("connect ok", *("send 5", "recv 5") * 2, "shutdown ok", "recv EOF", "close ok"),
-            "server": (
-                "accept ok",
-                *(("close ok",) if options.path == "stripped" else ()),
-                *("recv 5", "send 5") * 2,
-                "recv EOF",
-                "close ok",
-            ),
+            "server": ("accept ok", *listening, *("recv 5", "send 5") * 2, "recv EOF", "close ok"),
         },
         packets=(
-            *("client SYN", "server SYN,ACK", *echo, *join, *data, f"{refusal.by} {refusal.answer}", *echo),
+            *("client SYN", "server SYN,ACK", *said, *join, *data, f"{refusal.by} {refusal.answer}", *said),
             *("client FIN,ACK *", "server FIN,ACK *", "client FIN,ACK *"),
         ),
-        resets=(
-            Rst(refusal.by, "MPTCP_RST_EMPTCP", looks="active")
-            if play.cues["EMPTCP"].is_set()
-            else Rst(refusal.by, refusal.reason),
-        ),
-        counters={
-            **dict.fromkeys(refusal.counted.split(), 1),
-            "TcpOutRsts": 1,
-            **({"TcpEstabResets": 1} if refusal.joined else {}),
-        },
+        resets=(by_kernel if play.cues["EMPTCP"].is_set() else Rst(refusal.by, refusal.reason),),
+        counters=dict.fromkeys(("TcpOutRsts", *lost, *refusal.counted.split()), 1),
     )
 
 

@@ -79,9 +79,9 @@ async def _perform(cause: Cause, play: Play, seconds: float, seeing: Witnesses, 
 
 
 async def _serve_one(cause: Cause, play: Play) -> None:
-    """Listen, accept one connection, and let the fault have it."""
+    """Listen, on the port that is asked for, if one is, accept one connection, and let the fault have it."""
     assert cause.fault is not None, f"{cause.name}: a cause without a fault has a server of its own"
-    await cause.fault(await play.accept(play.listen()), play)
+    await cause.fault(await play.accept(play.listen(getattr(play.options, "port", 0))), play)
 
 
 def raise_first(group: BaseExceptionGroup[BaseException]) -> NoReturn:
