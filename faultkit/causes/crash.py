@@ -1,12 +1,8 @@
-# A process that is killed closes its sockets all the same: its kernel does it (do_exit(), tcp_close()). What the peers
-# see depends on what was in each receive buffer at that moment, not on how the process died.
-#   unread   a request that nobody had read: RST,ACK at once, reason TCP_ABORT_ON_CLOSE. The client's recv: ECONNRESET
-#   read     nothing unread: an ordinary FIN, as if the server had closed with good manners. The client's recv gives EOF;
-#            what it sends next is answered with RST, reason TCP_TIMEWAIT_SOCKET, and send fails with EPIPE
-# SIGKILL, a segmentation fault, the OOM killer, exit() without closing: all the same to TCP. Only a machine that dies, or
-# is cut off, says nothing (that is half-open).
-# A restart on the same port changes nothing for the old connection: what is left of it in the kernel (FIN-WAIT-2, then
-# TIME-WAIT) comes before the new listener. It does decide whether the restart can bind: without SO_REUSEADDR, EADDRINUSE.
+# What a dead process had unread goes out as RST,ACK at once, reason TCP_ABORT_ON_CLOSE. With nothing unread the client's next
+# write is answered with RST, reason TCP_TIMEWAIT_SOCKET, and send fails with EPIPE. SIGKILL, a segmentation fault, the OOM
+# killer, exit() without closing: all the same to TCP.
+# A restart on the same port: what is left of the old connection in the kernel (FIN-WAIT-2, then TIME-WAIT) comes before the
+# new listener. It does decide whether the restart can bind: without SO_REUSEADDR, EADDRINUSE.
 from __future__ import annotations
 
 import socket
@@ -15,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from faultkit.acting.dialogue import ask
 from faultkit.cause import Options, Play, Promise, Rst, Served, Socket, described, option
 
 if TYPE_CHECKING:
@@ -84,24 +81,20 @@ async def serve_again(play: Inside, port: int) -> None:
 
 
 async def script(play: Play) -> None:
-    address = await play.cues.serving()
-    client = play.socket("client")
-    await client.connect(address)
+    client = await play.connect()
     await client.send(b"hello")
     await play.cues["dead"].wait()
     await client.recv(65536)
     if play.options.request == "read":
-        await play.fin_acknowledged(address, client.address)
+        await play.fin_acknowledged(await play.cues.serving(), client.address)
         await client.send(b"late")
         await client.over()
     await client.recv(65536)
     await client.send(b"x")
     client.close()
     if play.options.restart:
-        client = play.socket("client")
-        await client.connect(address)
-        await client.send(b"hello")
-        await client.recv(65536)
+        client = await play.connect()
+        await ask(client, b"hello")
         client.close()
 
 

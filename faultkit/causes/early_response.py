@@ -1,13 +1,9 @@
-# What the client gets of an answer that is followed by a reset (RFC 9112 section 9.6), Linux 6.18:
-#   in-flight  the answer's segment is lost on the way, the reset is not. Its sequence number lies beyond what the client
-#              has, so the client's kernel asks (challenge ACK, RFC 5961 section 3.2), and the server's kernel, whose socket
-#              is gone and the answer with it, confirms: bare RST, reason TCP_FLAGS (the ACK meets the listener), or
-#              NO_SOCKET if nobody listens any more. The answer will never come
-#   received   the answer is in the client's receive queue when the reset comes. The client is writing, so its next send
-#              takes the ECONNRESET, and most programs stop there. Linux keeps the queue: a recv still finds the answer
+# Of an answer that is in flight the segment is lost, and the reset behind it is not. Its sequence number lies beyond what the
+# client has, so the client's kernel asks (challenge ACK, RFC 5961 section 3.2), and the server's, whose socket is gone and the
+# answer with it, confirms: bare RST, reason TCP_FLAGS (the ACK meets the listener), or NO_SOCKET if nobody listens any more.
+# Of one that was received Linux keeps the queue: a recv still finds it, after the ECONNRESET that the next send takes.
 # The loss is produced by TTLs: the client takes nothing below 2 (IP_MINTTL), and the answer leaves with 1 (IP_TTL). The
-# server then speaks up and closes in one breath, so that no retransmission can come in between.
-# After a lingering close nothing is unread, so nothing is reset, and a lost answer is sent again: the socket is still there.
+# server then speaks up and closes in one breath, so that no retransmission can come in between. Linux 6.18.
 from __future__ import annotations
 
 import socket

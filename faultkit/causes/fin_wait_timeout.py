@@ -1,6 +1,4 @@
-# close() leaves a connection whose FIN is acknowledged in FIN-WAIT-2 until the peer closes too. RFC 9293 would wait for
-# ever; once no program holds the socket (an orphan) Linux does not: TCP_LINGER2, else net.ipv4.tcp_fin_timeout (tcp(7)).
-# How that ends, Linux 6.18:
+# How an orphan's FIN-WAIT-2 ends, Linux 6.18:
 #   expired   the time runs out in silence (tcp_time_wait()). The client hears nothing, and its next write is answered by
 #             a host that has forgotten: bare RST, reason TCP_FLAGS (the write meets the port's listener, which has no use
 #             for an ACK), or NO_SOCKET if nobody listens any more
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from faultkit.acting.dialogue import ask
 from faultkit.cause import Misuse, Options, Play, Promise, Rst, Served, Socket, described, option
 from faultkit.options import duration
 from faultkit.witness.kernel import LOOK_AGAIN
@@ -81,12 +80,9 @@ async def fault(connection: Socket, play: Play) -> None:
 
 async def script(play: Play) -> None:
     options: FinWaitTimeout = play.options
-    address = await play.cues.serving()
-    client = play.socket("client")
-    await client.connect(address)
-    await client.send(b"hello")
-    await client.recv(65536)
-    await play.fin_acknowledged(address, client.address)
+    client = await play.connect()
+    await ask(client, b"hello")
+    await play.fin_acknowledged(await play.cues.serving(), client.address)
     await play.cues["closed"].wait()
     if options.lasts:
         await _outlast(client, play)
@@ -182,13 +178,7 @@ CAUSE = described(
         "such limit. The peer is not told: it sits in CLOSE-WAIT, and when it writes, a host that has forgotten the "
         "connection answers RST. A negative TCP_LINGER2 allows no wait at all: the reset follows the FIN at once."
     ),
-    variants=(
-        {},
-        {"end": "skipped"},
-        {"end": "aborted"},
-        {"end": "lowered"},
-        {"by": "sysctl"},
-    ),
+    variants=({}, {"end": "skipped"}, {"end": "aborted"}, {"end": "lowered"}, {"by": "sysctl"}),
     served={"": Served(_forget_soon, ends_answer=True)},
     lookalikes={
         "late-write": "the same for the client, but sooner after the FIN: reason TCP_TIMEWAIT_SOCKET",

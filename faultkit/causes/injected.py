@@ -1,23 +1,17 @@
-# Anybody on the path can forge a RST; whether it kills is a matter of its sequence number (RFC 5961 section 3,
-# tcp_validate_incoming()):
-#   exact          RCV.NXT itself: the connection dies, ECONNRESET, and queued data can still be read
-#   in-window      any other number of the window: challenge ACK (counter TCPChallengeACK), the connection lives
-#   out-of-window  ignored: nothing is sent and nothing is counted
-# What gives a forged RST away, on Linux 6.18: the end in whose name it came did not send it (OutRsts stands still, no
-# tcp_send_reset event), and its TTL and IP ID are those of another machine. The kernel's own answers carry IP ID 0.
-# An end that was not told is half-open: its next write meets no socket and brings a real RST, NO_SOCKET from the client's
-# port, TCP_FLAGS from the server's, where something still listens.
+# What is queued can still be read after the RST that kills; what is out of the window is neither answered nor counted. The
+# kernel's own answers carry IP ID 0. Linux 6.18.
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from faultkit.acting.dialogue import ask, echo
 from faultkit.cause import FORGED, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence.transcript import Address
 from faultkit.stage.forge import Forgery
 
+OTHER = {"client": "server", "server": "client"}
 # How far the forged number is from RCV.NXT. The windows of loopback are about 64 KiB and never scaled beyond 6 MB
 # (net.ipv4.tcp_rmem), so 2^30 below is outside whatever the window is.
-OTHER = {"client": "server", "server": "client"}
 OFFSETS = {"exact": 0, "in-window": 1, "out-of-window": -(1 << 30)}
 
 
@@ -38,17 +32,14 @@ async def prepare(play: Play) -> None:
 
 
 async def fault(connection: Socket, play: Play) -> None:
-    """The server's half: an echo, then what the middlebox leaves of it."""
+    """The server's half: an answer, then what the middlebox leaves of the connection."""
     await connection.recv(65536)
     await connection.send(b"hello")
     await play.cues["forged"].wait()
     if play.options.number == "exact":
         await find_out("server", connection, play)
-        return
-    await connection.recv(65536)
-    await connection.send(b"again")
-    await connection.recv(65536)
-    connection.close()
+    else:
+        await echo(connection)
 
 
 async def find_out(role: str, end: Socket, play: Play) -> None:
@@ -63,20 +54,16 @@ async def find_out(role: str, end: Socket, play: Play) -> None:
 
 async def script(play: Play) -> None:
     options = play.options
-    address = await play.cues.serving()
-    client = play.socket("client")
-    await client.connect(address)
-    await client.send(b"hello")
-    await client.recv(65536)
-    ends = {"client": client.address, "server": address}
+    client = await play.connect()
+    await ask(client, b"hello")
+    ends = {"client": client.address, "server": await play.cues.serving()}
     for victim in options.struck:
         await forge(play, ends[OTHER[victim]], ends[victim], f"RST to the {victim} in the {OTHER[victim]}'s name")
     play.cues["forged"].set()
     if options.number == "exact":
         await find_out("client", client, play)
         return
-    await client.send(b"alive")
-    await client.recv(65536)
+    await ask(client, b"alive")
     client.close()
 
 
@@ -84,8 +71,7 @@ async def forge(play: Play, source: Address, destination: Address, text: str) ->
     """Both ends have read all that was sent, so what the tap heard last tells RCV.NXT."""
     options, tap = play.options, play.scenery.tap()
     seq = tap.next_seq(source, destination) + OFFSETS[options.number]
-    passed = len(tap.listen())
-    play.scenery.forge(
+    passed = play.scenery.forge(
         Forgery(source, destination, ("RST",), seq, window=0, ttl=options.ttl, ip_id=options.ip_id),
         f"{text}, sequence number {options.number}, TTL {options.ttl}",
     )

@@ -1,15 +1,10 @@
-# An HTTP/1.1 server closes a connection that was idle too long, and the client's next request crosses the FIN
-# (RFC 9112 section 9.5). Which error the client sees depends on where the FIN is at that moment, and the three places
-# are produced here by events, not by timing:
+# Where the FIN is when the request is sent decides which error the client sees; each place is produced by events, not by timing:
 #   unsent       the request is in the server's receive buffer when it closes: RST,ACK, reason TCP_ABORT_ON_CLOSE
 #   in-flight    the FIN is sent and not there yet: the request meets FIN-WAIT, bare RST, reason TCP_ABORT_ON_DATA
 #   unprocessed  the FIN is in the client's kernel, the program has not looked: reason TCP_TIMEWAIT_SOCKET
-# In the first two recv gives ECONNRESET. In the third the client is in CLOSE-WAIT, where a RST sets EPIPE, not
-# ECONNRESET (tcp_reset()): recv gives EOF, the next send EPIPE. Hence nginx's two log lines for one race.
-# Unprocessed needs the FIN acknowledged before the request goes out, else it would be TCP_ABORT_ON_DATA. The kernel
-# delays that acknowledgement (40 ms; tcp_fin() enters pingpong mode, and TCP_QUICKACK does nothing while the FIN sits in
-# the receive queue), so the client waits until the server's end has left FIN-WAIT-1. Where close() took those 40 ms the
-# reason is TCP_ABORT_ON_DATA all the same (Play.fin_acknowledged()).
+# Unprocessed needs the FIN acknowledged before the request goes out, else it would be TCP_ABORT_ON_DATA. The kernel delays
+# that acknowledgement by 40 ms, and TCP_QUICKACK does nothing while the FIN sits in the receive queue. Where close() took those
+# 40 ms the reason is TCP_ABORT_ON_DATA all the same (Play.fin_acknowledged()).
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -18,6 +13,7 @@ import h11
 import trio
 
 from faultkit import sockets
+from faultkit.acting.dialogue import ask
 from faultkit.acting.exchange import answer, asked, written
 from faultkit.cause import Misuse, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
 from faultkit.options import duration
@@ -50,8 +46,7 @@ def intervals(sweep: str) -> list[int]:
 async def server(play: Play) -> None:
     listener = play.listen()
     if play.options.sweep is None:
-        connection = await play.accept(listener)
-        await fault(connection, play)
+        await fault(await play.accept(listener), play)
         return
     async with trio.open_nursery() as nursery:
 
@@ -127,8 +122,7 @@ async def script(play: Play) -> None:
             await play.fin_acknowledged(address, client.address)
             play.notes.step("client", "its kernel has taken and acknowledged the FIN; the program has not looked")
     request = _request(http, str(address))
-    await client.send(request)
-    await client.recv(65536)
+    await ask(client, request)
     if play.options.fin != "unprocessed":
         await client.recv(65536)
     await client.send(request)

@@ -1,11 +1,7 @@
-# The server closed completely, and the client goes on writing. close() ends both directions, but FIN tells the client of
-# one only: "I send nothing more" (RFC 9293 section 3.6), so the first write is accepted and sent. The server's kernel has
-# no program to give it to and answers RST (RFC 1122 section 4.2.2.13; RFC 2525 section 2.17). Only the next call can tell.
-# Client, Linux 6.18, the FIN received: recv EOF, never ECONNRESET, because in CLOSE-WAIT a reset sets EPIPE (tcp_reset()),
-# and only send reports that. Reason TCP_TIMEWAIT_SOCKET, no counter but OutRsts and EstabResets.
-# shutdown(SHUT_RDWR) instead of close() looks the same from outside, but the socket is still there to refuse the data:
-# reason TCP_ABORT_ON_DATA, counter TCPAbortOnData. So does close() when the data overtakes the client's ACK of the FIN,
-# which its kernel delays; here the client waits for that ACK. And so, once in some 10,000 times, does close() when that
+# The server's kernel has no program to give the data to: RST (RFC 1122 section 4.2.2.13; RFC 2525 section 2.17), reason
+# TCP_TIMEWAIT_SOCKET. shutdown(SHUT_RDWR) instead of close() looks the same from outside, but the socket is still there to
+# refuse the data: TCP_ABORT_ON_DATA, counter TCPAbortOnData. So does close() when the data overtakes the client's ACK of the
+# FIN, which its kernel delays; here the client waits for that ACK. And so, once in some 10,000 times, does close() when that
 # ACK comes within it, because the kernel then keeps the socket (Play.fin_acknowledged()): then that is the promise.
 from __future__ import annotations
 
@@ -59,15 +55,13 @@ async def fault(connection: Socket, play: Play) -> None:
 
 async def script(play: Play) -> None:
     for role, order in clients(play.options).items():
-        await _write_late(play.socket(role), order, play)
+        await _write_late(await play.connect(role), order, play)
 
 
 async def _write_late(client: Socket, order: str, play: Play) -> None:
-    address = await play.cues.serving()
-    await client.connect(address)
     await client.send(b"hello")
     await client.readable()
-    await play.fin_acknowledged(address, client.address)
+    await play.fin_acknowledged(await play.cues.serving(), client.address)
     play.notes.step(client.role, "its kernel has the server's FIN")
     written = False
     for name in order.split("-"):
@@ -85,14 +79,8 @@ def promise(options: LateWrite, play: Play) -> Promise:
     n = len(clients(options))
     wire = list[str]()
     for role in clients(options):
-        wire += [
-            f"{role} SYN",
-            "server SYN,ACK",
-            f"{role} PSH,ACK 5",
-            "server FIN,ACK",
-            f"{role} PSH,ACK 4",
-            "server RST",
-        ]
+        wire += [f"{role} SYN", "server SYN,ACK", f"{role} PSH,ACK 5", "server FIN,ACK"]
+        wire += [f"{role} PSH,ACK 4", "server RST"]
     closed = options.by == "close"
     at_socket = {role for role in clients(options) if not closed or role in play.kept}  # whose data meets no bucket
     reasons = ["TCP_ABORT_ON_DATA" if role in at_socket else "TCP_TIMEWAIT_SOCKET" for role in clients(options)]

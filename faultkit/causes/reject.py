@@ -1,13 +1,6 @@
-# A firewall's REJECT answers a segment with a RST or with an ICMP "destination unreachable" (iptables-extensions(8);
-# nf_reject_ipv4.c). The errno tells the answer, not the truth: nothing was asked of the server's host.
-# At connect, a RST is ECONNREFUSED, as from a closed port, but OutRsts stands still: no TCP sent it. An ICMP error
-# ends SYN-SENT with the errno of icmp_err_convert[] (tcp_v4_err()). On loopback the first one comes while connect()
-# still holds the socket (LockDroppedIcmps). A blocking connect() then waits for the answer to its second SYN, after 1
-# s, as does any over IPv6. A non-blocking one over IPv4 is told at once: the error is on the socket's error queue,
-# poll() says POLLERR, SO_ERROR takes what was noted (sk_err_soft); the socket itself stays in SYN-SENT.
-# Established, an ICMP error may not abort (RFC 1122 section 4.2.3.9, RFC 5461): it is noted (sk_err_soft) and takes
-# ETIMEDOUT's place when a timer ends the connection (tcp_write_err()). With IP_RECVERR it fails one call and the
-# connection lives on.
+# The errno tells the answer, not the truth: nothing was asked of the server's host (iptables-extensions(8); nf_reject_ipv4.c).
+# A non-blocking connect() over IPv4 is told of an ICMP error at once, though it held the socket when that came: the error is on
+# the socket's error queue, poll() says POLLERR, SO_ERROR takes what was noted (sk_err_soft); the socket itself stays in SYN-SENT.
 # Measured on Linux 6.18: ICMPv6 "administratively prohibited" is EACCES, where ICMP's is EHOSTUNREACH.
 from __future__ import annotations
 

@@ -1,18 +1,14 @@
-# Who closes first keeps the connection's addresses for 60 s (TCP_TIMEWAIT_LEN), so that what is still on its way cannot
-# be taken for the next connection's (RFC 9293 section 3.4.1). What arrives meanwhile meets no socket but a small bucket
-# (tcp_timewait_state_process()). Measured on Linux 6.18, the server having closed:
+# What meets the bucket (tcp_timewait_state_process(); TCP_TIMEWAIT_LEN, RFC 9293 section 3.4.1), the server having closed. Linux
+# 6.18:
 #   data           the client has not closed, the bucket is FIN-WAIT-2: RST, TCP_TIMEWAIT_SOCKET; recv EOF, send EPIPE
 #   syn            the same, but the client vanished and comes back from its port with a number of the old window: RST,
 #                  connect ECONNREFUSED. That ends the bucket. (With a number beyond the window it goes as with old-syn.)
-#   reconnect      TIME-WAIT, the same port, a newer sequence number or timestamp: accepted at once (RFC 6191)
-#   old-syn        an older number, without timestamps: the ACK of the old connection comes back, which the client's
-#                  kernel refuses (RST, TCP_INVALID_ACK_SEQUENCE). That RST ends TIME-WAIT, and the next SYN, 10 ms later
-#                  (TCP_TIMEOUT_MIN), is accepted. With tcp_rfc1337 the RST is ignored, and connect() ends in ETIMEDOUT.
-#   old-timestamp  the same by an older timestamp (PAWS, RFC 7323 section 5). Until Linux 4.12 tcp_tw_recycle remembered
-#                  timestamps by host, so that of several hosts behind one NAT only the newest clock could connect. What
-#                  is left of it asks the same port alone: another port of that address is served at once.
-#   stale-data     an old duplicate: the ACK to it meets nobody, and the RST that this brings (NO_SOCKET) ends TIME-WAIT
-#                  early: the assassination of RFC 1337. Now even an older number is accepted. With tcp_rfc1337 it is not.
+#   old-syn        without timestamps. The client's kernel refuses the old connection's ACK with RST,
+#                  TCP_INVALID_ACK_SEQUENCE, and its next SYN, 10 ms later (TCP_TIMEOUT_MIN), is accepted. With tcp_rfc1337
+#                  the RST is ignored, and connect() ends in ETIMEDOUT.
+#   old-timestamp  the same by an older timestamp (PAWS, RFC 7323 section 5); another port of the address is served at once.
+#   stale-data     the ACK to the duplicate meets nobody, and the RST that this brings (NO_SOCKET) ends TIME-WAIT early. Now
+#                  even an older number is accepted. With tcp_rfc1337 it is not.
 from __future__ import annotations
 
 import socket
@@ -21,6 +17,7 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
+from faultkit.acting.dialogue import ask
 from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence.transcript import Address
 from faultkit.stage.forge import Forgery
@@ -99,8 +96,7 @@ async def script(play: Play) -> None:
     ours = client.address
     if play.options.arrives == "old-timestamp":
         sockets.clock_ahead(client, seconds=AHEAD)
-    await client.send(b"hello")
-    await client.recv(65536)
+    await ask(client, b"hello")
     if again is None:
         await bucket("FIN-WAIT-2", address, ours)
         await meet_fin_wait(play, client, address)
@@ -132,8 +128,7 @@ async def bucket(state: str, local: Address, remote: Address) -> None:
 async def served(client: Socket, server: Address) -> None:
     """One connection, from connect() to close(); the server closes first, so that no TIME-WAIT holds the client's port."""
     if (await client.connect(server)).outcome == "ok":
-        await client.send(b"again")
-        await client.recv(65536)
+        await ask(client, b"again")
         await client.recv(65536)
     client.close()
 
@@ -141,8 +136,7 @@ async def served(client: Socket, server: Address) -> None:
 async def meet_fin_wait(play: Play, client: Socket, server: Address) -> None:
     """The server's program is done with the connection, the client's is not."""
     if play.options.arrives == "data":
-        await client.send(b"x")
-        await client.recv(65536)
+        await ask(client, b"x")
         await client.send(b"x")
         return
     ours = client.address
@@ -159,11 +153,8 @@ async def assassinate(play: Play, client: Address, server: Address) -> None:
     """Forge an old duplicate, and wait for the RST by which the client's kernel answers the answer."""
     tap = play.scenery.tap()
     first = await tap.hear(lambda p: p.source == client and p.payload > 0)
-    passed = len(tap.listen())
-    play.scenery.forge(
-        Forgery(client, server, first.flags, first.seq, first.ack, payload=b"hello"),
-        "the client's first data again, as a duplicate that was delayed",
-    )
+    duplicate = Forgery(client, server, first.flags, first.seq, first.ack, payload=b"hello")
+    passed = play.scenery.forge(duplicate, "the client's first data again, as a duplicate that was delayed")
     await tap.hear(lambda p: p.source == client and "RST" in p.flags, since=passed)
 
 

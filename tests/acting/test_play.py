@@ -13,6 +13,7 @@ import pytest
 
 from faultkit import NotProduced, causes, check_cause
 from faultkit.acting.play import Play, rehearsal
+from faultkit.errors import Unable
 from faultkit.witness.processor import withheld
 from tests.ordinary import as_nobody
 from tests.stage.child import in_child
@@ -70,3 +71,11 @@ def test_a_processor_that_somebody_else_has_is_withheld() -> None:
 def test_an_ordinary_user_is_promised_the_same(name: str) -> None:
     told = as_nobody(sys.executable, "-c", f"from tests.acting.test_play import produced; print(produced({name!r}, 2))")
     assert (told.stdout, told.stderr) == ("2\n", "")
+
+
+def test_a_cause_without_a_server_listens_on_its_option_port() -> None:
+    async def tell(play: Play) -> None:
+        raise Unable(f"it listens on {(await play.cues.serving()).port}")
+
+    with pytest.raises(Unable, match="it listens on 7655"):
+        check_cause(replace(causes.load("idle-firewall"), script=tell), 1, on="namespace", port=7655)
