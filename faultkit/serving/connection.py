@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from faultkit.serving.faults import Fault
 
 PACED = 10  # segments with data that the kernel does not pace: tcp_update_skb_after_send()
+ROOM = 512  # bytes for what TLS adds to an answer that is to fit into one segment; arbitrary, it is some 22 for each 16 KiB
 TAIL = 10  # bytes of the one after them, so seconds for which a FIN is held back: half as many at least
 
 
@@ -385,13 +386,16 @@ class Live(Wire):
         return data[-TAIL:]
 
     async def _send_corked(self, data: bytes) -> bytes:
-        """Send all but the last byte, and give that. The kernel keeps it until the FIN, and sends both in one segment
-        (TCP_CORK, tcp(7); tcp_send_fin()): a peer that has read the whole answer has the FIN, however quick it is."""
-        await self.send(data[:-1])
-        await self._flushed()  # what is not sent yet would fill the last byte's segment, and a full one leaves at once
+        """Give what the kernel is to keep until the FIN, and to send with it in one segment (TCP_CORK, tcp(7);
+        tcp_send_fin()): a peer that has read the whole answer has the FIN, however quick it is. A short answer is kept whole, of
+        one that may fill a segment, which leaves at once, all but the last byte is sent before."""
+        short = len(data) + ROOM < self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG)
+        if not short:
+            await self.send(data[:-1])
+        await self._flushed()  # what is not sent yet would be in the same segment, and could fill it
         if self.armed:  # heal() may have come meanwhile
             self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
-        return data[-1:]
+        return data if short else data[-1:]
 
     async def _fire(self) -> None:
         self.fire()

@@ -231,18 +231,23 @@ def test_a_descriptor_that_the_handler_closed_is_nobody_elses() -> None:
         async def takes_it_away() -> None:
             await trio.testing.wait_all_tasks_blocked()
             conn.sock.close()
+            nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(takes_it_away)
-            with trio.move_on_after(0.05):
-                await conn.send(b"held")
+            await conn.send(b"held")
 
     with faultkit.serve() as other:
         for _ in range(3):
-            with faultkit.serve(answer=handler) as server, client(server) as plain:
+            with (
+                pytest.raises(HandlerCrashed, match=r"Misuse: the handler closed conn\.sock by itself"),
+                faultkit.serve(answer=handler) as server,
+                client(server) as plain,
+            ):
                 plain.send(b"go")
                 assert plain.recv() == "EOF"
                 innocent(other)
+                assert server.connections[0].wait_for_end(timeout_seconds=20).ended == "failed"
 
 
 def test_the_engine_watches_nothing_when_all_is_closed() -> None:
