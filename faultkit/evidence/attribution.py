@@ -221,7 +221,9 @@ def _told(transcript: Transcript) -> list[Attribution]:
         by = peers[0] if len(peers) == 1 else "peer"
         what = "a RST, or an ICMP error," if call.outcome == "ECONNREFUSED" else "a RST"
         seen = f"No packet was seen, but the {call.role}'s {call.name} gave {call.outcome}, so {what} came in the {by}'s name."
-        if transcript.counters is not None and 0 < sent <= len(told):
+        # What the counters count may be the answer to data that met an end which a forged RST had closed.
+        forged = by_calls.forges(transcript, call.ended_ns)
+        if transcript.counters is not None and 0 < sent <= len(told) and not forged:
             text = (
                 f"{seen} TcpOutRsts moved by {sent}, so a kernel sent it. Which reason it had cannot be told from here."
             )

@@ -109,9 +109,14 @@ def _closed(key: tuple[str, int], transcript: Transcript) -> tuple[int, int] | N
 
 
 def may_be_forged(rst: Packet, transcript: Transcript) -> bool:
+    """Was there something by then that makes segments in others' names?"""
+    return forges(transcript, rst.time_ns)
+
+
+def forges(transcript: Transcript, until_ns: int) -> bool:
     """In a namespace of our own only what the run itself put there makes segments: a rule that resets, or a forger."""
     return not transcript.alone or any(
-        step.time_ns <= rst.time_ns and (step.actor == "forged" or (step.actor == "firewall" and "reset" in step.text))
+        step.time_ns <= until_ns and (step.actor == "forged" or (step.actor == "firewall" and "reset" in step.text))
         for step in transcript.steps
     )
 

@@ -110,3 +110,12 @@ def test_mptcp_says_why_in_the_reset_itself() -> None:
     told = seen(resets=None, out=1)
     told.captured.append(Packet(20, SERVER, CLIENT, ("RST", "ACK"), 0, 2, 0, 0, (("opt30", None),), 64, 0, frame))
     assert who(told) == [("server", "MPTCP_RST_EPROHIBIT", True)]
+
+
+def test_where_something_forges_a_counter_that_moved_makes_no_kernel_the_sender() -> None:
+    transcript = Transcript(0, absent={"wire": "left out", "reasons": "not allowed"}, counted={"TcpOutRsts": 1})
+    transcript.steps.append(Step(5, "forged", "a RST in the server's name"))
+    transcript.calls.append(Call("client", 1, "recv", "", "ECONNRESET", 0, 10))
+    transcript.roles[Address("127.0.0.1", 1)] = "server"
+    (one,) = attribute(transcript)
+    assert set(one.one_of) == {("server", ""), ("middlebox", "")}
