@@ -1,10 +1,6 @@
-# A stateful firewall has an entry for each connection, and forgets it: idle longer than its timeout, flushed, or lost in
-# a failover. The next segment belongs to nothing it knows (ctstate INVALID, with nf_conntrack_tcp_loose=0; with 1, the
-# default, tcp_new() in nf_conntrack_proto_tcp.c makes a new entry of it and nothing fails), and the rule for such
-# segments answers: with a RST in the server's name, an ICMP error, or nothing.
-# The server is never asked. It keeps its half, open, and learns at its next write, from the client's kernel (NO_SOCKET).
-# Where the server speaks first, its data arrives, and it is the client's own acknowledgement that is refused: the client
-# is reset after it has read the data, or the server is never acknowledged and runs into its timer.
+# With nf_conntrack_tcp_loose=1, the default, tcp_new() would make a new entry of the next segment, and nothing would fail. Where
+# the server speaks first the client is reset after it has read the data, or the server is never acknowledged and runs into its
+# timer.
 # The rule spares RST. One that belongs to nothing is INVALID too, and on one host the rule would reject, that is drop,
 # its own: then the client ends with ETIMEDOUT.
 # An entry whose time has run out is gone for the next segment at once (nf_ct_is_expired()), collected or not.
@@ -15,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from faultkit import sockets
+from faultkit.acting.dialogue import ask
 from faultkit.cause import FORGED, AtLeast, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence import icmp, timers
 from faultkit.evidence.transcript import Call
@@ -71,8 +68,7 @@ async def script(play: Play) -> None:
         play.scenery.sysctl("netfilter.nf_conntrack_tcp_timeout_established", int(options.timeout_seconds))
     client = play.socket("client")
     await client.connect(address)
-    await client.send(b"hello")
-    answered = await client.recv(65536)
+    answered = await ask(client, b"hello")
     # Its acknowledgement goes out now. Delayed, it would be what the firewall refuses, up to 40 ms later.
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
     await _forget(play, answered)

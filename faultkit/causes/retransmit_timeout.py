@@ -1,8 +1,5 @@
-# Data that is never acknowledged is sent again after 0.2 s (a tail loss probe, RFC 8985), then with doubling timeouts
-# (RFC 6298). Both clocks, tcp_retries2's and TCP_USER_TIMEOUT's, start at the first retransmission, 0.4 s after the send, and
-# are looked at only when a timer fires: see faultkit.evidence.timers. Counter TCPAbortOnTimeout, measured on Linux 6.18.
-# A network that heals in time lets the data wait for the next try, up to as long again as the outage took.
-# Not keepalive-timeout: there nothing is in flight, and the kernel that gives up says so with a RST.
+# Both clocks, tcp_retries2's and TCP_USER_TIMEOUT's, start at the first retransmission, 0.4 s after the send (a tail loss probe,
+# RFC 8985, goes before it), and are looked at only when a timer fires: see faultkit.evidence.timers. Linux 6.18.
 from __future__ import annotations
 
 import math
@@ -92,7 +89,7 @@ async def script(play: Play) -> None:
     else:
         await client.send(b"request")
         play.cues["expired"].set()
-    play.notes.measure(name, predicted=due.earliest, began_ns=sent.ended_ns, ended_ns=told.ended_ns, slack=due.slack)
+    play.notes.measure(name, predicted=due, began_ns=sent.ended_ns, ended_ns=told.ended_ns)
 
 
 def promise(options: RetransmitTimeout, play: Play) -> Promise:

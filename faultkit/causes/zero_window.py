@@ -1,8 +1,5 @@
-# A receiver that stops reading advertises window 0, and as long as the sender's probes are answered the connection must stay
-# (RFC 9293 section 3.8.6.1): neither keepalive nor tcp_retries2 ends it. TCP_USER_TIMEOUT is the application's own word
-# (RFC 6429): it counts from the first probe, 0.2 s after the window closed, answers or not. Counter TCPAbortOnTimeout. Linux
-# 6.18 answers out-of-window segments at most every 0.5 s (tcp_invalid_ratelimit), so the second probe goes unanswered.
-# Not retransmit-timeout: there nothing is acknowledged, here everything that was sent is.
+# TCP_USER_TIMEOUT (RFC 6429) counts from the first probe, 0.2 s after the window closed. Counter TCPAbortOnTimeout. Linux 6.18
+# answers out-of-window segments at most every 0.5 s (tcp_invalid_ratelimit), so the second probe goes unanswered.
 from __future__ import annotations
 
 import math
