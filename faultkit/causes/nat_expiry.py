@@ -1,12 +1,8 @@
-# A NAT router maps each connection from inside to a port of its own, and forgets the mapping of an idle one. RFC 5382
-# (REQ-5) asks for 2 h 4 min; mobile networks often take minutes, some 30 s. What the server then sends is, to the router,
-# a segment for itself: its kernel has no such socket and answers RST (NO_SOCKET), or a rule drops it. The server gets
-# ECONNRESET, or ETIMEDOUT in the end. The client is told nothing and waits for ever: pushes are lost. When it writes at
-# last, the router makes a new mapping from the middle of the connection (nf_conntrack_tcp_loose=1); the segment meets a
-# server that has given up and only listens: RST, reason TCP_FLAGS.
+# RFC 5382 (REQ-5) asks a NAT for 2 h 4 min; mobile networks often take minutes, some 30 s. The server's push meets a kernel that
+# has no such socket: RST (NO_SOCKET). The client's write, mapped anew from the middle of the connection
+# (nf_conntrack_tcp_loose=1), meets a server that has given up and only listens: RST, reason TCP_FLAGS.
 # Three hosts, each with a TCP of its own: the router is the stage, client and server are joined to it by veth pairs. Both
 # cables are captured, so what passes the router is seen twice, before and after its address is changed.
-# Any segment renews the mapping, a keepalive probe as well as a message: the router does not look inside.
 from __future__ import annotations
 
 import os
@@ -16,6 +12,7 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
+from faultkit.acting.dialogue import ask
 from faultkit.acting.heartbeat import SPAN, beat, beats, check_beats
 from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence import timers
@@ -141,8 +138,7 @@ async def script(play: Play) -> None:
     await client.connect(Address(_net(play).server, _port()))
     # Masquerading keeps the port where it is free, and here it is.
     play.transcript.roles[Address(_net(play).outside, client.address.port)] = "router"
-    await client.send(b"hello")
-    answered = await client.recv(65536)
+    answered = await ask(client, b"hello")
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)  # the mapping's time counts from the last segment
     if options.renewed_by != "none":
         await _outlive(client, play)
@@ -151,8 +147,7 @@ async def script(play: Play) -> None:
     play.cues["over"].set()
     await play.cues["told"].wait()
     play.notes.step("client", f"was told nothing: its end is {sockets.state(client.raw)}, and the push is lost")
-    await client.send(b"hello")
-    await client.recv(65536)
+    await ask(client, b"hello")
 
 
 async def _outlive(client: Socket, play: Play) -> None:
