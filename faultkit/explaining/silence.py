@@ -162,8 +162,8 @@ def _unanswered_syn(story: Story, quiet: float | None, accepted: int) -> Finding
             "suspicious",
             ("mptcp", "connect-timeout"),
             "most likely",
-            f"The SYN in packet {syns[0].number} was to join a Multipath TCP connection, {times}{over}, and nothing answers it; the "
-            "connection goes on over its other paths",
+            f"The SYN in packet {syns[0].number} was to join a Multipath TCP connection, {times}{over}, and nothing answers it; "
+            "the connection goes on over its other paths",
             tell="nstat -az 'MPTcpExt*' at both ends",
         )
     causes: tuple[str, ...]
