@@ -2,131 +2,173 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from faultkit.explaining import payload
 from faultkit.explaining.diagnosis import Finding, Sender
 from faultkit.explaining.flows import ACK, FIN, Packet
 from faultkit.explaining.story import SIDES, Story
-from faultkit.explaining.wording import CALLS, listed
+from faultkit.explaining.wording import CALLS, lasting, listed
 
+_FIN_TIMEOUT = 59  # seconds: net.ipv4.tcp_fin_timeout is 60 where nobody has changed it
 _LAST_WORDS = 128  # bytes: the answer to a farewell is short; arbitrary
 
 
+@dataclass(frozen=True, slots=True)
+class _Meeting:
+    """What met a closed socket: its FIN, what came after that or crossed it, and the RST that answers."""
+
+    story: Story
+    rst: Packet
+    fin: Packet
+    met: Packet | None
+    data: list[Packet]  # of the other end, not read
+    by: Sender
+    end: str
+
+    @property
+    def name(self) -> str:
+        return SIDES[self.rst.side]
+
+    @property
+    def other(self) -> str:
+        return SIDES[1 - self.rst.side]
+
+    @property
+    def number(self) -> int:
+        """Of the packet that was answered; of the RST itself where that is not known."""
+        return self.met.number if self.met else self.rst.number
+
+    @property
+    def in_flight(self) -> bool:
+        """Does what met it not acknowledge the FIN?"""
+        met, fin = self.met, self.fin
+        return met is not None and met.ack is not None and fin.seq is not None and met.ack <= fin.seq
+
+    @property
+    def is_request(self) -> bool:
+        """Is it another request to a server that has answered one before?"""
+        answered = any(p.size and p.side == 1 for p in self.story.before(self.data[0]))
+        return self.rst.side == 1 and answered and payload.request(self.data[0])
+
+
 def explain(story: Story, rst: Packet, fin: Packet, trigger: Packet | None, by: Sender, end: str) -> Finding:
-    side, name, other = rst.side, SIDES[rst.side], SIDES[1 - rst.side]
-    # What met the closed socket: the last of the other's data before the RST that came after the FIN left.
-    late = [p for p in story.before(rst) if p.side != side and p.size and p.number > fin.number]
-    crossing = [p for p in story.before(rst) if p.side != side and p.size and _under_way(story, p, fin)]
-    met = (
-        trigger
-        if trigger is not None and (trigger.size or trigger.flags & FIN)
-        else next(iter((late or crossing)[-1:]), None)
-    )
+    theirs = [p for p in story.before(rst) if p.side != rst.side and p.size]
+    data = [p for p in theirs if p.number > fin.number or _under_way(story, p, fin)]
+    both = story.fin_before(1 - rst.side, rst)
+    met = _met(rst, fin, trigger, data)
     if met is None or not (met.size or met.flags & FIN):
         if trigger is not None and trigger.number > fin.number:
-            both = story.fin_before(1 - side, rst)
-            if both:
-                return _after_both(story, rst, trigger, by)
-            return Finding(
-                "reset after its own close",
-                "suspicious",
-                ("fin-wait-timeout --end skipped",),
-                "most likely",
-                f"The {name}'s FIN (packet {fin.number}) was acknowledged in packet {trigger.number}, and that "
-                "alone was answered with a RST "
-                f"(packet {rst.number}): its socket does not wait for the other's FIN (TCP_LINGER2 below 0)",
-                by=by,
-            )
+            return _after_both(story, rst, trigger, by) if both else _skipped(rst, fin, trigger, by)
         met = met or trigger
-    both = story.fin_before(1 - side, rst)
     if both and both is not met and met is not None and (not met.size or both.number < met.number):
         return _after_both(story, rst, met, by)
-    data = [
-        p
-        for p in story.before(rst)
-        if p.side != side and p.size and (p.number > fin.number or _under_way(story, p, fin))
-    ]
-    bye = payload.farewell(data)
-    if not bye and data and sum(p.size or 0 for p in data) <= _LAST_WORDS:
-        goodbye = [p for p in story.before(fin) if p.side == side and p.size]
+    meeting = _Meeting(story, rst, fin, met, data, by, end)
+    return _harmless(meeting) or (_crossed(meeting) if meeting.in_flight else _written_later(meeting))
+
+
+def _met(rst: Packet, fin: Packet, trigger: Packet | None, data: list[Packet]) -> Packet | None:
+    """What the RST answers: its trigger if that carries anything, else the last of the other's data after the FIN left."""
+    if trigger is not None and (trigger.size or trigger.flags & FIN):
+        return trigger
+    late = [p for p in data if p.number > fin.number]
+    return next(iter((late or data)[-1:]), None)
+
+
+def _skipped(rst: Packet, fin: Packet, trigger: Packet, by: Sender) -> Finding:
+    return Finding(
+        "reset after its own close",
+        "suspicious",
+        ("fin-wait-timeout --end skipped",),
+        "most likely",
+        f"The {SIDES[rst.side]}'s FIN (packet {fin.number}) was acknowledged in packet {trigger.number}, and that alone was "
+        f"answered with a RST (packet {rst.number}): its socket does not wait for the other's FIN (TCP_LINGER2 below 0)",
+        by=by,
+    )
+
+
+def _harmless(m: _Meeting) -> Finding | None:
+    """Nothing but the last words of a protocol, or no data at all."""
+    bye = payload.farewell(m.data)
+    if not bye and m.data and sum(p.size or 0 for p in m.data) <= _LAST_WORDS:
+        goodbye = [p for p in m.story.before(m.fin) if p.side == m.rst.side and p.size]
         last_words = payload.farewell(goodbye[-1:]) if goodbye else ""
         bye = f"the answer to {last_words}" if last_words else ""
-    in_flight = met is not None and met.ack is not None and fin.seq is not None and met.ack <= fin.seq
-    waited = story.seconds(fin, met)
-    earlier = [p for p in story.before(data[0]) if p.side == side and p.size] if data else []
-    idle = story.idle_before(min(fin, data[0], key=lambda p: p.number)) if data else None
-    met_number = met.number if met else rst.number
-    crossed = met is not None and met.number < fin.number
-    if bye or not data:
+    if m.data and not bye:
+        return None
+    crossed = m.met is not None and m.met.number < m.fin.number
+    return Finding(
+        "reset after its own close: harmless",
+        "harmless",
+        ("late-write",),
+        "shown by the packets" if bye else "most likely",
+        f"The {m.name} had closed (FIN in packet {m.fin.number}); packet {m.number} of the {m.other} "
+        f"({bye or 'an acknowledgement'}) {'was under way then' if crossed else 'came after that'}, and a closed socket "
+        f"answers with RST (packet {m.rst.number})",
+        by=m.by,
+    )
+
+
+def _crossed(m: _Meeting) -> Finding:
+    """It was under way when the FIN left."""
+    if m.is_request:
+        idle = m.story.idle_before(min(m.fin, m.data[0], key=lambda p: p.number))
         return Finding(
-            "reset after its own close: harmless",
-            "harmless",
-            ("late-write",),
-            "shown by the packets" if bye else "most likely",
-            f"The {name} had closed (FIN in packet {fin.number}); packet {met_number} of the {other} "
-            f"({bye or 'an acknowledgement'}) "
-            f"{'was under way then' if crossed else 'came after that'}, and a closed socket answers with RST "
-            f"(packet {rst.number})",
-            by=by,
+            m.end,
+            "failed",
+            ("keepalive-race --fin in-flight", "late-write"),
+            "shown by the packets",
+            f"The server's FIN left in packet {m.fin.number}, and the request of packet {m.data[0].number} was already under "
+            f"way: it does not acknowledge the FIN. It met a closed socket, which answers with RST (packet {m.rst.number})"
+            f"{'' if idle is None else f'; the connection had been idle for {lasting(idle)}'}",
+            by=m.by,
+            tell="is that idle time the server's keep-alive timeout? faultkit nest compares them",
         )
-    if in_flight:
-        request = earlier and side == 1 and payload.request(data[0])
-        if request:
-            return Finding(
-                end,
-                "failed",
-                ("keepalive-race --fin in-flight", "late-write"),
-                "shown by the packets",
-                f"The server's FIN left in packet {fin.number}, and the request of packet {data[0].number} was "
-                "already under way: it does not "
-                f"acknowledge the FIN. It met a closed socket, which answers with RST (packet {rst.number})"
-                f"{'' if idle is None else f'; the connection had been idle for {idle:.3g} s'}",
-                by=by,
-                tell="is that idle time the server's keep-alive timeout? faultkit nest compares them",
-            )
+    return Finding(
+        m.end,
+        "suspicious",
+        ("late-write", "keepalive-race --fin in-flight"),
+        "most likely",
+        f"The {m.name} closed (FIN in packet {m.fin.number}) while data of the {m.other} was under way (packet "
+        f"{listed(m.data)}): RST in packet {m.rst.number}. What the {m.other} sent was not read",
+        by=m.by,
+    )
+
+
+def _written_later(m: _Meeting) -> Finding:
+    """The other end's kernel knew of the FIN when its program wrote."""
+    waited = m.story.seconds(m.fin, m.met)
+    if waited is not None and waited > _FIN_TIMEOUT:
         return Finding(
-            end,
-            "suspicious",
-            ("late-write", "keepalive-race --fin in-flight"),
-            "most likely",
-            f"The {name} closed (FIN in packet {fin.number}) while data of the {other} was under way (packet "
-            f"{listed(data)}): "
-            f"RST in packet {rst.number}. What the {other} sent was not read",
-            by=by,
-        )
-    if waited is not None and waited > 59:
-        return Finding(
-            end,
+            m.end,
             "failed",
             ("fin-wait-timeout", "late-write"),
             "most likely",
-            f"The {name} closed in packet {fin.number}; {waited:.0f} s later the {other} sent packet "
-            f"{met_number}, and by then the kernel had dropped "
-            f"what was left of the connection (tcp_fin_timeout): RST in packet {rst.number}",
-            by=by,
+            f"The {m.name} closed in packet {m.fin.number}; {waited:.0f} s later the {m.other} sent packet {m.number}, and by "
+            f"then the kernel had dropped what was left of the connection (tcp_fin_timeout): RST in packet {m.rst.number}",
+            by=m.by,
         )
-    if earlier and side == 1 and payload.request(data[0]):
+    if m.is_request:
         return Finding(
-            end,
+            m.end,
             "failed",
             ("keepalive-race --fin unprocessed", "late-write"),
             "most likely",
-            f"The server had closed (FIN in packet {fin.number}), the client's kernel knew it (packet "
-            f"{met_number} acknowledges the FIN), and its "
-            f"program sent another request all the same: RST in packet {rst.number}",
-            by=by,
+            f"The server had closed (FIN in packet {m.fin.number}), the client's kernel knew it (packet {m.number} acknowledges "
+            f"the FIN), and its program sent another request all the same: RST in packet {m.rst.number}",
+            by=m.by,
             tell="is the idle time before the FIN the server's keep-alive timeout? faultkit nest compares them",
         )
     return Finding(
-        end,
+        m.end,
         "suspicious",
         ("late-write", "fin-wait-timeout", "crash --request read", "keepalive-race --fin unprocessed"),
         "most likely",
-        f"The {name} had closed (FIN in packet {fin.number}), and the {other} wrote again (packet "
-        f"{listed(data)}): a closed socket answers "
-        f"with RST (packet {rst.number})",
-        by=by,
+        f"The {m.name} had closed (FIN in packet {m.fin.number}), and the {m.other} wrote again (packet {listed(m.data)}): a "
+        f"closed socket answers with RST (packet {m.rst.number})",
+        by=m.by,
         against="a server that was killed, or a kernel that has dropped the connection, answers in the same way",
-        tell=CALLS.format(who=name),
+        tell=CALLS.format(who=m.name),
     )
 
 

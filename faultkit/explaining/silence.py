@@ -155,6 +155,17 @@ def _unanswered_syn(story: Story, quiet: float | None, accepted: int) -> Finding
             f"The SYN in packet {syns[0].number} has no answer yet when the capture ends, {quiet * 1000:.0f} ms later",
             plain="still open",
         )
+    join = syns[0].option("MPTCP")
+    if isinstance(join, bytes) and join and join[0] >> 4 == 1:  # MP_JOIN (RFC 8684 section 3.2)
+        return Finding(
+            "a further path was not answered",
+            "suspicious",
+            ("mptcp", "connect-timeout"),
+            "most likely",
+            f"The SYN in packet {syns[0].number} was to join a Multipath TCP connection, {times}{over}, and nothing answers it; "
+            "the connection goes on over its other paths",
+            tell="nstat -az 'MPTcpExt*' at both ends",
+        )
     causes: tuple[str, ...]
     if accepted:
         causes, against = ("backlog-full", "connect-timeout"), "a firewall would have dropped the others' SYNs too"
