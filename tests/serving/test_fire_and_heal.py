@@ -168,7 +168,7 @@ def test_fire_shuts_the_door_and_heal_opens_it_again_and_again(name: str, told: 
         ),
         (
             lambda: faultkit.serve("keepalive-race:in-flight", must_be_met=False),
-            "fire(): keepalive-race:in-flight needs an answer to hold its FIN back behind: it sets in after 1 answers",
+            "fire(): keepalive-race:in-flight needs an answer to hold its FIN back behind: it sets in after 1 answer",
         ),
     ],
 )

@@ -171,6 +171,8 @@ def test_whatever_ends_it_leaves_no_process_and_no_file(name: str, user: str, nu
         running.wait()
     if number is signal.SIGINT:
         assert (running.returncode, out, err) == (130, "", "\nfaultkit: interrupted; nothing is left behind\n")
+    elif number is signal.SIGTERM:
+        assert (running.returncode, out, err) == (143, "", "faultkit: ended by SIGTERM; nothing is left behind\n")
     else:
         assert running.returncode == -number
     until(lambda: not inside(namespace))  # after kill -9 the kernel ends the rest in its own time
