@@ -166,7 +166,9 @@ def served(*arguments: str, ipv6: bool = False) -> Iterator[None]:
     """`faultkit serve`, on the guide's address."""
     host = HOST6 if ipv6 else HOST
     command = [sys.executable, "-m", "faultkit", "serve", *arguments, "--host", host, "--port", str(PORT)]
-    server = subprocess.Popen([*command, "--beyond-loopback"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    server = subprocess.Popen(
+        [*command, "--beyond-loopback"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert server.stdout
     assert "listening on" in server.stdout.readline()
     try:
