@@ -61,12 +61,12 @@ def captured(transcript: Transcript) -> list[Packet]:
     """Every RST that was captured, each once: a router's forwarded copy is no second one."""
     found: list[Packet] = []
     for packet in transcript.packets or ():
-        if "RST" in packet.flags and not any(_forwarded(packet, earlier) for earlier in found):
+        if "RST" in packet.flags and not any(forwarded(packet, earlier) for earlier in found):
             found.append(packet)
     return found
 
 
-def _forwarded(packet: Packet, earlier: Packet) -> bool:
+def forwarded(packet: Packet, earlier: Packet) -> bool:
     """The same segment one router further: all of TCP's is as it was, the TTL is one less, and NAT changes one address."""
     return (
         packet.ttl == earlier.ttl - 1

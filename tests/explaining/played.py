@@ -16,11 +16,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 from faultkit import causes
 from faultkit.cause import Cause, checked, typed
-from faultkit.evidence.attribution import attribute
+from faultkit.evidence.attribution import attribute, captured, forwarded
+from faultkit.evidence.transcript import Transcript
 from faultkit.playing.run import Outcome, repeat
 from faultkit.stage import open_stage
 from faultkit.views import pcap
@@ -125,10 +127,19 @@ def _seen(cause: Cause, outcome: Outcome, ipv6: bool) -> Played:
         typed(cause, outcome.options),
         ipv6,
         capture,
-        tuple(one.by for one in attribute(transcript)),
+        tuple(_senders(transcript)),
         {str(address): role for address, role in transcript.roles.items()},
         told or obeyed or aborted,
     )
+
+
+def _senders(transcript: Transcript) -> Iterator[str]:
+    """Who sent each RST of the capture, in order; what a router has passed on was sent by whoever sent it to the router."""
+    found = list(zip(captured(transcript), attribute(transcript), strict=True))
+    for packet in transcript.packets or ():
+        if "RST" in packet.flags:
+            original = next((one for one in found if packet is one[0]), None)
+            yield (original or next(one for one in found if forwarded(packet, one[0])))[1].by
 
 
 def main(ipv6: bool) -> None:
