@@ -62,7 +62,7 @@ def lines(chance: random.Random) -> Iterator[list[str]]:
                 yield [name, chance.choice(valued).opts[0]]
             case 5 if judged and name != "clients":
                 option = chance.choice(judged)
-                if option.name == "pcap":
+                if option.name in ("pcap", "html", "svg"):
                     word = f"/nowhere/{word}"
                 needed = ["30", "60"] if option.name == "margin" else []
                 fault = ["linger"] if name == "serve" and option.name != "plan" else []

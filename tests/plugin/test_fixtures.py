@@ -317,6 +317,7 @@ def test_importing_it_brings_in_nothing_of_the_server() -> None:
         "faultkit.pytest_plugin",
         "faultkit.serving",
         "faultkit.serving.tracebacks",
+        "faultkit.version",
     }
 
 

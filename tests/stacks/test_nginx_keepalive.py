@@ -94,7 +94,7 @@ def test_what_it_prints_for_a_person() -> None:
     parts = (
         "nginx-keepalive: nginx keeps idle connections for 60 s to an upstream that closes after 500 ms.",
         "nginx 1.",
-        "POST /unprocessed  502     not retried: it may have been done",
+        "POST /unprocessed 502    not retried: it may have been done",
         "4 requests: 200 ×3, 502 ×1; resets: 2",
         "nginx says",
         "[error]",

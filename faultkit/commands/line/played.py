@@ -77,13 +77,14 @@ def _command(cause: Cause, beside: list[click.Parameter]) -> click.Command:
 def _play(request: Request) -> int:
     """Play, show, and give the exit status."""
     cause = request.cause
-    if request.pcap is not None:
-        from faultkit.views import pcap
+    from faultkit.views import pcap
 
-        try:
-            pcap.check_writable(request.pcap)
-        except OSError as error:
-            raise _unwritable(request, error) from error
+    for option, path in (("--pcap", request.pcap), ("--html", request.html), ("--svg", request.svg)):
+        if path is not None:
+            try:
+                pcap.check_writable(path)
+            except OSError as error:
+                raise _unwritable(request, option, path, error) from error
     outcomes: list[Outcome] = []
     stage = open_stage(request.on, ipv6=request.ipv6)
     with watching(stage) as seeing:
@@ -103,7 +104,7 @@ def _play(request: Request) -> int:
             try:
                 pcap.write(request.pcap, [packet for outcome in outcomes for packet in outcome.transcript.captured])
             except OSError as error:
-                raise _unwritable(request, error) from error
+                raise _unwritable(request, "--pcap", request.pcap, error) from error
             for why in {
                 outcome.transcript.absent["wire"]: None for outcome in outcomes if outcome.transcript.packets is None
             }:
@@ -124,10 +125,10 @@ def _draw(request: Request, outcomes: list[Outcome]) -> None:
         page.write(request.svg, run_page.drawing(outcomes[0]))
 
 
-def _unwritable(request: Request, error: OSError) -> Misuse | Unable:
+def _unwritable(request: Request, option: str, path: str, error: OSError) -> Misuse | Unable:
     reason = error.strerror or errno.errorcode.get(error.errno or 0, str(error))
     return exhausted(error) or Misuse(
-        f"{request.cause.name}: --pcap {request.pcap} cannot be written ({reason}): name a file in a directory of yours"
+        f"{request.cause.name}: {option} {path} cannot be written ({reason}): name a file in a directory of yours"
     )
 
 
