@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from faultkit.explaining import closed
-from faultkit.explaining.diagnosis import Finding, ResetTold, Sender
+from faultkit.explaining.diagnosis import Finding, ResetTold, Sender, Sureness
 from faultkit.explaining.flows import ACK, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import CALLS, ended, is_round, listed
@@ -93,7 +93,7 @@ def _never_accepted(story: Story, rst: Packet, trigger: Packet, by: Sender, end:
     again = [p for p in story.before(rst) if p.side != side and p.size and story.repeats(p)]
     if len(repeated) > 1 or again:
         causes: tuple[str, ...] = ("backlog-full --ended-by expiry", "backlog-full --ended-by abort")
-        sure = "most likely"
+        sure: Sureness = "most likely"
         why = (
             f"The {name} never completed the connection on its side (its SYN,ACK came again, packet "
             f"{listed(repeated[1:]) or '-'}; the "
@@ -119,7 +119,7 @@ def _never_accepted(story: Story, rst: Packet, trigger: Packet, by: Sender, end:
         end,
         "failed",
         causes,
-        sure,  # type: ignore[arg-type]
+        sure,
         why,
         by=by,
         tell="nstat -az TcpExtListenOverflows TcpEmbryonicRsts at the server; ss -ltn shows its queue",

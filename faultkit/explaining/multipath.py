@@ -44,6 +44,6 @@ def explain(story: Story, rst: Packet) -> Finding | None:
         ("mptcp",),
         "shown by the packets",
         sentence(said),
-        by=SIDES[rst.side],  # type: ignore[arg-type]
+        by=SIDES[rst.side],
         tell="nstat -az 'MPTcpExt*' at both ends",
     )

@@ -67,7 +67,7 @@ def tell(story: Story, rst: Packet) -> ResetTold:
         why = f"packet {rst.number} may have been made in between: {'; '.join(hints)}"
         return ResetTold(rst.number, "", (name, "middlebox"), why, answers, signature(story, rst.side))
     sure, why = _by_form(story, rst, trigger)
-    return ResetTold(rst.number, name if sure else "", () if sure else (name, "middlebox"), why, answers)  # type: ignore[arg-type]
+    return ResetTold(rst.number, name if sure else "", () if sure else (name, "middlebox"), why, answers)
 
 
 def _by_form(story: Story, rst: Packet, trigger: Packet | None) -> tuple[bool, str]:

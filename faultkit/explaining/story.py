@@ -9,9 +9,10 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Literal
 
+from faultkit.explaining.diagnosis import Sender
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Connection, Packet
 
-SIDES = ("client", "server")
+SIDES: tuple[Sender, Sender] = ("client", "server")
 
 # How a RST looks. "answer": the stack answers a segment (no ACK flag, window 0, no options). "abort": a socket aborts, Linux
 # and BSD (RST,ACK with a window or options). "bare abort": RST,ACK with window 0 and no options: a socket of Windows, or a box

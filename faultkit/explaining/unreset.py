@@ -103,7 +103,7 @@ def _alone(story: Story, told: dict[int, ResetTold]) -> Finding:
         (),
         "cannot be told",
         f"Of this connection there is nothing but packet {rst.number}, a RST: {how}. Why cannot be told from it alone",
-        by=name if form == "abort" else "",  # type: ignore[arg-type]
+        by=name if form == "abort" else "",
         plain="unknown: one packet",
         tell="capture the whole connection, its beginning included: tcpdump -n -s 128 -w all.pcap host A and port P",
     )

@@ -95,22 +95,20 @@ def table(found: list[Diagnosis], width: int) -> Iterator[str]:
         second = "; ".join(filter(None, (words if d.harm not in ("closed", "open") else "", sure)))
         yield head if not second else f"{head}: {second}" if len(head) + len(second) + 2 <= width else head
         if second and len(head) + len(second) + 2 > width:
-            yield from textwrap.wrap(
-                second,
-                width,
-                initial_indent=" " * 7,
-                subsequent_indent=" " * 9,
-                break_long_words=False,
-                break_on_hyphens=False,
-            )
-        yield from textwrap.wrap(
-            tail,
-            width,
-            initial_indent=" " * 7,
-            subsequent_indent=" " * 9,
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
+            yield from _beneath(second, width)
+        yield from _beneath(tail, width)
+
+
+def _beneath(text: str, width: int) -> list[str]:
+    """Beneath a group's first line, further in."""
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=" " * 7,
+        subsequent_indent=" " * 9,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 def arrow(packet: Packet) -> str:
