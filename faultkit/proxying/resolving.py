@@ -1,0 +1,84 @@
+"""A service's name, looked up anew for each connection, beside the loop: getaddrinfo(3) waits."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from faultkit.errors import Misuse
+from faultkit.proxying.loop import Loop
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A host, by name or address, and a port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+Found = list[tuple[int, tuple[str, int]]]  # address families, and what connect(2) takes
+
+
+def endpoint(text: str | tuple[str, int]) -> Endpoint:
+    """Of "host:port", "[::1]:80", or a pair. A host that is left out is all addresses, or loopback. Raises `Misuse`."""
+    if isinstance(text, tuple):
+        host, port = text[:2]
+        number = port if isinstance(port, int) else -1
+    else:
+        host, colon, digits = text.rpartition(":") if isinstance(text, str) else ("", "", "")
+        number = int(digits) if colon and digits.isdecimal() else -1
+        if not colon:
+            raise Misuse(f"address {text}: missing port in address")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host and not isinstance(text, tuple):
+        raise Misuse(f"address {text}: too many colons in address")
+    if not 0 <= number <= 65535:
+        raise Misuse(f"address {text}: its port is none: it is 0 to 65535")
+    return Endpoint(host, number)
+
+
+def literal(where: Endpoint) -> Found | None:
+    """Where it is an address, and no name: itself."""
+    try:
+        address = ipaddress.ip_address(where.host or "127.0.0.1")
+    except ValueError:
+        return None
+    return [(socket.AF_INET6 if address.version == 6 else socket.AF_INET, (str(address), where.port))]
+
+
+class Lookup:
+    """One name; who asks while the answer is awaited shares it."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._loop = loop
+        self._asking: dict[Endpoint, list[Callable[[Found | OSError], None]]] = {}
+
+    def ask(self, where: Endpoint, tell: Callable[[Found | OSError], None]) -> None:
+        """Look it up, and tell: the addresses in the order in which to try them, or the error."""
+        if where in self._asking:
+            self._asking[where].append(tell)
+            return
+        self._asking[where] = [tell]
+        # A daemon: a name server that is not there must not keep the program from ending.
+        threading.Thread(target=self._look, args=(where,), name="faultkit lookup", daemon=True).start()
+
+    def _look(self, where: Endpoint) -> None:
+        answer: Found | OSError
+        try:
+            told = socket.getaddrinfo(where.host, where.port, type=socket.SOCK_STREAM)
+            answer = [(family, (str(address[0]), int(address[1]))) for family, _, _, _, address in told]
+        except (OSError, UnicodeError) as error:
+            answer = error if isinstance(error, OSError) else OSError(str(error))
+        self._loop.soon(lambda: self._tell(where, answer))
+
+    def _tell(self, where: Endpoint, answer: Found | OSError) -> None:
+        for tell in self._asking.pop(where):
+            tell(answer)

@@ -1,0 +1,425 @@
+"""What a toxic does to one direction of one connection: plain stages, each with what it holds and when that is due.
+
+A stage is given pieces by `put`, and gives them on to `after.put`. It never refuses one; where it
+is `full`, its source is not read.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from faultkit.proxying.loop import Loop, Timer
+
+CHUNK = 65536  # bytes of one read
+FLIGHT = (
+    8 << 20
+)  # bytes that latency holds at most; arbitrary: somewhat more than the widest window of Linux (tcp_rmem)
+SLICE = 0.1  # seconds' worth of bytes that bandwidth sends at once
+
+
+Attributes = Mapping[str, int | float]
+
+
+class Mark:
+    """What ends a direction, in its place behind the last byte."""
+
+    __slots__ = ("word",)
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    def __repr__(self) -> str:
+        return self.word
+
+
+FIN, RST, CLOSE = Mark("FIN"), Mark("RST"), Mark("close")
+
+
+class Urgent(bytes):
+    """A byte with the URG pointer, which overtakes what stages hold (tcp(7), MSG_OOB)."""
+
+
+class Slice(bytes):
+    """Bytes that the kernel shall not put together with what follows (MSG_EOR)."""
+
+
+Item = bytes | Mark
+
+
+class Sink(Protocol):
+    """Who is given the pieces."""
+
+    def put(self, item: Item, /) -> None: ...
+
+
+class Direction(Protocol):
+    """The direction that a stage is on."""
+
+    @property
+    def loop(self) -> Loop: ...
+
+    @property
+    def began(self) -> float:
+        """When its connection did, in the time of the loop."""
+
+    def moved(self) -> None:
+        """Something was given on: there may be room again."""
+
+    def close(self, why: str) -> None:
+        """End the connection: FIN to both ends, now."""
+
+    def reset(self, why: str) -> None:
+        """End the connection: RST to both ends, now."""
+
+
+class Stage:
+    """Passes everything on."""
+
+    def __init__(self, on: Direction, after: Sink, attributes: Attributes, draw: Callable[[], random.Random]):
+        self.on = on
+        self.after = after
+        self.attributes = attributes
+        self.draw = draw
+        self._chance: random.Random | None = None
+        self._timer: Timer | None = None
+
+    @property
+    def full(self) -> bool:
+        """Is nothing more to be read for it?"""
+        return False
+
+    @property
+    def chance(self) -> random.Random:
+        """Its own generator: the same for the same seed, connection and toxic."""
+        if self._chance is None:
+            self._chance = self.draw()
+        return self._chance
+
+    def start(self) -> None:
+        """It is in its place."""
+
+    def put(self, item: Item) -> None:
+        """Take a piece."""
+        self.after.put(item)
+
+    def update(self, attributes: Attributes) -> None:
+        """Go on with these."""
+        self.attributes = attributes
+
+    def flush(self) -> None:
+        """Give on all that is held: it is about to be taken away."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Nothing more comes of it."""
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _after(self, due: float, call: Callable[[], None]) -> None:
+        if self._timer:
+            self._timer.cancel()
+        self._timer = self.on.loop.at(due, call)
+
+
+class Latency(Stage):
+    """Each piece leaves `latency` + uniform [-`jitter`, `jitter`] ms after it was read; order is kept. What ends the direction
+    comes with the last byte."""
+
+    def __init__(self, on: Direction, after: Sink, attributes: Attributes, draw: Callable[[], random.Random]):
+        super().__init__(on, after, attributes, draw)
+        self._queue: deque[tuple[float, float, Item]] = deque()  # when it was read, when it is due
+        self._held = 0
+        self._last = 0.0
+
+    @property
+    def full(self) -> bool:
+        return self._held >= FLIGHT
+
+    def put(self, item: Item) -> None:
+        now = self.on.loop.now()
+        due = self._due(now, item)
+        if due <= now and not self._queue:
+            self.after.put(item)
+            return
+        self._queue.append((now, due, item))
+        if not isinstance(item, Mark):
+            self._held += len(item)
+        if self._timer is None:
+            self._after(self._queue[0][1], self._leave)
+
+    def _due(self, read: float, item: Item) -> float:
+        if isinstance(item, Mark):
+            return self._last
+        delay, jitter = self.attributes["latency"], self.attributes["jitter"]
+        if jitter:
+            delay += self.chance.uniform(-jitter, jitter)
+        self._last = max(self._last, read + delay / 1000)
+        return self._last
+
+    def _leave(self) -> None:
+        self._timer = None
+        queue, now = self._queue, self.on.loop.now()
+        while queue and queue[0][1] <= now:
+            item = queue.popleft()[2]
+            if not isinstance(item, Mark):
+                self._held -= len(item)
+            self.after.put(item)
+        if queue and self._timer is None:
+            self._after(queue[0][1], self._leave)
+        self.on.moved()
+
+    def update(self, attributes: Attributes) -> None:
+        super().update(attributes)
+        self._last = 0.0
+        self._queue = deque((read, self._due(read, item), item) for read, _, item in self._queue)
+        if self._queue:
+            self._after(self._queue[0][1], self._leave)
+
+    def flush(self) -> None:
+        self.stop()
+        self._held = 0
+        while self._queue:
+            self.after.put(self._queue.popleft()[2])
+
+
+class Meter:
+    """When a line is free again."""
+
+    __slots__ = ("free",)
+
+    def __init__(self) -> None:
+        self.free = 0.0
+
+
+class Bandwidth(Stage):
+    """`rate` KB/s (1 KB = 1000 bytes): a piece leaves when its last byte would have, in pieces of 100 ms at most. 0: nothing."""
+
+    def __init__(self, on: Direction, after: Sink, attributes: Attributes, draw: Callable[[], random.Random]):
+        super().__init__(on, after, attributes, draw)
+        self.meter = Meter()  # another, where the line is shared
+        self._held = bytearray()
+        self._mark: Mark | None = None
+        self._under_way = 0  # bytes
+
+    @property
+    def full(self) -> bool:
+        return len(self._held) >= 2 * CHUNK
+
+    def put(self, item: Item) -> None:
+        if isinstance(item, Mark):
+            self._mark = item
+        else:
+            self._held += item
+        if self._timer is None:
+            self._next(self.on.loop.now())
+
+    def _next(self, now: float) -> None:
+        while self._timer is None:
+            if not self._held:
+                if self._mark:
+                    mark, self._mark = self._mark, None
+                    self.after.put(mark)
+                return
+            rate = self.attributes["rate"] * 1000
+            if not rate:
+                return
+            self._under_way = size = min(len(self._held), CHUNK, max(1, int(rate * SLICE)))
+            self.meter.free = due = max(now, self.meter.free) + size / rate
+            if due > now:
+                self._after(due, self._leave)
+            else:
+                self._give(size)
+
+    def _leave(self) -> None:
+        self._timer = None
+        due = self.meter.free
+        self._give(self._under_way)
+        # The line was free then, whenever it is now; another connection may have taken it meanwhile.
+        self._next(due if self.meter.free == due and not self.attributes["shared"] else self.on.loop.now())
+        self.on.moved()
+
+    def _give(self, size: int) -> None:
+        piece = bytes(self._held[:size])
+        del self._held[:size]
+        self.after.put(piece)
+
+    def update(self, attributes: Attributes) -> None:
+        super().update(attributes)
+        self.stop()
+        if not attributes["shared"]:
+            self.meter = Meter()
+        self._next(self.on.loop.now())
+
+    def flush(self) -> None:
+        self.stop()
+        if self._held:
+            self._give(len(self._held))
+        if self._mark:
+            self.after.put(self._mark)
+
+
+class SlowClose(Stage):
+    """What ends the direction is held for `delay` ms."""
+
+    _mark: Mark | None = None
+
+    def put(self, item: Item) -> None:
+        if isinstance(item, Mark):
+            self._mark = item
+            self._after(self.on.loop.now() + self.attributes["delay"] / 1000, self.flush)
+        else:
+            self.after.put(item)
+
+    def update(self, attributes: Attributes) -> None:
+        super().update(attributes)
+        if self._mark:
+            self._after(self.on.loop.now() + attributes["delay"] / 1000, self.flush)
+
+    def flush(self) -> None:
+        self.stop()
+        mark, self._mark = self._mark, None
+        if mark:
+            self.after.put(mark)
+
+
+class Swallow(Stage):
+    """Data go nowhere; after `timeout` ms, counted from when it is there, it acts. What ends the direction passes."""
+
+    def start(self) -> None:
+        self._began = self.on.loop.now()
+        self._arm()
+
+    def _arm(self) -> None:
+        raise NotImplementedError
+
+    def put(self, item: Item) -> None:
+        if isinstance(item, Mark):
+            self.after.put(item)
+
+    def update(self, attributes: Attributes) -> None:
+        super().update(attributes)
+        self.stop()
+        self._arm()
+
+
+class Timeout(Swallow):
+    """Then both ends get FIN; 0: never. Taken away it closes the connection."""
+
+    def _arm(self) -> None:
+        if wait := self.attributes["timeout"]:
+            self._after(self._began + wait / 1000, lambda: self.on.close("timeout"))
+
+    def flush(self) -> None:
+        self.stop()
+        self.on.close("timeout removed")
+
+
+class ResetPeer(Swallow):
+    """Then both ends get RST; 0: at once."""
+
+    def _arm(self) -> None:
+        self._after(self._began + self.attributes["timeout"] / 1000, lambda: self.on.reset("reset_peer"))
+
+
+class Slicer(Stage):
+    """Pieces of uniform [`average_size` - `size_variation`, + `size_variation`] bytes, with `delay` us after each. The kernel
+    keeps them apart. `average_size` 0: as they come."""
+
+    def __init__(self, on: Direction, after: Sink, attributes: Attributes, draw: Callable[[], random.Random]):
+        super().__init__(on, after, attributes, draw)
+        self._held = bytearray()
+        self._mark: Mark | None = None
+        self._due = 0.0
+
+    @property
+    def full(self) -> bool:
+        return len(self._held) >= CHUNK
+
+    def put(self, item: Item) -> None:
+        if isinstance(item, Mark):
+            self._mark = item
+        else:
+            self._held += item
+        if self._timer is None:
+            self._next()
+
+    def _next(self) -> None:
+        self._timer = None
+        now = self.on.loop.now()
+        delay = self.attributes["delay"] / 1e6
+        at = 0
+        while at < len(self._held):
+            if self._due > now:
+                self._after(self._due, self._leave)
+                break
+            size = self._size() or len(self._held) - at
+            piece = Slice(self._held[at : at + size])
+            at += len(piece)
+            self._due = max(now, self._due) + delay if delay else 0.0
+            self.after.put(piece)
+        del self._held[:at]
+        if not self._held and self._mark:
+            mark, self._mark = self._mark, None
+            self.after.put(mark)
+
+    def _size(self) -> int:
+        average, variation = int(self.attributes["average_size"]), int(self.attributes["size_variation"])
+        return max(1, self.chance.randint(average - variation, average + variation)) if variation else average
+
+    def _leave(self) -> None:
+        self._next()
+        self.on.moved()
+
+    def update(self, attributes: Attributes) -> None:
+        super().update(attributes)
+        self.stop()
+        self._due = 0.0
+        self._next()
+
+    def flush(self) -> None:
+        self.stop()
+        if self._held:
+            held, self._held = bytes(self._held), bytearray()
+            self.after.put(held)
+        if self._mark:
+            self.after.put(self._mark)
+
+
+class LimitData(Stage):
+    """So many `bytes` of the direction pass, then the connection is closed. 0: at the first one."""
+
+    _passed = 0
+    _over = False
+
+    def put(self, item: Item) -> None:
+        if self._over:
+            return
+        if isinstance(item, Mark):
+            self.after.put(item)
+            return
+        left = max(0, int(self.attributes["bytes"]) - self._passed)
+        self._passed += len(item)
+        if left:
+            self.after.put(item[:left])
+        if self._passed >= self.attributes["bytes"]:
+            self._over = True
+            self.after.put(CLOSE)
+
+
+class PacketLoss(Stage):
+    """What is read at once is lost as a whole with probability `loss_rate`, raised by `correlation` where the one before it
+    was. The stream has a gap then, which TCP would not let through."""
+
+    _lost = False
+
+    def put(self, item: Item) -> None:
+        if not isinstance(item, Mark):
+            probability = self.attributes["loss_rate"] + (self.attributes["correlation"] if self._lost else 0)
+            self._lost = self.chance.random() < probability
+            if self._lost:
+                return
+        self.after.put(item)
