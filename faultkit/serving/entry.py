@@ -19,6 +19,7 @@ from faultkit.serving import plan as plans
 from faultkit.serving.answers import Answer
 from faultkit.serving.door import Door
 from faultkit.serving.engine import SHARED, Engine
+from faultkit.serving.gate import Gate
 from faultkit.serving.record import Connection
 from faultkit.serving.server import Server
 from faultkit.serving.which import Which
@@ -202,7 +203,13 @@ def made(
     handler = answers.chosen(answer)
     family, name = _where(host, ipv6, beyond_loopback)
     authority = certificates.authority(name) if tls else None
-    return Server(_bound(family, name, port), chosen, handler, authority, must_be_met, each, choice)
+    door = _bound(family, name, port)
+    try:
+        gate = Gate(door) if chosen.gated else None
+    except BaseException:
+        door.close()
+        raise
+    return Server(door, chosen, handler, authority, must_be_met, each, choice, gate)
 
 
 def _where(host: str | None, ipv6: bool, beyond_loopback: bool) -> tuple[socket.AddressFamily, str]:

@@ -30,6 +30,11 @@ class Plan:
         return [one for one in (self.fault, self.door, self.waiting, *self.drawn, *self.listed) if one]
 
     @property
+    def gated(self) -> bool:
+        """Does it turn some away before they are connected, one by one?"""
+        return any(fault and fault.served.door for fault in self.listed)
+
+    @property
     def armed(self) -> bool:
         """Is any fault to come?"""
         return bool(self.door or self.waiting or self.fault or self.seed is not None or any(self.listed))
@@ -68,7 +73,7 @@ def chosen(
 def _listed(plan: Sequence[str], when: Trigger | None, tls: bool) -> Plan:
     if not isinstance(plan, list | tuple) or not plan:
         raise Misuse(f"plan={plan!r} is no list of faults, one at least: take one such as ['linger', 'linger', 'ok']")
-    listed = tuple(None if name == OK else _of_a_connection(name, when, tls) for name in plan)
+    listed = tuple(None if name == OK else _of_one(name, when, tls) for name in plan)
 
     def of(number: int) -> Fault | None:
         return listed[number - 1] if number <= len(listed) else None
@@ -104,6 +109,17 @@ def _drawn(
         return stream.choice(choice) if stream.random() < random else None
 
     return Plan(of, seed=number, drawn=choice if fault is not None else ())
+
+
+def _of_one(name: str, when: Trigger | None, tls: bool) -> Fault:
+    """Of one in a plan: of a connection, or of an attempt to connect, which takes no trigger."""
+    base = name.partition("@")[0].partition("+")[0].strip() if isinstance(name, str) else ""
+    if base in faults.names() and faults.fault(base).served.when.kind == "listen":
+        found = steps.fault(name, tls=tls)
+        if found.when.kind != "listen":
+            raise Misuse(f"{name}: in a plan it is met by whose turn it is: leave its trigger out")
+        return found
+    return _of_a_connection(name, when, tls)
 
 
 def _of_a_connection(name: str, when: Trigger | None, tls: bool) -> Fault:

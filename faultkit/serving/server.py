@@ -18,12 +18,14 @@ from faultkit.serving.answers import Handler
 from faultkit.serving.door import BACKLOG, Door
 from faultkit.serving.engine import PATIENCE, Engine, Watch
 from faultkit.serving.faults import OK, Fault
+from faultkit.serving.gate import Attempt, Gate, Syn, Verdict, open_to_all
 from faultkit.serving.record import Connection
 from faultkit.serving.sessions import Sessions
 from faultkit.serving.which import Opening, Which
 
 BATCH = 64  # connections accepted before others have their turn; arbitrary
 CLOSED = "the server is closed: this goes inside the `with`, and for the fixtures inside the test"
+TURNED_AWAY = ("refused", "unanswered", "never accepted")  # how an attempt ends that was no connection
 RETRY = 0.1  # seconds until accept() is tried again where there were no descriptors; arbitrary
 
 
@@ -47,6 +49,7 @@ class Server:
         must_be_met: bool,
         each: Callable[[Connection], None] | None,
         which: Which | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._door = door
         self._plan = plan
@@ -71,6 +74,9 @@ class Server:
         self._door_shut = False
         self._down = trio.CancelScope()  # of the restart that goes on
         self._connections: list[Connection] = []
+        self._gate = gate  # where some of a plan are turned away
+        self._gate_watch: Watch | None = None
+        self._expected: dict[Address, tuple[Connection, Fault | None]] = {}  # let in, and not accepted yet
 
     # What a test sees.
 
@@ -103,6 +109,21 @@ class Server:
     def connections(self) -> list[Connection]:
         """What each connection did so far, in the order in which they were accepted."""
         return list(self._connections)
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Each attempt to connect, in order: `number`, `peer`, `met` ("connected", "refused", "unanswered"), `at`, in seconds of
+        `time.monotonic()`, and `pause_seconds` since the one before. Raises `Misuse` where some were turned away uncounted."""
+        if self.turned_away and not self._gate:
+            raise Misuse(
+                "some clients met a closed door, and nobody counts those: name refuse in a plan, one for each attempt"
+            )
+        found: list[Attempt] = []
+        for record in self._connections:
+            pause = record.opened_at - found[-1].at if found else 0.0
+            met = record.ended if record.ended in TURNED_AWAY else "connected"
+            found.append(Attempt(record.number, record.peer, met or "connected", record.opened_at, pause))
+        return found
 
     @property
     def ca_file(self) -> str:
@@ -142,6 +163,8 @@ class Server:
     def turned_away(self) -> bool:
         """Has a client met the closed door of `refuse`, `connect-hang` and the like? Where a refusal is counted for the whole
         network namespace, another port's passes for it."""
+        if self._gate:  # its door throws away what the gate sees
+            return any(record.ended in TURNED_AWAY for record in self._connections)
         return self._door.turned_away
 
     @property
@@ -151,7 +174,7 @@ class Server:
 
     async def await_ended(self, number: int) -> None:
         """Wait until so many connections have ended."""
-        await self._waiting.come(lambda: self._count - len(self._sessions) >= number)
+        await self._waiting.come(lambda: self._count - len(self._sessions) - len(self._expected) >= number)
 
     def fire(self) -> None:
         """Let the fault set in now: on every live connection that has one and has not met it, and at the listening socket."""
@@ -167,6 +190,8 @@ class Server:
         """
         if isinstance(down_seconds, bool) or not isinstance(down_seconds, int | float) or not 0 <= down_seconds < 2**31:
             raise Misuse(f"restart(down_seconds={down_seconds!r}): it is 0 or more")
+        if self._gate:
+            raise Misuse("restart(): this plan turns attempts away by itself, one by one: leave one of them out")
         if self._plan.door:
             raise Misuse(f"restart(): {self._plan.door.name} keeps clients out by itself: fire() and heal() do that")
         self._run(functools.partial(self._restart, down_seconds))
@@ -227,9 +252,14 @@ class Server:
             engine.between_turns(self._begin)
         except BaseException:
             self._door.close()
+            if self._gate:
+                self._gate.close()
             raise
 
     def _begin(self) -> None:
+        if self._gate:
+            assert self._engine
+            self._gate_watch = self._engine.watch(self._gate.sock.fileno(), self._see, self._broke)
         if self._plan.door and self._plan.door.when.kind == "listen":
             self._shut(self._plan.door)
         else:
@@ -265,6 +295,14 @@ class Server:
         self._down.cancel()
         self._forget_door()
         self._door.close()  # what it turned away is known from now on
+        if self._gate and self._gate_watch:
+            self._engine.forget(self._gate_watch)
+            self._gate_watch = None
+            self._gate.close()
+            for record, _ in self._expected.values():
+                record.end("never accepted")
+                self._tell(record)
+            self._expected.clear()
         self._sessions.end()
         if self._ca_file:
             tls.remove(self._ca_file)
@@ -314,6 +352,26 @@ class Server:
         if self._choked and not self._closed:
             self._watch_door()
 
+    def _see(self) -> None:
+        """What comes to the gate."""
+        assert self._gate
+        self._gate.look(self._judge)
+
+    def _judge(self, syn: Syn) -> Verdict:
+        """Whose turn it is in the plan."""
+        fault = self._plan.of(self._count + 1)
+        if fault and fault.served.door and self._healed:
+            fault = None
+        record = self._record(syn.peer, None if self._healed else fault, at=syn.at)
+        if not (fault and fault.served.door):
+            self._expected[syn.peer] = record, fault
+            return "admit"
+        record.meet(fault.name)
+        record.end("unanswered" if fault.served.hangs else "refused")
+        record.done()
+        self._tell(record)
+        return "ignore" if fault.served.hangs else "refuse"
+
     def _turn_away(self, fault: Fault) -> None:
         """Connections wait to be accepted, and are not."""
         assert fault.served.door
@@ -331,10 +389,15 @@ class Server:
 
     def _accept(self, sock: socket.socket, peer: Address) -> None:
         assert self._engine
-        fault = None if self._which else self._plan.of(self._count + 1)
-        if fault and fault.served.door:  # it is healed
-            fault = None
-        record = self._record(peer, None if self._healed else fault)
+        if self._gate:
+            open_to_all(sock)
+            if peer not in self._expected:  # it has marked its SYN itself
+                sock.close()
+                return
+            record, fault = self._expected.pop(peer)
+        else:
+            fault = None if self._which else self._plan.of(self._count + 1)
+            record = self._record(peer, None if self._healed else fault)
         choose = functools.partial(self._choose, record) if self._which else None
         self._sessions.begin(self._engine, sock, record, fault, spared=self._healed, choose=choose)
 
@@ -348,9 +411,10 @@ class Server:
 
     # The rest.
 
-    def _record(self, peer: Address | None, fault: Fault | None) -> Connection:
+    def _record(self, peer: Address | None, fault: Fault | None, at: float | None = None) -> Connection:
         number = self._count + 1
         record = Connection(number, peer, fault.title if fault else OK, self._waiting)
+        record.opened_at = record.opened_at if at is None else at
         if self._keep:
             self._connections.append(record)
         self._count = number  # only now: another thread looks at it, and then for the record
@@ -415,6 +479,8 @@ class Server:
 
     def _greet(self) -> None:
         """Accept who has connected already, which the engine may not have seen yet: they came before what is done now."""
+        if self._gate:
+            self._see()
         if self._door.listening:
             self._arrive(BACKLOG)
 

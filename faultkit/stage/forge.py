@@ -87,6 +87,24 @@ def _tcp(forgery: Forgery, ends: bytes) -> bytes:
     return segment[:16] + struct.pack("!H", _checksum(pseudo + segment)) + segment[18:]
 
 
+def relayed(packet: bytes, ttl: int) -> bytes:
+    """The IP packet that a capture shows, a TCP segment, with another TTL or hop limit. The checksums are new: over loopback
+    TCP's is not made (CHECKSUM_PARTIAL)."""
+    v6 = packet[0] >> 4 == 6
+    size = 40 if v6 else (packet[0] & 15) * 4
+    head, tcp = bytearray(packet[:size]), bytearray(packet[size:])
+    head[7 if v6 else 8] = ttl
+    if not v6:
+        head[10:12] = bytes(2)
+        head[10:12] = struct.pack("!H", _checksum(bytes(head)))
+    tcp[16:18] = bytes(2)
+    ends = head[8:40] if v6 else head[12:20]
+    tcp[16:18] = struct.pack(
+        "!H", _checksum(bytes(ends) + struct.pack("!II", len(tcp), socket.IPPROTO_TCP) + bytes(tcp))
+    )
+    return bytes(head + tcp)
+
+
 def _option(option: Option) -> bytes:
     name, value = option
     if name == "MSS" and isinstance(value, int):
@@ -127,8 +145,12 @@ class Forger:
 
     def send(self, forgery: Forgery) -> None:
         """Put it on the wire now. Raises `Unable` outside our namespace, even if this process was in it before."""
+        self.put(build(forgery), forgery.destination.host)
+
+    def put(self, packet: bytes, host: str) -> None:
+        """Put a packet for that address on the wire now. Raises as `send` does."""
         self._check()
-        self._socket.sendto(build(forgery), (forgery.destination.host, 0))
+        self._socket.sendto(packet, (host, 0))
 
     def close(self) -> None:
         self._socket.close()

@@ -69,6 +69,7 @@ def test_in_a_sandbox(project: Project, user: str, workers: tuple[str, ...]) -> 
     with everybodys_directory() as directory:
         (directory / "test_it.py").write_text(dedent(CLIENT) + dedent(TESTS))
         (directory / "test_example.py").write_text((readme.EXAMPLES / "test_firewall.py").read_text())
+        (directory / "test_refused.py").write_text((readme.EXAMPLES / "test_refused.py").read_text())
         (directory / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider -p no:asyncio\n")
         ended = faultkit(
             *("sandbox", "--", sys.executable, "-m", "pytest", "-q", *project.named, *workers, str(directory)),
@@ -77,7 +78,7 @@ def test_in_a_sandbox(project: Project, user: str, workers: tuple[str, ...]) -> 
             env={**ENVIRONMENT, "PYTHONPATH": str(readme.ROOT)},
         )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "6 passed" in ended.stdout
+    assert "7 passed" in ended.stdout
 
 
 def test_elsewhere_it_fails_the_test_in_one_sentence(project: Project) -> None:

@@ -101,8 +101,8 @@ def test_what_is_drawn_does_not_touch_the_tests_own_random_numbers() -> None:
         ({"plan": ["linger", "okay"]}, "there is no fault 'okay': did you mean ok?"),
         ({"plan": [1]}, None),
         (
-            {"plan": ["refuse", "ok"]},
-            "refuse keeps clients from connecting at all, so no server can count them: serve it alone, and heal() it",
+            {"plan": ["listener-closed", "ok"]},
+            "listener-closed keeps clients from connecting at all, so no server can count them: serve it alone, and heal() it",
         ),
         ({"random": 0}, "random=0 is not a probability: take more than 0, up to 1, such as 0.3"),
         ({"random": 1.1}, "random=1.1 is not a probability: take more than 0, up to 1, such as 0.3"),
