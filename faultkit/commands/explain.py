@@ -30,7 +30,7 @@ def command(capture: str, connection: int | None, html: str | None, svg: str | N
     """
     from faultkit.explaining.explain import Explaining
     from faultkit.views import diagnoses, progress
-    from faultkit.views.console import emit
+    from faultkit.views.console import emit, remark
 
     if svg is not None and connection is None:
         raise Misuse("explain: --svg draws one connection: say which with --connection N")
@@ -61,7 +61,7 @@ def command(capture: str, connection: int | None, html: str | None, svg: str | N
         for line in lines:
             click.echo(line)
     if work.seen.ended:
-        click.echo(f"faultkit: explain: {work.seen.ended}; what comes before it is explained", err=True)
+        remark(f"faultkit: explain: {work.seen.ended}; what comes before it is explained")
         return OTHERWISE
     return PRODUCED
 

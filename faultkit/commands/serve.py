@@ -55,9 +55,10 @@ def command(
 
     Exit status 1 where no client came, which is said on standard error.
     """
+    from faultkit.commands.line import streams
     from faultkit.serving import foreground
     from faultkit.views import served
-    from faultkit.views.console import console
+    from faultkit.views.console import console, remark
 
     if fault is None and plan is None and options["random"] is None:
         context = click.get_current_context()
@@ -68,10 +69,12 @@ def command(
     if connections is not None and connections < 1:
         raise Misuse(f"serve: --connections {connections} would end at once: take 1 or more")
     try:
-        came = foreground.serve(
+        came, unread = foreground.serve(
             fault,
             opening=partial(served.opening, tls=tls, as_json=as_json),
             line=served.document if as_json else served.line,
+            write=streams.write,
+            dropped=partial(served.dropped, as_json=as_json),
             connections=connections,
             plan=None if plan is None else [name.strip() for name in plan.split(",")],
             after_idle_seconds=None if after_idle is None else after_idle / 1000,
@@ -81,8 +84,10 @@ def command(
         )
     except Misuse as refusal:
         raise Misuse(as_typed(str(refusal), click.get_current_context().command)) from refusal
+    if unread:
+        remark(f"faultkit: serve: nobody read standard output: lines that did not get there: {unread}")
     if not came:
-        click.echo("faultkit: serve: no client came", err=True)
+        remark("faultkit: serve: no client came")
         return OTHERWISE
     return PRODUCED
 

@@ -5,6 +5,8 @@ Words are never broken, nor commands that are to be copied.
 
 from __future__ import annotations
 
+import contextlib
+import select
 import sys
 import textwrap
 from collections.abc import Mapping
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+PATIENCE = 0.5  # seconds for a line on standard error to be taken; arbitrary
 _GLUE = "\x01"  # no space to anybody; a program that says it is shown a space
 
 
@@ -34,6 +37,21 @@ def emit(document: Any) -> None:
     import json
 
     print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def remark(line: str) -> None:
+    """A line on standard error, not waited for where nobody reads it: the exit status says it too."""
+    with contextlib.suppress(OSError):
+        if _taken(sys.stderr):
+            print(line, file=sys.stderr)
+
+
+def _taken(stream: IO[str]) -> bool:
+    try:
+        number = stream.fileno()
+    except (OSError, ValueError):
+        return True  # it is no file
+    return bool(select.select([], [number], [], PATIENCE)[1])
 
 
 def room(console: Console) -> int | None:

@@ -46,6 +46,13 @@ def document(record: Connection) -> str:
     )
 
 
+def dropped(number: int, *, as_json: bool) -> str:
+    """What stands in the place of so many lines that nobody read in time."""
+    if as_json:
+        return json.dumps({"event": "dropped", "lines": number})
+    return f"lines that nobody read in time, and that are dropped: {number}"
+
+
 def listing(console: Console) -> None:
     """Every fault that can be served, and when it sets in."""
     rows = [(name, str(one.when) if one.door is None else "", summary) for name, summary, one in faults.known()]

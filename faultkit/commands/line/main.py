@@ -14,6 +14,7 @@ from faultkit.commands.line import streams
 from faultkit.commands.line.group import Interior, faultkit
 from faultkit.commands.line.status import BROKEN_PIPE, INTERRUPTED, MISUSED, PRODUCED, UNABLE, UNFORESEEN
 from faultkit.errors import Ended, Misuse, Unable, Unwritten, exhausted, one_line
+from faultkit.views.console import remark
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -54,9 +55,11 @@ def _told(error: BaseException) -> int:
             _say(str(refusal))
             return UNABLE
         case Ended() as ended:
+            streams.hurry()
             _say(str(ended))
             return ended.status
         case KeyboardInterrupt() | click.Abort():
+            streams.hurry()
             _say("interrupted; nothing is left behind")
             return INTERRUPTED
         case other:
@@ -99,5 +102,4 @@ def _in_words(refusal: click.ClickException) -> str:
 
 
 def _say(sentence: str) -> None:
-    with contextlib.suppress(OSError):  # nobody may be there to read it, and the exit status says it too
-        print(f"faultkit: {one_line(sentence, 1000)}", file=sys.stderr)
+    remark(f"faultkit: {one_line(sentence, 1000)}")

@@ -14,7 +14,7 @@ from faultkit.commands.line.status import OTHERWISE, PRODUCED
 from faultkit.errors import Misuse, Unable, exhausted
 from faultkit.stage import Where, open_stage
 from faultkit.views import progress
-from faultkit.views.console import console, emit
+from faultkit.views.console import console, emit, remark
 from faultkit.witness import watching
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def _play(request: Request) -> int:
             for why in {
                 outcome.transcript.absent["wire"]: None for outcome in outcomes if outcome.transcript.packets is None
             }:
-                click.echo(f"faultkit: {cause.name}: --pcap {request.pcap}: {why}", err=True)
+                remark(f"faultkit: {cause.name}: --pcap {request.pcap}: {why}")
         _draw(request, outcomes)
         _show(request, outcomes)
     return PRODUCED if all(outcome.verdict.produced for outcome in outcomes) else OTHERWISE

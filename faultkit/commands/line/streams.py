@@ -7,6 +7,7 @@ import io
 import os
 import select
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from faultkit.errors import Unwritten
@@ -16,17 +17,26 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 
+PATIENCE = 0.5  # seconds for what is still to be written when a run was ended; arbitrary
+
+
 class _Output(io.FileIO):
     """File descriptor 1. After the first refusal nothing more is tried: what is still buffered would be refused again."""
 
     refused = False
+    deadline: float | None = None  # until then somebody must have read
 
     def __init__(self) -> None:
         super().__init__(1, "w", closefd=False)
 
     def write(self, data: ReadableBuffer, /) -> int:
+        data = memoryview(data)
+        if self.deadline is not None and not self.refused:
+            left = max(0, self.deadline - time.monotonic())
+            self.refused = not select.select([], [1], [], left)[1]
+            data = data[: select.PIPE_BUF]  # so much does not block a pipe then (poll(2))
         if self.refused:
-            return memoryview(data).nbytes
+            return data.nbytes
         try:
             # Whoever started us may have made it non-blocking.
             while (written := super().write(data)) is None:
@@ -35,6 +45,26 @@ class _Output(io.FileIO):
             self.refused = True
             raise Unwritten(f"the output cannot be written: {error.strerror}") from error
         return int(written)
+
+
+def write(text: str) -> None:
+    """All of it to standard output and past its buffer, from any thread. Raises `Unwritten`.
+
+    A thread that is left behind in here holds no lock that is wanted when Python ends.
+    """
+    output = sys.stdout
+    output.flush()
+    left = memoryview(text.encode(output.encoding, output.errors or "strict"))
+    raw = _Output()
+    while left:
+        left = left[raw.write(left) :]
+
+
+def hurry() -> None:
+    """The run was ended: what is still to be written is given a moment, and then given up."""
+    raw = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(raw, _Output):
+        raw.deadline = time.monotonic() + PATIENCE
 
 
 def prepare() -> None:
