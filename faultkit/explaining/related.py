@@ -87,7 +87,11 @@ def _after_another(diagnosis: Diagnosis, by_number: dict[int, Diagnosis]) -> Dia
                 "and the client's RST in packet "
                 f"{rst.number} answers that (RFC 1337; RFC 9293 section 3.6.1)",
             )
-        if not opened or not finished or fins or Story(before.connection).missing:
+        # The answer to a SYN acknowledges all that the old connection's client had sent: a FIN that was not captured, too.
+        challenge = next(p for p in reversed(diagnosis.connection.packets) if p.side == 1 and p.number < rst.number)
+        sent = max((p.end for p in packets if p.side == 0 and p.end is not None and not p.flags & RST), default=None)
+        told = None if challenge.raw_ack is None else (challenge.raw_ack - before.connection.initial[0]) & 0xFFFFFFFF
+        if not opened or not finished or fins or told != sent or Story(before.connection).missing:
             return diagnosis
         return replace(diagnosis, causes=("half-open --found-by reconnect",), sure="shown by the packets")
     if diagnosis.end == "refused" and opened and not finished:
@@ -278,16 +282,16 @@ def _one_of_two(result: list[Diagnosis], first: int, second: int) -> None:
                 "box that translates made it, "
                 "because it has no mapping for that connection any more"
             )
-            whole = _all_passed(mine, its, rst)
+            whole = {p.number: _all_passed(mine, its, p) for p in alone}
             sides = {p.number: p.side for p in alone}
             resets = tuple(
                 replace(
                     told,
-                    by="middlebox" if whole else "",
-                    between=() if whole else (SIDES[sides[told.number]], "middlebox"),
+                    by="middlebox" if whole[told.number] else "",
+                    between=() if whole[told.number] else (SIDES[sides[told.number]], "middlebox"),
                     why=f"packet {told.number} was seen on one side of the translation alone",
                 )
-                if told.number in {p.number for p in alone}
+                if told.number in whole
                 else told
                 for told in mine.resets
             )
@@ -295,9 +299,9 @@ def _one_of_two(result: list[Diagnosis], first: int, second: int) -> None:
                 changed,
                 end="reset by the box that translates addresses",
                 harm="failed",
-                by="middlebox" if whole else "",
+                by="middlebox" if whole[rst.number] else "",
                 causes=("nat-expiry",),
-                sure="shown by the packets" if whole else "most likely",
+                sure="shown by the packets" if whole[rst.number] else "most likely",
                 why=why,
                 resets=resets,
             )
@@ -333,7 +337,7 @@ def _all_passed(mine: Diagnosis, its: Diagnosis, rst: Packet) -> bool:
     before = [p for p in mine.connection.packets if p.number < rst.number]
     trigger = before[-1].number if before and before[-1].side != rst.side else rst.number
     return all(_has(its, p) for p in before if p.number < trigger) and all(
-        _has(mine, p) for p in its.connection.packets if p.number < trigger
+        _has(mine, p) for p in its.connection.packets if p.number < rst.number
     )
 
 

@@ -127,7 +127,7 @@ _WIRESHARK = re.compile(rf"(?P<sport>{_PORT}) ?{_ARROW} ?(?P<dport>{_PORT}) ?\[(
 # A row of a protocol above TCP: number, time, ends, protocol, length of the frame, and what that protocol says.
 _ABOVE = re.compile(
     rf"(?<!\d)(?P<number>\d{{1,10}})[\s,\"]{{1,40}}(?:{_TIME})[\s,\"]{{1,40}}(?P<src>{_HOST4}|{_HOST6})[\s,\"]*{_ARROW}?[\s,\"]*(?P<dst>{_HOST4}|{_HOST6})[\s,\"]+"
-    r"(?P<protocol>(?!UDP\b|ICMP|ARP\b|DNS\b|QUIC\b|MDNS\b|NTP\b|DHCP)[A-Z][\w./-]{1,15})[\s,\"]+(?P<length>\d+)[\s,\"]+"
+    r"(?P<protocol>(?!UDP\b|ICMP|ARP\b|DNS\b|QUIC\b|MDNS\b|NTP\b|DHCP)(?:[A-Z][\w./-]{1,15}|0x[0-9a-f]{4}))[\s,\"]+(?P<length>\d+)[\s,\"]+"
 )
 _HOSTS = re.compile(
     rf"(?P<src>{_HOST})(?: \([^)]{{0,60}}\))?[\s,\"]*{_ARROW}?[\s,\"]+(?P<dst>{_HOST})(?: \([^)]{{0,60}}\))?[\s,\"]+"
@@ -161,7 +161,12 @@ def _scanned(text: str) -> list[_Row]:
     for anchor in anchors:
         if kept and anchor[0] < kept[-1][1]:
             continue
-        if kept and kept[-1][2] == "above" and _MARKS.fullmatch(flat, kept[-1][1], anchor[0]):
+        if (
+            anchor[2] == "wireshark"
+            and kept
+            and kept[-1][2] == "above"
+            and _MARKS.fullmatch(flat, kept[-1][1], anchor[0])
+        ):
             kept.pop()  # what stands before a row's own flags: the same row
         kept.append(anchor)
     rows: list[_Row] = []

@@ -106,7 +106,7 @@ def _has_no_socket(story: Story, rst: Packet, trigger: Packet | None) -> bool:
     """Do the packets show why that end's kernel has no socket for what it answers: is it closed, reset, or never asked?"""
     before = story.before(rst)
     own = [p for p in before if p.side == rst.side]
-    closed = any(p.flags & (FIN | RST) for p in own)
+    closed = any(p.flags & FIN or (p.flags & RST and story.form(p) == "abort") for p in own)
     if closed or trigger is None:
         return closed
     if any(p.flags & RST and p.number < trigger.number for p in before):
@@ -114,9 +114,12 @@ def _has_no_socket(story: Story, rst: Packet, trigger: Packet | None) -> bool:
     sent = story.next_of(rst.side, rst)
     if trigger.flags & SYN:
         return True
+    if sent is None or trigger.ack is None or 0 <= trigger.ack <= sent:
+        return False
     # Of a handshake nothing else was sent that could have been missed.
-    opening = all(p.flags & SYN for p in own) and not story.missing_but(trigger)
-    return opening and sent is not None and trigger.ack is not None and not 0 <= trigger.ack <= sent
+    first = all(p.flags & SYN for p in before if p is not trigger and not p.flags & RST)
+    later = (p for p in story.after(rst) if p.side == rst.side and not p.flags & RST)
+    return first and not story.missing_but(trigger) and not any(p.seq == trigger.ack for p in later)
 
 
 def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
@@ -137,11 +140,11 @@ def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
     on = next((p for p in going_on if _not_late(rst, p)), None)
     anew = on and any(p.flags & SYN for p in story.after(rst) if p.number <= on.number)
     if on and not provoked and not anew:
-        # What a bare RST with another number answers may have been lost; then it ends nothing, and its sender may go on. And
-        # where numbers were skipped, the SYN of another connection may have been.
-        expected = story.next_of(rst.side, on)
-        skipped = on.seq is not None and expected is not None and on.seq > expected
-        (hints if skipped or (elsewhere and not rst.flags & ACK) else shown).append(
+        # What a bare RST with another number answers may have been lost, and of a handshake that with the right one; then it
+        # ends nothing, and its sender may go on.
+        opening = all(p.flags & SYN for p in story.before(rst) if not p.flags & RST)
+        answer = (elsewhere or opening) and not rst.flags & ACK
+        (hints if answer or story.backwards or _of_another(story, on) else shown).append(
             f"its sender goes on afterwards, in packet {on.number}"
         )
     made = mark(rst)
@@ -172,6 +175,8 @@ def _by_ttl(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
         return [], []
     usual = own.ttls.most_common(1)[0][0]
     said = f"its TTL is {rst.ttl}, that of the same sender's other packets {usual}"
+    if own.ttls[usual] < 2 and not any(p.flags & SYN for p in own.packets):
+        return [], [said]  # one against one: which of the two is the odd one?
     # A host's answers may start from another TTL than its sockets do (64 and 255): so far off is no other way.
     same_way = _initial(rst.ttl) != _initial(usual) and _hops(rst.ttl) == _hops(usual)
     return ([], [said]) if same_way or abs(rst.ttl - usual) <= 2 else ([said], [])
@@ -201,6 +206,15 @@ def _not_late(rst: Packet, after: Packet) -> bool:
     if rst.ip_id and after.ip_id and 0 < (rst.ip_id - after.ip_id) & 0xFFFF <= _NEAR:
         return False
     return rst.time_ns is None or after.time_ns is None or after.time_ns >= rst.time_ns
+
+
+def _of_another(story: Story, packet: Packet) -> bool:
+    """May it be another connection's, whose SYN was not captured? Then its numbers are none that this one had come to."""
+    seqs = [p.seq for p in story.before(packet) if p.side == packet.side and p.seq is not None and not p.flags & RST]
+    expected, heard = story.next_of(packet.side, packet), story.next_of(1 - packet.side, packet)
+    if packet.seq is not None and expected is not None and not min(seqs) <= packet.seq <= expected:
+        return True
+    return packet.ack is not None and heard is not None and packet.ack > heard + 1
 
 
 def _initial(ttl: int) -> int:

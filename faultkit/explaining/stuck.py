@@ -7,6 +7,8 @@ from faultkit.explaining.flows import FIN, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import listed
 
+_PATIENCE = 5.0  # seconds with a window of 0 from which somebody is said not to read; arbitrary
+
 
 def explain(story: Story, quiet: float | None) -> Finding | None:
     """Who waits, and for what. `quiet`: seconds from its last packet to the capture's end."""
@@ -37,13 +39,16 @@ def _waiting(story: Story, side: int, quiet: float | None) -> Finding | None:
     acked = max((p.ack for p in other if p.ack is not None), default=0)
     if other and other[-1].window == 0 and not other[-1].flags & (SYN | FIN | RST) and acked > 1:
         name, peer = SIDES[side], SIDES[1 - side]
+        closed = _since_closed(story, 1 - side)
+        waited = story.seconds(closed, story.packets[-1])
+        long = waited is None or waited + (quiet or 0) >= _PATIENCE
         return Finding(
             f"the {peer} does not read",
-            "failed",
+            "failed" if long else "suspicious",
             ("zero-window",),
-            "shown by the packets",
-            f"The {peer}'s window is 0 since packet {_since_closed(story, 1 - side)}, to the end: its program "
-            f"does not read, and the {name} must wait",
+            "shown by the packets" if long else "most likely",
+            f"The {peer}'s window is 0 since packet {closed.number}, to the end: its program "
+            f"does not read, and the {name} must wait{'' if long else '; for less than 5 s so far, as anybody may be busy'}",
             tell=f"ss -tm at the {peer}: Recv-Q",
         )
     return None
@@ -135,12 +140,13 @@ def _unheard(story: Story) -> Finding | None:
     return None
 
 
-def _since_closed(story: Story, side: int) -> int:
-    first = 0
+def _since_closed(story: Story, side: int) -> Packet:
+    """The first of its last packets that all have a window of 0. There must be one."""
+    first = story.sides[side].packets[-1]
     for p in reversed(story.sides[side].packets):
         if p.window:
             break
-        first = p.number
+        first = p
     return first
 
 

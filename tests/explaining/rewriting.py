@@ -105,7 +105,8 @@ def _cut(packet: Frame, size: int) -> Frame:
     return Frame(packet.number, packet.time_ns, packet.data[:size], packet.length)
 
 
-def _doubled(packets: list[Frame]) -> list[Frame]:
+def doubled(packets: list[Frame]) -> list[Frame]:
+    """Every packet twice, as a mirror shows it: the copy 20 µs later."""
     return [
         Frame(packet.number, packet.time_ns + copy * 20_000, packet.data, packet.length)
         for packet in packets
@@ -164,7 +165,7 @@ LESS: dict[str, Callable[[list[Frame]], File]] = {
     "one side, the first to speak": lambda packets: (pcap(one := one_side(packets, 0)), one),
     "one side, the other": lambda packets: (pcap(one := one_side(packets, 1)), one),
     "68 bytes of each packet": lambda packets: (pcap([_cut(packet, 68) for packet in packets]), packets),
-    "every packet twice": lambda packets: (pcap(_doubled(packets)), _doubled(packets)),
+    "every packet twice": lambda packets: (pcap(doubled(packets)), doubled(packets)),
     "a fifth of the packets lost": lambda packets: (pcap(lost := _lost(packets)), lost),
     "every RST lost": lambda packets: (pcap(kept := [p for p in packets if not p.is_reset]), kept),
     "neighbours swapped": lambda packets: (pcap(swapped := _swapped(packets)), swapped),

@@ -93,3 +93,16 @@ def is_among(played: Played, found: list[Diagnosis]) -> bool:
     if not causes:
         return any(group.seen == "nothing" and group.holds(played.words) for group in ALIKE)
     return any(fits(cause.split()[0], played.cause) for cause in causes) or alike(causes[0], played.words)
+
+
+def wrong_claims(played: Played, found: list[Diagnosis], senders: dict[int, str]) -> Iterator[str]:
+    """What is said with certainty and is not so. `senders`: who sent which RST, by the numbers of what was explained."""
+    yield from wrong_senders(played, found, senders)
+    first = chief(found)
+    if first.sure != "shown by the packets":
+        return
+    said = f"{first.end}, {first.harm}, {', '.join(first.causes) or first.plain}: {first.why}"
+    if first.causes and not is_among(played, found):
+        yield f"said to be shown: {said}"
+    if first.harm == "failed" and not played.died:
+        yield f"nothing died, and said to be shown: {said}"
