@@ -30,9 +30,9 @@ def command(
 ) -> int:
     """Name the causes that fit what was seen, most likely first, and what tells each from the others."""
     if message is not None:
-        if told or after_idle or first_request or rst_from is not None:
-            raise Misuse("which: --message says all that is known: leave --saw and the others out")
-        return _message(sys.stdin.read() if message == "-" else message, as_json)
+        if told:
+            raise Misuse("which: --message says what was seen: leave --saw out")
+        return _message(message, after_idle, first_request, rst_from, as_json)
     if not told:
         raise Misuse(
             "which: nothing was seen: say what a call gave, such as --saw 'recv ECONNRESET', or paste a --message"
@@ -51,16 +51,18 @@ def command(
     return PRODUCED if found else OTHERWISE
 
 
-def _message(message: str, as_json: bool) -> int:
-    from faultkit.clients import reading
-    from faultkit.views import messages
+def _message(message: str, after_idle: bool, first_request: bool, rst_from: str | None, as_json: bool) -> int:
+    from faultkit.messages import reading, unwrapping
+    from faultkit.views import reading as view
     from faultkit.views.console import console, emit
 
+    if message == "-":
+        message = unwrapping.decoded(sys.stdin.buffer.read(reading.MOST * 4 + 1))
     if not message.strip():
         raise Misuse("which: --message is empty: paste the line that was printed")
-    read = reading.read(message)
+    read = reading.read(message, reading.Known(after_idle, first_request, rst_from))
     if as_json:
-        emit(messages.document(read))
+        emit(view.document(read))
     else:
-        messages.explain(console(), read)
+        view.show(console(), read)
     return PRODUCED if read.known else OTHERWISE

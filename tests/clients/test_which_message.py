@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import pytest
@@ -12,7 +11,6 @@ from faultkit.clients import known
 from faultkit.clients import reading as which
 from faultkit.clients.message import PLACES, general
 from faultkit.serving.faults import TESTERS
-from tests.shell import faultkit
 
 EXAMPLES = {
     "<url>": "https://shop.example.org:8443/api/v1/orders?id=7",
@@ -177,37 +175,11 @@ def test_what_belongs_to_a_run_is_not_kept() -> None:
         assert not re.search(r"127\.0\.0\.1|:\d{5}\b|0x[0-9a-f]{6}|[^\n\x20-\x7e]", row["message"]), row
 
 
-def test_the_command() -> None:
-    ended = faultkit("which", "--message", "curl: (56) Recv failure: Connection reset by peer")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert re.match(r"curl \S+ was seen to say this\n", ended.stdout)
-    assert "linger: SO_LINGER {on, 0}" in ended.stdout
-    assert "faultkit serve keepalive-race:unsent" not in ended.stdout  # curl tries again then
-    pasted = "upstream connect error or disconnect/reset before headers. reset reason: connection termination\n"
-    document = json.loads(faultkit("which", "--message", "-", "--json", input=pasted).stdout)
-    assert document["messages"][0]["place"].startswith("envoyproxy/envoy ")
-    assert "late-write" in [cause["cause"] for cause in document["causes"]]
-
-
-def test_an_answer_that_is_cut_short_is_no_cause() -> None:
-    ended = faultkit("which", "--message", "GET https://x/ net::ERR_INCOMPLETE_CHUNKED_ENCODING 200 (OK)")
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert re.fullmatch(
-        r"Chromium \S+ was seen to say this\n\n"
-        r"A server that does no more than this: faultkit serve truncate --chunked\n",
-        ended.stdout,
-    )
-
-
 def test_of_an_unknown_program_the_words_of_an_errno_are_read() -> None:
     for pasted in ("kex_exchange_identification: read: Connection reset by peer", "ftp: ECONNRESET (-54)"):
         reading = which.read(pasted)
         assert (reading.match.words, reading.match.whole) == ("Connection reset by peer", False)
         assert {"linger", "unread", "firewall-reset"} <= {candidate.cause.name for candidate in reading.found}
-    ended = faultkit("which", "--message", "kex_exchange_identification: read: Connection reset by peer")
-    assert ended.returncode == 0
-    first = 'No message that is known is in it, but what many programs say: "Connection reset by peer"'
-    assert " ".join(ended.stdout.partition("\n\n")[0].split()) == first
 
 
 def test_haproxy_tells_a_timeout_from_a_close_by_case() -> None:
@@ -244,25 +216,3 @@ def test_what_is_seldom_met_comes_last_and_is_played_as_it_was_seen() -> None:
 def test_a_short_message_is_not_found_in_other_words() -> None:
     assert "Go" not in {one.program for one in which.read("SSL SYSCALL error: EOF detected").match.known}
     assert "Go" in {one.program for one in which.read('Get "http://a/": EOF').match.known}
-
-
-def test_a_log_is_no_message() -> None:
-    ended = faultkit("which", "--message", "-", input="x" * 70_000)
-    assert (ended.returncode, ended.stdout) == (2, "")
-    assert ended.stderr == (
-        "faultkit: which: --message has 70000 characters: paste the lines of one failure, 65536 characters at most\n"
-    )
-
-
-def test_an_unknown_message() -> None:
-    ended = faultkit("which", "--message", "curl: (57) Recv success")
-    assert (ended.returncode, ended.stderr) == (1, "")
-    assert ended.stdout.startswith("No message that is known is in it; the nearest is: curl: (5")
-
-
-@pytest.mark.parametrize(
-    "typed", [["--message", " "], ["--message", "x", "--saw", "recv EOF"], ["--message", "x", "--after-idle"]]
-)
-def test_what_cannot_mean_anything(typed: list[str]) -> None:
-    ended = faultkit("which", *typed)
-    assert (ended.returncode, ended.stdout) == (2, "")

@@ -1,0 +1,184 @@
+"""Which causes can have told a program that: by the promises of the catalogue, without a list of their own."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from faultkit import causes
+from faultkit.acting.play import rehearsal
+from faultkit.cause import Cause, Options, Promise, checked
+from faultkit.serving.faults import TESTERS
+
+# What either end can do to the other, though the catalogue plays it from one side: a server that was told it by its client was
+# told what the cause promises the client. The others take a server: a listener, an idle timer, an answer to an upload.
+MIRRORED = frozenset(
+    {
+        "linger",
+        "unread",
+        "crash",
+        "late-write",
+        "disconnect",
+        "fin-wait-timeout",
+        "half-open",
+        "keepalive-timeout",
+        "retransmit-timeout",
+        "zero-window",
+        "injected",
+        "bad-segment",
+        "time-wait",
+    }
+)
+
+# Errnos that Linux does not give to a connection, in its own terms. Windows gives WSAECONNABORTED where its stack gave the
+# connection up after its retransmissions, or where a RST had come before a call; WSAENETRESET where keepalive gave up.
+_ALIKE = {
+    "ECONNABORTED": ("EPIPE", "ECONNRESET", "ETIMEDOUT"),
+    "ENETRESET": ("ETIMEDOUT",),
+    "EHOSTDOWN": ("EHOSTUNREACH",),
+    "ENETDOWN": ("ENETUNREACH",),
+    "ENOTCONN": ("ECONNRESET", "EOF"),
+    "ESHUTDOWN": ("EPIPE",),
+    "EIO": ("ECONNRESET", "EPIPE"),
+    "EPROTO": ("ECONNRESET",),
+}
+
+# Of the faults that are no causes, those that tell a client that.
+_TESTERS = {
+    "EOF": ("accept-then-close",),
+    "EOF before any answer": ("accept-then-close", "half-close"),
+    "EOF in the body": ("truncate",),
+    "bad answer": ("garbage",),
+    "own timer: handshake": ("stall",),
+    "own timer: first byte": ("stall",),
+    "own timer: between bytes": ("stall", "slow"),
+    "own timer: request": ("stall", "slow"),
+    "own timer: total": ("stall", "slow"),
+}
+
+# The writer's own timer ends what the kernel's would have ended later: these calls, of which it would have been told.
+_TIMERS = {
+    "own timer: connect": (r"connect (ETIMEDOUT|cancelled)",),
+    "own timer: handshake": (r"recv (ETIMEDOUT|cancelled)",),
+    "own timer: first byte": (r"recv (ETIMEDOUT|cancelled)",),
+    "own timer: between bytes": (r"recv (ETIMEDOUT|cancelled)",),
+    "own timer: request": (r"recv (ETIMEDOUT|cancelled)",),
+    "own timer: send": (r"send ETIMEDOUT", r"recv ETIMEDOUT"),
+    "own timer: idle": (r"recv (ETIMEDOUT|cancelled)", r"send ETIMEDOUT"),
+    "own timer: total": (r"(recv|send|connect) (ETIMEDOUT|cancelled)",),
+    "own timer: pool": (r"connect (ETIMEDOUT|cancelled)",),
+    "probes unanswered": (r"recv (ETIMEDOUT|cancelled)", r"send ETIMEDOUT"),
+}
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A cause, or another fault that can be served, that tells what was told."""
+
+    name: str
+    strong: bool  # False: only if something else came first that the line does not say
+    call: str  # what its promise has; "" of a fault that is no cause
+    variant: int = 0
+
+    @property
+    def tester(self) -> bool:
+        return self.name in TESTERS
+
+
+@functools.cache
+def _rehearsed(name: str) -> tuple[tuple[Options, Promise], ...]:
+    cause = causes.load(name)
+    made = [checked(cause, dict(variant)) for variant in cause.variants]
+    return tuple((options, cause.promise(options, rehearsal(name, options))) for options in made)
+
+
+def variant(name: str, number: int) -> tuple[Cause, Options, Promise]:
+    """A cause with its options of that number."""
+    return causes.load(name), *_rehearsed(name)[number]
+
+
+def _roles(name: str, promise: Promise, server: bool) -> Iterator[Sequence[str]]:
+    """The calls of whoever may have written it."""
+    for role, calls in promise.calls.items():
+        mine = role == "server" or (name in MIRRORED and role != "balancer") if server else role != "server"
+        if mine and role != "balancer":
+            yield [re.sub(r" [*+]$", "", call) for call in calls]
+
+
+def _bad(calls: Sequence[str]) -> tuple[str, str]:
+    """The first call that was told something bad, and the one before it."""
+    before = ""
+    for call in calls:
+        if re.search(r" (E[A-Z]+|cancelled)$", call):
+            return call, before
+        before = call
+    return "", before
+
+
+def _told(told: str, calls: Sequence[str], counters: Sequence[str]) -> tuple[str, bool] | None:
+    """The call of a promise that tells it, and whether nothing else was told before."""
+    first, before = _bad(calls)
+    if told == "accept backlog":
+        return ("", True) if any("Listen" in name for name in counters) else None
+    if told == "connect failed":
+        return (first, True) if first.startswith("connect ") else None
+    if told == "closed or reset":
+        fits = first in ("recv EOF", "send EPIPE", "recv ECONNRESET", "send ECONNRESET")
+        return (first, True) if fits else None
+    if told.startswith("EOF"):
+        if first != "recv EOF" and not (first == "send EPIPE" and "recv EOF" in calls):
+            return None
+        if told != "EOF" and first == "recv EOF" and not before.startswith("send"):
+            return ("recv EOF", False)
+        return ("recv EOF", True)
+    if told in _TIMERS:
+        for wanted in _TIMERS[told]:
+            for call in calls:
+                if re.fullmatch(wanted, call):
+                    return call, True
+        return None
+    call, _, outcome = told.rpartition(" ")
+    names = {"recv or send": ("recv", "send"), "any": ("connect", "recv", "send")}.get(call, (call,))
+    for alike in _ALIKE.get(outcome, (outcome,)):
+        for name in names:
+            if f"{name} {alike}" in calls:
+                strong = first == f"{name} {alike}" or (alike == "EPIPE" and first == "recv EOF")
+                return f"{name} {alike}", strong
+        # Who only writes is told by send() what another would be told by recv(), and the other way round.
+        if alike in ("ECONNRESET", "ETIMEDOUT") and names != ("connect",):
+            for name in ("recv", "send"):
+                if f"{name} {alike}" in calls and first == f"{name} {alike}":
+                    return f"{name} {alike}", True
+    return None
+
+
+@functools.cache
+def fitting(
+    told: str, server: bool, after_idle: bool = False, first_request: bool = False, rst_from: str | None = None
+) -> tuple[Fit, ...]:
+    """Every cause that can tell that to a client, or to a server, in the order of the catalogue; then the other faults."""
+    found = []
+    for cause in causes.by_family():
+        if after_idle and not cause.after_idle:
+            continue
+        best: Fit | None = None
+        for number, (_, promise) in enumerate(_rehearsed(cause.name)):
+            if rst_from is not None and rst_from not in {rst.by for rst in promise.resets or ()}:
+                continue
+            for calls in _roles(cause.name, promise, server):
+                fits = _told(told, calls, list(promise.counters or ()))
+                if fits is None:
+                    continue
+                earlier = itertools.takewhile(fits[0].__ne__, calls)
+                if first_request and any(re.fullmatch(r"recv (n|\d+)", call) for call in earlier):
+                    continue
+                if best is None or (fits[1] and not best.strong):
+                    best = Fit(cause.name, fits[1], fits[0], number)
+        if best is not None:
+            found.append(best)
+    if not after_idle and rst_from is None:
+        found += [Fit(name, True, "") for name in _TESTERS.get(told, ())]
+    return tuple(found)

@@ -1,0 +1,151 @@
+"""The table of what programs write: the files of `lines/`, read and checked."""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from faultkit.errors import Misuse
+from faultkit.messages import template
+from faultkit.messages.errnos import mentions
+from faultkit.messages.vocabulary import POOLS, WHEN, WRITERS, unknown
+
+LINES = Path(__file__).with_name("lines")
+_HEAD = frozenset({"program", "pool", "writer", "versions", "source", "setting", "around", "line"})
+_OWN = frozenset({"text", "told", "when", "example", "case", "has", "not_tcp", "part"}) | (_HEAD - {"line", "around"})
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One kind of line of one program."""
+
+    file: str
+    program: str
+    texts: tuple[str, ...]
+    told: str  # "" where no TCP connection failed
+    writer: str
+    pool: str
+    when: tuple[str, ...]
+    versions: str
+    source: str
+    examples: tuple[str, ...]
+    setting: str
+    case: bool
+    has: tuple[str, ...]  # for each text: without it, it is not there
+    not_tcp: str
+    part: bool
+
+    def find(self, text: str, plain: str, low: str) -> Found | None:
+        """The entry in a text, if it is there. `plain` is the text with single spaces, `low` that in small letters."""
+        for one, has in zip(self.texts, self.has, strict=True):
+            if (has if self.case else has.casefold()) not in (plain if self.case else low):
+                continue
+            match = template.pattern(one, self.case).search(text)
+            if match is None:
+                continue
+            groups = {name: value for name, value in match.groupdict().items() if value}
+            errno, end = "", match.end()
+            if "{errno}" in one:
+                named = mentions(groups.get("errno", ""))
+                if not named:
+                    continue
+                errno = named[0][2]
+                if match.end("errno") == end:
+                    end = match.start("errno") + named[0][1]
+            return Found(self, match.start(), end, errno, groups)
+        return None
+
+
+@dataclass(frozen=True)
+class Found:
+    """An entry that is in a text, and where."""
+
+    entry: Entry
+    start: int
+    end: int
+    errno: str
+    groups: dict[str, str]
+
+    @property
+    def told(self) -> str:
+        return self.entry.told.replace("{errno}", self.errno)
+
+    @property
+    def length(self) -> int:
+        return self.end - self.start
+
+
+def _several(value: Any) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value or ())
+
+
+def parse(file: str, document: dict[str, Any]) -> Iterator[Entry]:
+    """The entries of one file. Raises `Misuse` for what the vocabulary does not have."""
+    if odd := set(document) - _HEAD:
+        raise Misuse(f"{file}: {', '.join(sorted(odd))} at its head is unknown: it takes {', '.join(sorted(_HEAD))}")
+    for row in document["line"]:
+        where = f"{file}: {row.get('text', row)!r}"
+        if odd := set(row) - _OWN:
+            raise Misuse(f"{where}: {', '.join(sorted(odd))} is unknown: it takes {', '.join(sorted(_OWN))}")
+        said = {key: document[key] for key in _HEAD - {"line", "around"} if key in document} | row
+        for key in ("program", "writer", "pool", "source", "text", "example", "versions"):
+            if not said.get(key) and not (key in ("pool", "writer") and key in said):
+                raise Misuse(f"{where} has no {key}: add it")
+        told, texts, when = said.get("told", ""), _several(said["text"]), _several(said.get("when"))
+        if "around" in document:
+            texts = tuple(around.replace("{line}", text) for text in texts for around in document["around"])
+        if bool(told) == bool(said.get("not_tcp")):
+            raise Misuse(f"{where}: say either `told` or `not_tcp`")
+        if told and unknown(told):
+            raise Misuse(f"{where}: told = {told!r} is not in the vocabulary")
+        if said["writer"] not in WRITERS or said["pool"] not in POOLS or not set(when) <= set(WHEN):
+            raise Misuse(f"{where}: writer, pool or when is not in the vocabulary")
+        if "{errno}" in told and not all("{errno}" in text for text in texts):
+            raise Misuse(f"{where}: told has {{errno}} and the text has none")
+        source = said["source"]
+        if "source" in row and "source" in document and not re.match(r"https?:|\S+/\S+ ", row["source"]):
+            source = f"{document['source']}, {row['source']}"
+        yield Entry(
+            file=file,
+            program=said["program"],
+            texts=texts,
+            told=told,
+            writer=said["writer"],
+            pool=said["pool"],
+            when=when,
+            versions=said["versions"],
+            source=source,
+            examples=_several(said["example"]),
+            setting=said.get("setting", ""),
+            case=bool(said.get("case")),
+            has=tuple(said.get("has") or template.longest(text) for text in texts),
+            not_tcp=said.get("not_tcp", ""),
+            part=bool(said.get("part")),
+        )
+
+
+@functools.cache
+def entries() -> tuple[Entry, ...]:
+    """All of them, file by file."""
+    return tuple(
+        entry
+        for file in sorted(LINES.glob("*.toml"))
+        for entry in parse(file.name, tomllib.loads(file.read_text("utf-8")))
+    )
+
+
+def found_in(text: str, among: Sequence[Entry] | None = None) -> list[Found]:
+    """Every entry that is in a text; of those that overlap the longest, unless they are equally long."""
+    plain = " ".join(text.split())
+    low = plain.casefold()
+    found = [one for entry in (entries() if among is None else among) if (one := entry.find(text, plain, low))]
+    return [
+        one
+        for one in found
+        if not any(other.start <= one.start and one.end <= other.end and other.length > one.length for other in found)
+    ]

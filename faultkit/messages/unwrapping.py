@@ -1,0 +1,79 @@
+"""A line without what other programs put around it: escapes, quotes, colours, entities, a terminal's line breaks."""
+
+from __future__ import annotations
+
+import html
+import re
+
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])|\x9b[0-?]*[ -/]*[@-~]")
+# Escape sequences whose ESC was lost on the way, as logs of containers and tickets show them.
+_LOST = re.compile(r"(?:\\u001b|\\x1b|\\033|\\e|\^\[|#033)\[[\d;]*m|(?<![\w\[])\[\d{1,2}(?:;\d{1,2})*m")
+_QUOTES = str.maketrans({
+    "\u2018": "'", "\u2019": "'", "\u201a": "'", "\u2032": "'", "\u201c": '"', "\u201d": '"', "\u201e": '"',
+    "\u2033": '"', "\u00ab": '"', "\u00bb": '"', "\u00a0": " ", "\u202f": " ", "\u200b": None, "\ufeff": None,
+    "\u2010": "-", "\u2011": "-", "\u2013": "-", "\u2014": "-", "\u2192": "->", "\u2026": "...", "\x00": None,
+})  # fmt: skip
+_ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+_NAMED = {"n": "\n", "r": "\n", "t": "\t", "b": "", "f": " "}
+
+
+def decoded(data: bytes) -> str:
+    """Bytes as text: UTF-8, or UTF-16 where they look like it; what is neither is replaced."""
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", "replace")
+    sample = data[:400]
+    for odd, name in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if (
+            len(sample) >= 8
+            and sample[odd::2].count(0) > 0.6 * len(sample[odd::2])
+            and sample[1 - odd :: 2].count(0) == 0
+        ):
+            return data.decode(name, "replace")
+    return data.decode("utf-8", "replace")
+
+
+def _unescaped(text: str) -> str:
+    """One level of backslashes less, as JSON and most languages write them."""
+    return _ESCAPED.sub(lambda found: chr(int(found[1], 16)) if found[1] else _NAMED.get(found[2], found[2]), text)
+
+
+def _unquoted(text: str) -> str:
+    lines = text.split("\n")
+    quoted = sum(bool(re.match(r"\s*(?:>|&gt;|\|) ?", line)) for line in lines if line.strip())
+    if quoted and quoted == sum(bool(line.strip()) for line in lines):
+        return "\n".join(re.sub(r"^\s*(?:(?:>|&gt;|\|) ?)+", "", line) for line in lines)
+    return text
+
+
+def _joined(text: str) -> str:
+    """A line that a terminal broke at its width: every line but the last is equally long."""
+    lines = text.rstrip("\n").split("\n")
+    if (
+        len(lines) > 1
+        and len(lines[0]) >= 40
+        and len({len(line) for line in lines[:-1]}) == 1 >= len(lines[-1]) // max(1, len(lines[0]))
+    ):
+        return "".join(lines)
+    return text
+
+
+def plain(text: str) -> str:
+    """Without colours and entities, with straight quotes and one kind of line end."""
+    text = _LOST.sub("", _ANSI.sub("", text)).replace("\r\n", "\n").replace("\r", "\n").translate(_QUOTES)
+    if re.search(r"&(?:lt|gt|amp|quot|apos|nbsp|#\d+|#x[0-9a-fA-F]+);", text):
+        text = html.unescape(html.unescape(text)).translate(_QUOTES)
+    return _unquoted(text)
+
+
+def layers(text: str) -> list[str]:
+    """The text as it may be meant: as it is, and with each level of escapes less, at most three."""
+    found = [plain(text)]
+    if (joined := _joined(found[0])) != found[0]:
+        found.append(joined)
+    inner = found[0]
+    for _ in range(3):
+        if "\\" not in inner:
+            break
+        inner = plain(_unescaped(inner))
+        found.append(inner)
+    return list(dict.fromkeys(found))
