@@ -27,15 +27,19 @@ if TYPE_CHECKING:
 @click.option("--at", type=click.Choice(MOMENTS[:-1]), help="when the fault sets in")
 @click.option("--after-bytes", type=whole, metavar="N", help="or: after N bytes received")
 @click.option("--after-sent", type=whole, metavar="N", help="or: after N bytes sent")
+@click.option("--after-read-bytes", type=whole, metavar="N", help="or: when the client has read N bytes of it")
 @click.option("--after-requests", type=whole, metavar="N", help="or: instead of the N-th answer")
 @click.option("--after-answers", type=whole, metavar="N", help="or: after N answers")
 @click.option("--after-idle", type=milliseconds, metavar="MS", help="or: after MS without a byte")
 @click.option("--plan", metavar="FAULT,...", help="the fault of each connection in turn, ok for none")
+@click.option("--when", metavar="WHICH", help="only for path=/upload*, method=POST, first=TEXT or peer=ADDRESS")
 @click.option("--random", type=float, metavar="P", help="the fault, or one of all, with that probability")
 @click.option("--seed", type=whole, metavar="N", help="repeats --random exactly")
 @click.option("--http", is_flag=True, help="healthy connections speak HTTP/1.1  [default: a byte echo]")
 @click.option("--chunked", is_flag=True, help="the same, the body in chunks")
 @click.option("--body", metavar="TEXT", help="what they answer, with --http the body")
+@click.option("--latency", type=milliseconds, metavar="MS", help="a round trip takes MS longer")
+@click.option("--rate", type=whole, metavar="N", help="N bytes per second in each direction")
 @click.option("--tls", is_flag=True, help="TLS with a test authority, whose certificate it writes to a file")
 @click.option("--connections", type=whole, metavar="N", help="end after N connections  [default: at Ctrl-C]")
 @click.option("--json", "as_json", is_flag=True, help="for machines: one document per line")
@@ -46,6 +50,7 @@ def command(
     http: bool,
     chunked: bool,
     body: str | None,
+    latency: int | None,
     tls: bool,
     connections: int | None,
     as_json: bool,
@@ -78,6 +83,7 @@ def command(
             connections=connections,
             plan=None if plan is None else [name.strip() for name in plan.split(",")],
             after_idle_seconds=None if after_idle is None else after_idle / 1000,
+            latency_seconds=(latency or 0) / 1000,
             answer=_answer(body, http=http, chunked=chunked),
             tls=tls,
             **options,

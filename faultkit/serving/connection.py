@@ -12,6 +12,7 @@ import trio
 from faultkit import sockets
 from faultkit.errors import Misuse
 from faultkit.serving.engine import Engine
+from faultkit.serving.line import Line
 from faultkit.serving.record import Connection
 from faultkit.serving.tls import Below, cut_off
 from faultkit.serving.verbs import CHUNK
@@ -185,9 +186,9 @@ class Live(Wire):
             if fault and fault.when.kind == "sent" and self.record.sent >= fault.when.amount:
                 await self._flushed()
                 await self._fire()
-            if healed is not None:
-                with trio.move_on_after(size / rate):  # what this fault is: bytes per second
-                    await healed.wait()
+            if rate:
+                with trio.move_on_after(size / rate):  # what this is: bytes per second
+                    await (trio.Event() if healed is None else healed).wait()
 
     async def _decide(self, choose: Choose) -> None:
         """Wait for the first bytes, which stay where they are, and ask which fault it has."""
@@ -219,6 +220,11 @@ class Live(Wire):
     def ask(self, choose: Choose) -> None:
         """Its fault is chosen when its first bytes are there."""
         self._choose = choose
+
+    def stretch(self, latency_seconds: float, rate: float) -> None:
+        """What comes is heard so much later, and no more than so many bytes per second pass, either way; 0: as it is."""
+        self._pace = self._rate = rate
+        self._line = Line(self.sock, self._engine, self._broke, latency_seconds=latency_seconds, rate=rate)
 
     def _await(self, fault: Fault | None) -> None:
         self._next = fault
@@ -287,6 +293,8 @@ class Live(Wire):
             if self.draining or self._stopped:
                 self._task.cancel()
             await trio.lowlevel.checkpoint_if_cancelled()
+            if self._line:
+                await self._line.opened()
             if self._tls and not await self._begin_tls(self._tls):
                 return
             await handler(self)

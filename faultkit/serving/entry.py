@@ -125,6 +125,8 @@ def serve(
     after_answers: int | None = None,
     after_idle_seconds: float | None = None,
     answer: Answer = "echo",
+    latency_seconds: float = 0.0,
+    rate: float | None = None,
     tls: bool = False,
     host: str | None = None,
     port: int = 0,
@@ -142,6 +144,8 @@ def serve(
     at, after_...     when it sets in (`faultkit.trigger.Trigger`); each fault has one of its own where none is named
     answer            what a healthy connection says: "echo", "http", `faultkit.Http(...)`, bytes (whenever something
                       comes), or the test's own `async def handler(conn)`, which runs in Trio (`Live`)
+    latency_seconds   a round trip takes that much longer: what comes is heard so much later, each byte by itself
+    rate              bytes per second that the line takes in each direction
     tls               TLS with a test authority: `server.client_context`, `server.ca_file`
     host, port, ipv6  where it listens: loopback and a free port; another host only with beyond_loopback
     must_be_met       a fault that nobody met is an error at the end of the `with`: `FaultNotMet`
@@ -163,6 +167,8 @@ def serve(
             after_answers=after_answers,
             after_idle_seconds=after_idle_seconds,
             answer=answer,
+            latency_seconds=latency_seconds,
+            rate=rate,
             tls=tls,
             host=host,
             port=port,
@@ -181,6 +187,8 @@ def made(
     random: float | None = None,
     seed: int | None = None,
     answer: Answer = "echo",
+    latency_seconds: float = 0.0,
+    rate: float | None = None,
     tls: bool = False,
     host: str | None = None,
     port: int = 0,
@@ -201,6 +209,7 @@ def made(
     if choice:
         which.check(chosen, tls=tls)
     handler = answers.chosen(answer)
+    _check_line(latency_seconds, rate)
     family, name = _where(host, ipv6, beyond_loopback)
     authority = certificates.authority(name) if tls else None
     door = _bound(family, name, port)
@@ -209,7 +218,17 @@ def made(
     except BaseException:
         door.close()
         raise
-    return Server(door, chosen, handler, authority, must_be_met, each, choice, gate)
+    return Server(door, chosen, handler, authority, must_be_met, each, choice, gate, latency_seconds, rate or 0.0)
+
+
+def _check_line(latency_seconds: object, rate: object) -> None:
+    for name, value, unit in (("latency_seconds", latency_seconds, "seconds"), ("rate", rate, "bytes per second")):
+        if isinstance(value, bool) or not isinstance(value, int | float | None):
+            raise Misuse(f"{name}={value!r} is not a number of {unit}")
+    if not (isinstance(latency_seconds, int | float) and 0 <= latency_seconds < 2**31):
+        raise Misuse(f"latency_seconds={latency_seconds}: it is 0 or more, and less than {2**31}")
+    if isinstance(rate, int | float) and not 1 <= rate < 2**63:
+        raise Misuse(f"rate={rate}: it is 1 or more, or left out")
 
 
 def _where(host: str | None, ipv6: bool, beyond_loopback: bool) -> tuple[socket.AddressFamily, str]:

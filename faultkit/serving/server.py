@@ -50,6 +50,8 @@ class Server:
         each: Callable[[Connection], None] | None,
         which: Which | None = None,
         gate: Gate | None = None,
+        latency_seconds: float = 0.0,
+        rate: float = 0.0,
     ) -> None:
         self._door = door
         self._plan = plan
@@ -62,7 +64,7 @@ class Server:
         self._engine: Engine | None = None
         self._watch: Watch | None = None  # of the listening socket
         context = authority.server if authority else None
-        self._sessions = Sessions(handler, context, self._over, self._failed)
+        self._sessions = Sessions(handler, context, self._over, self._failed, latency_seconds, rate)
         self._waiting = waiting.Waiting()
         self._count = 0
         self._healed = False

@@ -31,6 +31,8 @@ class Sessions:
         tls: ssl.SSLContext | None,
         over: Callable[[Connection], None],
         failed: Callable[[int, BaseException, bool], None],
+        latency_seconds: float = 0.0,
+        rate: float = 0.0,
     ) -> None:
         self.tasks = 0
         self._live: dict[int, Live] = {}  # by the connection's number
@@ -41,7 +43,8 @@ class Sessions:
         self._idle: trio.Event | None = None
         # What says nothing before the client does, and waits for no clock, needs no task until then.
         self.own = answers.speaks_first(handler)  # the handler is the test's
-        self.lean = tls is None and not self.own
+        self._stretch = (latency_seconds, rate)
+        self.lean = tls is None and not self.own and not any(self._stretch)
 
     def __len__(self) -> int:
         return len(self._live)
@@ -69,6 +72,8 @@ class Sessions:
 
     def _begin(self, live: Live) -> None:
         fault = live.armed
+        if any(self._stretch):
+            live.stretch(*self._stretch)
         if fault and fault.when.kind == "accept":
             self._fire(live)
             if live.record.ended or live.has_task:

@@ -16,6 +16,7 @@ import trio
 from faultkit import sockets
 from faultkit.errors import Misuse
 from faultkit.serving.engine import Engine, Watch
+from faultkit.serving.line import Line
 from faultkit.serving.record import Connection, size
 
 CHUNK = 65536  # bytes; arbitrary
@@ -45,6 +46,8 @@ class End:
         "_engine",
         "_healed",
         "_last_words",
+        "_line",
+        "_pace",
         "_rate",
         "_reading",
         "_said_fin",
@@ -72,7 +75,9 @@ class End:
         self._said_fin = False
         self._last_words = (b"", 0)  # again and again, so many bytes in all, before the FIN of `garbage`
         self._slice = 0  # bytes of one send; 0: as many as there are
-        self._rate = 0.0  # bytes per second; 0: as fast as it goes
+        self._pace = 0.0  # bytes per second that the line takes; 0: as fast as it goes
+        self._rate = 0.0  # and that are sent, no more than those
+        self._line: Line | None = None  # a long or narrow one
         self._healed: trio.Event | None = None  # set by heal(): what was slow need not wait any more
 
     @_verb
@@ -179,7 +184,7 @@ class End:
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
         if self._reading is not None:
             sockets.resume_reading(self.sock)
-        self._slice, self._rate = 0, 0.0
+        self._slice, self._rate = 0, self._pace
         self._open_gates()
 
     @_verb
@@ -187,7 +192,7 @@ class End:
         """Send no faster than that from now on."""
         if not bytes_per_second > 0:
             raise Misuse(f"slow: {bytes_per_second} bytes per second would never end: take more than 0, or stall()")
-        self._rate = bytes_per_second
+        self._rate = min(bytes_per_second, self._pace or bytes_per_second)
         if self._healed is None:
             self._healed = trio.Event()
 
@@ -238,6 +243,8 @@ class End:
         be another's."""
         self._forget()
         self._open_gates()
+        if self._line:
+            self._line.close()
         self.clock.cancel()
         if self._task and self.sock.fileno() != -1:
             trio.lowlevel.notify_closing(self.sock)

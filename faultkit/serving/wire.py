@@ -97,8 +97,7 @@ class Wire(End):
     async def _byte_there(self) -> bool:
         """Wait for something to read, and leave it there. False where the peer has closed instead."""
         while True:
-            await trio.lowlevel.wait_readable(self.sock)
-            await self.still_there()
+            await self._readable()
             with contextlib.suppress(BlockingIOError):
                 return bool(self.sock.recv(1, socket.MSG_PEEK))
 
@@ -117,12 +116,26 @@ class Wire(End):
 
     async def receive_below(self, limit: int) -> bytes:
         """From the socket, below TLS where there is TLS."""
+        if self._line:
+            data = self.sock.recv(min(limit, await self._readable() or limit))
+            self._line.took(len(data))
+            return data
         while True:
             try:
                 return self.sock.recv(limit)
             except BlockingIOError:
-                await trio.lowlevel.wait_readable(self.sock)
-                await self.still_there()
+                await self._readable()
+
+    async def _readable(self, more_than: int = 0) -> int:
+        """Wait for something to read, or the end. Over a long or narrow line: more bytes than that, and gives how many."""
+        ripe = 0
+        if self._line:
+            ripe = await self._line.ripe(more_than)
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.wait_readable(self.sock)
+        await self.still_there()
+        return ripe
 
     async def _send(self, data: bytes, *, whole: bool) -> int:
         if not self._stream:
@@ -183,10 +196,9 @@ class Wire(End):
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, known + 1)
         try:
             while True:
-                await trio.lowlevel.wait_readable(self.sock)
-                await self.still_there()
+                ripe = await self._readable(known)
                 with contextlib.suppress(BlockingIOError):
-                    return self.sock.recv(CHUNK, socket.MSG_PEEK)
+                    return self.sock.recv(ripe or CHUNK, socket.MSG_PEEK)
         finally:
             if not self.record.ended:
                 self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)

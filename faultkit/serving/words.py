@@ -33,8 +33,10 @@ WORDS: Mapping[str, tuple[str, ...]] = {
     ),
     **dict.fromkeys(("overload", "overloaded", "backlog", "accept-queue", "syn-flood"), ("backlog-full",)),
     **dict.fromkeys(
-        ("latency", "delay", "lag", "jitter", "throttle", "bandwidth", "rate", "slowly", "trickle"), ("slow",)
+        ("latency", "delay", "lag", "jitter", "slow-network", "rtt"), ("latency", "latency_seconds=0.1", "slow")
     ),
+    **dict.fromkeys(("throttle", "bandwidth", "rate"), ("bandwidth", "rate=10000", "slow")),
+    **dict.fromkeys(("slowly", "trickle"), ("slow",)),
     **dict.fromkeys(("chunk", "chunks", "slice", "slicer", "split", "fragment", "fragments", "segments"), ("slices",)),
     **dict.fromkeys(
         ("partial", "incomplete", "incomplete-read", "short", "cut", "cut-off", "limit-data", "mid-body"), ("truncate",)
@@ -58,8 +60,17 @@ WORDS: Mapping[str, tuple[str, ...]] = {
 
 def hint(name: str, known: Iterable[str]) -> str:
     """Which of the known names may be meant, as the end of a sentence; "" where nothing is near."""
-    word = "-".join(name.lower().replace("_", " ").replace("-", " ").split())
-    meant = WORDS.get(word) or tuple(difflib.get_close_matches(word[:80], [*known], n=1, cutoff=0.5))
+    word, names = "-".join(name.lower().replace("_", " ").replace("-", " ").split()), [*known]
+    meant = _meant(word, names) or difflib.get_close_matches(word[:80], names, n=1, cutoff=0.5)
     if len(meant) < 2:
         return f"did you mean {meant[0]}?" if meant else ""
     return f"did you mean {', '.join(meant[:-1])} or {meant[-1]}?"
+
+
+def _meant(word: str, known: list[str]) -> list[str]:
+    """By its meaning; a keyword of `faultkit.serve` is meant where the name before it is not known."""
+    found: list[str] = []
+    for name in WORDS.get(word, ()):
+        if name in known or ("=" in name and not found):
+            found.append(name)
+    return found

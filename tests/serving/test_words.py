@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from inspect import signature
+
 import pytest
 
 import faultkit
 from faultkit import Misuse
+from faultkit.proxying.toxics import TYPES
 from faultkit.serving import faults
-from faultkit.serving.words import WORDS
+from faultkit.serving.words import WORDS, hint
 
 LEADS = {
     "reset": "linger, accept-then-reset or unread",
@@ -20,7 +23,8 @@ LEADS = {
     "eof": "accept-then-close, half-close or truncate",
     "fin": "accept-then-close, half-close or truncate",
     "drop": "black-hole or connect-hang",
-    "latency": "slow",
+    "latency": "latency_seconds=0.1 or slow",
+    "bandwidth": "rate=10000 or slow",
     "Connection_Refused": "refuse",
     "broken pipe": "late-write or keepalive-race:unprocessed",
     "healthy": "ok",
@@ -41,9 +45,15 @@ def test_a_word_leads_to_what_is_meant(word: str, planned: bool) -> None:
 def test_each_word_is_none_of_the_names_and_leads_to_some(word: str) -> None:
     known = {*faults.names(), faults.OK}
     assert word not in known
-    assert set(WORDS[word]) <= known
+    keywords = {meant.partition("=")[0] for meant in WORDS[word] if "=" in meant}
+    assert {meant for meant in WORDS[word] if "=" not in meant} <= known | set(TYPES)
+    assert keywords <= set(signature(faultkit.serve).parameters)
 
 
 def test_what_means_nothing_is_sent_to_the_list() -> None:
     with pytest.raises(Misuse, match=r"faultkit serve names them all$"):
         faultkit.serve("x" * 100_000)
+
+
+def test_what_a_proxy_has_goes_before_what_a_server_takes() -> None:
+    assert hint("lag", [*TYPES, *faults.names()]) == "did you mean latency or slow?"
