@@ -31,7 +31,7 @@ class IdleFirewall(Options):
     count: int = keepalive_count(10)
     kernel_defaults: bool = option(False, "leave interval and count to the kernel: 75 s x 9, the 12-minute version")
     gap_seconds: float = duration(0.1, "time between the OUTPUT rule and the INPUT rule", least=0, most=60000)
-    port: int = option(7654, "the server's port", least=1, most=65535)
+    port: int = option(0, "the server's port; 0 takes a free one", least=0, most=65535)
     drop_with: str = drop_with("what drops")
     no_heal: bool = option(False, "never open the firewall again: the server runs into tcp_retries2")
     retries2: int | None = retries2(None, ", with --no-heal; default the kernel's (15: 15 minutes)")
@@ -88,7 +88,7 @@ class _Wall:
 
     async def drop(self, step: int) -> None:
         if self._play.scenery.tool:
-            await self._play.scenery.apply("idle-firewall", step, port=self._play.options.port)
+            await self._play.scenery.apply("idle-firewall", step, port=self._ends[1].address.port)
         else:
             deaf = self._ends[step - 1]
             sockets.black_hole(deaf)

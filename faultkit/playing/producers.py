@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from faultkit import causes
 from faultkit.acting.play import rehearsal
 from faultkit.cause import Cause, Options, checked, typed
-from faultkit.errors import Unable
+from faultkit.errors import Misuse, Unable
 from faultkit.evidence import reasons
 from faultkit.evidence.transcript import Transcript
 from faultkit.playing.run import Outcome, repeat
@@ -122,7 +122,7 @@ class _Trials:
         outcomes: list[Outcome] = []
         try:
             repeat(producer.cause, producer.options, self._stage, self._seeing, 1, outcomes.append)
-        except Unable as error:
+        except (Misuse, Unable) as error:
             return set(), str(error)
         return _seen(outcomes[0].transcript, outcomes[0].verdict.produced)
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from faultkit import causes
 from faultkit.cause import Cause, checked
-from faultkit.errors import Unable
+from faultkit.errors import Misuse, Unable
 from faultkit.playing.run import Outcome, repeat
 from faultkit.stage import Stage
 from faultkit.witness import Witnesses
@@ -25,6 +25,8 @@ def tour(stage: Stage, seeing: Witnesses, step: Callable[[str], None]) -> list[V
             repeat(cause, checked(cause, dict(cause.variants[0])), stage, seeing, 1, outcomes.append)
         except Unable as error:
             visits.append((cause, error))
+        except Misuse as error:  # nobody chose its options: something of this machine stands in their way
+            visits.append((cause, Unable(str(error))))
         else:
             visits.append((cause, outcomes[0]))
     step("")

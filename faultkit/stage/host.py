@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from faultkit.stage import recipe
 
-EXAMPLE_PORT = 7654  # arbitrary: the port of the idle-firewall cause
+EXAMPLE_PORT = 7654  # arbitrary
 
 
 @dataclass(frozen=True, slots=True)

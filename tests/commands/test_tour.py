@@ -13,8 +13,8 @@ import time
 import pytest
 
 from faultkit import causes
-from tests.ordinary import command
-from tests.shell import ENVIRONMENT, USERS, faultkit
+from tests.ordinary import CHECKOUT, command
+from tests.shell import ENVIRONMENT, USERS, fast, faultkit, start
 
 
 @pytest.mark.parametrize("user", USERS)
@@ -40,6 +40,38 @@ def test_the_table() -> None:
     assert lines[0] == "Played on the host's loopback, 127.0.0.1."
     assert any("as promised" in line for line in lines)
     assert any("inside a private namespace only" in line for line in lines)
+
+
+REFUSED = """
+import dataclasses
+from faultkit import causes
+from faultkit.causes import linger, unread
+from faultkit.commands.line.main import main
+from faultkit.errors import Misuse, Unable
+def refuse(error):
+    async def script(play):
+        raise error
+    return dataclasses.replace(linger.CAUSE, script=script)
+causes.by_family = lambda: [refuse(Misuse("port 1 is in use")), refuse(Unable("no such thing here")), unread.CAUSE]
+main(["tour", "--on", "host", "--json"])
+"""
+
+
+def test_one_that_cannot_be_played_is_a_row() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", REFUSED], capture_output=True, text=True, cwd=CHECKOUT, env=ENVIRONMENT, timeout=60
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    first, second, third = json.loads(ended.stdout)["causes"]
+    assert (first["cannot"], second["cannot"], third["produced"]) == ("port 1 is in use", "no such thing here", True)
+
+
+def test_two_runs_at_once_on_the_host() -> None:
+    """Neither takes a port that the other has."""
+    typed = ["idle-firewall", *fast("idle-firewall"), "--on", "host", "--quiet"]
+    with start(*typed) as first, start(*typed) as second:
+        for running in (first, second):
+            assert (*running.communicate(timeout=60), running.returncode) == ("", "", 0)
 
 
 @pytest.mark.parametrize("user", USERS)
