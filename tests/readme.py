@@ -30,7 +30,8 @@ from tests.gallery import bug
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "docs/testing.md", ROOT / "docs/bugs.md"]
+DOCS = ROOT / "docs"
+PAGES = [README, *(DOCS / f"{name}.md" for name in ("testing", "bugs", "commands", "python", "witnesses"))]
 EXAMPLES = ROOT / "tests/examples"
 
 PART = re.compile(r"<!-- (?P<name>\S+) -->\n(?P<body>.*?)<!-- end -->\n", re.DOTALL)
@@ -125,6 +126,11 @@ def names(text: str) -> list[str]:
     return [found["name"] for found in PART.finditer(text)]
 
 
+def beginning(printed: str) -> str:
+    """What the README shows of a run: what happened, and not what is known about the cause."""
+    return printed.partition("\nTaken for\n")[0]
+
+
 if __name__ == "__main__":
     shown = subprocess.run(
         [sys.executable, "-m", "faultkit", "linger"],
@@ -133,6 +139,6 @@ if __name__ == "__main__":
         stdout=subprocess.PIPE,
         check=True,
     )
-    (EXAMPLES / "linger.txt").write_bytes(shown.stdout)
+    (EXAMPLES / "linger.txt").write_text(beginning(shown.stdout.decode()))
     for page in PAGES:
         page.write_text(written_anew(page.read_text()))

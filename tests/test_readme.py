@@ -21,14 +21,14 @@ from faultkit.playing import stack
 from tests import readme
 from tests.gallery import bug
 
-TEXT = readme.README.read_text()
+COMMANDS, PYTHON = ((readme.DOCS / name).read_text() for name in ("commands.md", "python.md"))
 CI_RUN = (readme.ROOT / ".ci/run").read_text().splitlines()
 SET_UP, TEST, REGENERATE = ".ci/setup && .venv/bin/faultkit linger", ".ci/test", ".venv/bin/python -m tests.readme"
 
 
 def table(header: str) -> list[tuple[str, str]]:
     """The rows of the table that begins with that cell: first cell, rest."""
-    _, _, after = TEXT.partition(f"| {header} | |\n|---|---|\n")
+    _, _, after = COMMANDS.partition(f"| {header} | |\n|---|---|\n")
     rows = re.match(r"(\|.*\|\n)+", after)
     assert rows, header
     cells = (re.split(r"(?<!\\)\|", row.strip("| ")) for row in rows[0].splitlines())
@@ -64,7 +64,9 @@ def run(file: Path, where: Path) -> str:
     return ended.stdout
 
 
-every_page = pytest.mark.parametrize("page", readme.PAGES, ids=lambda page: page.name)
+every_page = pytest.mark.parametrize(
+    "page", [*readme.PAGES, readme.DOCS / "architecture.md"], ids=lambda page: page.name
+)
 
 
 @every_page
@@ -81,8 +83,13 @@ def test_every_example_and_table_is_shown_once() -> None:
 
 
 def test_every_other_block_is_a_command_that_is_known_here() -> None:
-    blocks = re.findall(r"^```(.*?)\n(.*?)^```$", readme.PART.sub("", TEXT), re.DOTALL | re.MULTILINE)
+    text = "".join(page.read_text() for page in (readme.README, readme.DOCS / "architecture.md"))
+    blocks = re.findall(r"^```(.*?)\n(.*?)^```$", readme.PART.sub("", text), re.DOTALL | re.MULTILINE)
     assert blocks == [("sh", SET_UP + "\n"), ("sh", TEST + "\n"), ("sh", REGENERATE + "\n")]
+
+
+def test_the_first_page_stays_one() -> None:
+    assert len(readme.README.read_text().splitlines()) < 260
 
 
 def test_ci_runs_the_test_command() -> None:
@@ -142,7 +149,7 @@ def shape(printed: str) -> list[object]:
 
 
 def test_the_output_it_shows_is_what_a_run_prints(commands: Path) -> None:
-    printed = run(readme.EXAMPLES / "linger.sh", commands)
+    printed = readme.beginning(run(readme.EXAMPLES / "linger.sh", commands))
     assert shape(printed) == shape((readme.EXAMPLES / "linger.txt").read_text())
 
 
@@ -186,7 +193,7 @@ def test_the_cheat_sheet_has_every_exit_status() -> None:
 def test_the_verbs_it_names_are_there() -> None:
     from faultkit import sockets
 
-    paragraph = TEXT.partition("`faultkit.sockets` has the verbs.")[2].partition("<!--")[0]
+    paragraph = PYTHON.partition("`faultkit.sockets` has the verbs.")[2].partition("<!--")[0]
     verbs = set(re.findall(r"`([a-z_]+)`", paragraph))
     public = {
         name
