@@ -19,7 +19,7 @@ import sys
 import time
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import trio
 
@@ -96,6 +96,8 @@ class Inside(Play):
                 self._channel.send(text)
             except BlockingIOError:
                 select.select([], [self._channel], [])
+            except (BrokenPipeError, ConnectionResetError):
+                _alone()
             else:
                 return
 
@@ -107,10 +109,7 @@ class Inside(Play):
         """Set our own cues as the play tells them. The play's end is ours."""
         while True:
             await trio.lowlevel.wait_readable(self._channel)
-            message = self._channel.recv(_MESSAGE)
-            if not message:
-                os._exit(0)
-            self.cues[pickle.loads(message)].set()
+            self.cues[pickle.loads(_heard(self._channel))].set()
 
     async def run(self, function: Callable[..., Awaitable[None]], arguments: dict[str, Any]) -> None:
         trio.lowlevel.add_instrument(self.notes.processor)
@@ -122,6 +121,19 @@ class Inside(Play):
         except BaseExceptionGroup as group:
             refusals = group.subgroup((Misuse, Unable))
             self._send("failed", _first(refusals) if refusals else "".join(traceback.format_exception(group)))
+
+
+def _alone() -> NoReturn:
+    """The play is gone, and nobody waits for a word of ours."""
+    os._exit(0)
+
+
+def _heard(channel: socket.socket) -> bytes:
+    """The play's next message."""
+    with contextlib.suppress(ConnectionResetError):  # it went with words of ours unread
+        if message := channel.recv(_MESSAGE):
+            return message
+    _alone()
 
 
 def _first(group: BaseException) -> BaseException:
@@ -265,7 +277,7 @@ def main(descriptor: int) -> None:
     # Die with the play, even where it is killed before we can read the end of the channel.
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with socket.socket(fileno=descriptor) as channel:
-        (module, function), (name, options, stage, began_ns), numbers, arguments = pickle.loads(channel.recv(_MESSAGE))
+        (module, function), (name, options, stage, began_ns), numbers, arguments = pickle.loads(_heard(channel))
         channel.setblocking(False)
         inside = Inside(name, options, stage, began_ns, channel)
         inside.calls.numbers.update(numbers)

@@ -20,6 +20,7 @@ from faultkit.stage.namespace import CAP_SYS_ADMIN, Namespace, capable, mount, o
 
 _MOUNTED = Path("/sys/kernel/tracing")
 EVENTS = ("tcp_send_reset", "tcp_receive_reset")
+TICK = 0.1  # seconds; arbitrary: the kernel's clock for files is up to a tick behind (4 to 10 ms)
 OLD = 60.0  # seconds; arbitrary: an instance that nobody has opened for so long will not be
 
 
@@ -95,6 +96,7 @@ class Instance:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.events = -1
+        self._began = time.time()
         lifeline, self._lifeline = os.pipe()
         self._report, report = os.pipe()
         with starting():
@@ -130,9 +132,17 @@ class Instance:
         self.events = self._report = self._lifeline = -1
 
     def close(self) -> None:
-        """Wait until the instance and its guardian are gone."""
+        """Wait until the instance and its guardian are gone. What a guardian that was killed has left is removed here."""
         self.stop()
-        os.waitpid(self._guardian, 0)
+        _, status = os.waitpid(self._guardian, 0)
+        if os.WIFSIGNALED(status) and self._is_ours():
+            _remove(self.path)
+
+    def _is_ours(self) -> bool:
+        """Has our guardian made it? It may not have come to say so."""
+        with contextlib.suppress(FileNotFoundError):
+            return self.path.stat().st_mtime > self._began - TICK
+        return False
 
 
 _NOT_ROOT_ENOUGH = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import select
 import signal
 import socket
@@ -14,12 +15,13 @@ from pathlib import Path
 import pytest
 import trio
 
-from faultkit.acting.child import ChildFailed, Inside, child
+from faultkit.acting.child import _MAIN, ChildFailed, Inside, child
 from faultkit.acting.play import Play
 from faultkit.cause import Options
 from faultkit.errors import Misuse, Unable
 from faultkit.evidence.transcript import Transcript
 from faultkit.stage import Stage
+from tests.ordinary import CHECKOUT
 
 
 async def listens(play: Inside, backlog: int, ready: str = "up") -> None:
@@ -48,6 +50,11 @@ async def raises(play: Inside) -> None:
 
 async def refuses(play: Inside) -> None:
     raise Unable("test: this machine has no such thing: get one")
+
+
+async def tells_and_waits(play: Inside) -> None:
+    play.tell("up")
+    await trio.sleep_forever()
 
 
 def _play() -> Play:
@@ -184,3 +191,23 @@ def test_a_function_that_cannot_be_found_by_name_is_refused() -> None:
         Misuse, match=r"inner runs in a process of its own and is found there by name: make it a global of "
     ):
         trio.run(main)
+
+
+@pytest.mark.parametrize("function", ["", "tells_and_waits", "fills_the_channel"])
+def test_an_orphan_says_nothing(function: str) -> None:
+    """Where the play is gone before the first word, with ours unread, and while we tell: the signal that ends us is later."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        orphan = subprocess.Popen(
+            [sys.executable, "-c", _MAIN, str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stderr=subprocess.PIPE,
+            cwd=CHECKOUT,
+        )
+    with ours:
+        if function:
+            stage = Stage(None, socket.AF_INET)
+            ours.send(pickle.dumps(((__name__, function), ("test", Options(), stage, time.time_ns()), {}, {})))
+            select.select([ours], [], [], 20)
+    _, complaint = orphan.communicate(timeout=20)
+    assert (orphan.returncode, complaint) == (0, b"")

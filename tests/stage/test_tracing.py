@@ -95,6 +95,31 @@ def test_it_is_removed_when_its_process_is_killed(opened: bool) -> None:
 
 
 @needs_root
+@pytest.mark.parametrize("opened", [False, True])
+def test_it_is_removed_when_its_guardian_is_killed(opened: bool) -> None:
+    """Whether it has said by then that the instance is there, or not."""
+    if not usable():
+        return
+
+    def look() -> list[bool]:
+        own = namespace.enter()
+        tracing.ready(own)
+        there = []
+        with contextlib.closing(tracing.start(own)) as instance:
+            if opened:
+                instance.open()
+            else:
+                until(instance.path.exists)
+            [guardian] = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+            os.kill(int(guardian), signal.SIGKILL)
+            os.waitid(os.P_PID, int(guardian), os.WEXITED | os.WNOWAIT)
+            there.append(instance.path.exists())
+        return [*there, instance.path.exists()]
+
+    assert in_child(look) == [True, False]
+
+
+@needs_root
 def test_what_a_killed_container_has_left_goes_with_the_next_run() -> None:
     if not usable():
         return
