@@ -71,7 +71,7 @@ class Server:
         self._closed = False
         self._choked = False  # out of descriptors: nobody is accepted
         self._trying = False  # a task will try again
-        self._ca_file: str | None = None
+        self._ca_file: tls.PublicFile | None = None
         self._crash: tuple[int, BaseException, Unable | None] | None = None
         self._door_shut = False
         self._down = trio.CancelScope()  # of the restart that goes on
@@ -135,7 +135,7 @@ class Server:
             if self._closed:
                 raise Misuse("the server is closed, and the file of its authority with it")
             self._ca_file = authority.write()
-        return self._ca_file
+        return self._ca_file.path
 
     @property
     def client_context(self) -> ssl.SSLContext:
@@ -307,7 +307,7 @@ class Server:
             self._expected.clear()
         self._sessions.end()
         if self._ca_file:
-            tls.remove(self._ca_file)
+            self._ca_file.remove()
         return self._sessions.tasks > 0
 
     async def _settle(self) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
+import secrets
 import ssl
+import subprocess
 import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.errors import Unable, exhausted
+from faultkit.errors import Unable, exhausted, starting
 
 if TYPE_CHECKING:
     from faultkit.serving.connection import Live
@@ -31,15 +32,47 @@ class Authority:
         context.load_verify_locations(cadata=self.certificate.decode("ascii"))
         return context
 
-    def write(self) -> str:
+    def write(self) -> PublicFile:
         """The authority's certificate in a new temporary file, which the caller removes."""
+        return PublicFile(self.certificate)
+
+
+class PublicFile:
+    """A new temporary file for other programs, whoever runs them, to read: it ends with us, even by kill -9.
+
+    `sh` waits for the end of a pipe that this process holds open, and removes it.
+    """
+
+    def __init__(self, content: bytes) -> None:
         try:
-            descriptor, path = tempfile.mkstemp(prefix="faultkit-ca-", suffix=".pem")
+            self.path = os.path.join(tempfile.gettempdir(), f"faultkit-ca-{secrets.token_hex(8)}.pem")
+            waiting, self._lifeline = os.pipe()
         except OSError as error:
             raise _no_place(error) from error
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(self.certificate)
-        return path
+        try:
+            with starting(), open(waiting, "rb") as lifeline:
+                self._guardian = subprocess.Popen(
+                    ["sh", "-c", 'read -r _; rm -f "$0"', self.path],
+                    stdin=lifeline,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    start_new_session=True,  # a Ctrl-C is ours
+                )
+        except BaseException:
+            os.close(self._lifeline)
+            raise
+        try:
+            with open(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC), "wb") as file:
+                os.fchmod(file.fileno(), 0o644)
+                file.write(content)
+        except OSError as error:
+            self.remove()
+            raise _no_place(error) from error
+
+    def remove(self) -> None:
+        """Remove it; that it is gone already is no error."""
+        os.close(self._lifeline)
+        self._guardian.wait()
 
 
 @functools.cache
@@ -65,12 +98,6 @@ def _no_place(error: OSError) -> Unable:
     return exhausted(error) or Unable(
         f"certificates cannot be written to a file ({error.strerror}): set TMPDIR to a directory of yours"
     )
-
-
-def remove(path: str) -> None:
-    """Remove a file that `write` made; one that is gone already is no error."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(path)
 
 
 def cut_off(error: trio.BrokenResourceError) -> bool:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,7 @@ from faultkit.views.served import document, line
 from tests.ordinary import CHECKOUT, command
 from tests.serving.client import PATIENCE
 from tests.shell import faultkit
+from tests.watch import until
 
 CURL = shutil.which("curl")
 
@@ -188,6 +190,16 @@ def test_curl_over_tls(at: str, codes: set[int]) -> None:
         assert ended.returncode in codes, ended.stderr
         assert server.end()[0] == 0
     assert not os.path.exists(opening["ca_file"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_the_authority_is_for_everybody_to_read_and_ends_with_the_server(number: signal.Signals) -> None:
+    with served("ok", "--tls", "--json") as server:
+        path = Path(json.loads(server.first)["ca_file"])
+        reading = command("cat", str(path), ordinary=True)
+        assert subprocess.run(reading, capture_output=True, check=True).stdout.startswith(b"-----BEGIN CERTIFICATE")
+        server.end(number)
+        until(lambda: not path.exists())
 
 
 @pytest.mark.parametrize(
