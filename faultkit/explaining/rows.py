@@ -64,9 +64,10 @@ def read(source: Source) -> Text:
         size += len(piece)
     text = _decoded(b"".join(pieces)[:_MOST])
     begins = text.lstrip()[:1]
-    rows = _of_json(text) if begins in "[{" and begins else None
-    unread = (0, "")
-    if rows is None:
+    told = _of_json(text) if begins in "[{" and begins else None
+    if told:
+        rows, unread = told
+    else:
         text = _plain(text)
         rows = _of_fields(text) or _scanned(text)
         unread = _left_over(text, rows)
@@ -383,18 +384,35 @@ def _above(match: re.Match[str], after: str) -> _Row:
 # JSON and fields of tshark
 
 
-def _of_json(text: str) -> list[_Row] | None:
-    """`tshark -T json`, `-T jsonraw` or `-T ek`; None where it is no JSON of packets."""
+_DOCUMENT = re.compile(r'\{\s*"(?:_index|_source|timestamp)"')  # as a packet's begins
+_DAMAGED = 100  # documents that end nowhere; with more of them it is no JSON
+
+
+def _whole_documents(text: str) -> tuple[list[Any], tuple[int, str]]:
+    """Each packet of a JSON text that is cut or damaged, or has one on each line; how many could not be read, and the first."""
+    decoder = json.JSONDecoder()
     documents: list[Any] = []
+    damaged: list[int] = []
+    end = 0
+    for match in _DOCUMENT.finditer(text):
+        if match.start() < end or len(damaged) > _DAMAGED:
+            continue
+        try:
+            document, end = decoder.raw_decode(text, match.start())
+        except (ValueError, RecursionError):
+            damaged.append(match.start())
+        else:
+            documents.append(document)
+    return documents, (len(damaged), " ".join(text[damaged[0] : damaged[0] + 200].split()) if damaged else "")
+
+
+def _of_json(text: str) -> tuple[list[_Row], tuple[int, str]] | None:
+    """`tshark -T json`, `-T jsonraw` or `-T ek`, and what of it could not be read; None where it is no JSON of packets."""
     try:
         loaded = json.loads(text)
-        documents = loaded if isinstance(loaded, list) else [loaded]
+        documents, unread = (loaded if isinstance(loaded, list) else [loaded]), (0, "")
     except (ValueError, RecursionError):
-        for line in text.splitlines():
-            try:
-                documents.append(json.loads(line))
-            except (ValueError, RecursionError):
-                continue
+        documents, unread = _whole_documents(text)
     rows = []
     for document in documents:
         if not isinstance(document, dict):
@@ -411,7 +429,7 @@ def _of_json(text: str) -> list[_Row] | None:
         row = _of_names(fields)
         if row:
             rows.append(row)
-    return rows or None
+    return (rows, unread) if rows else None
 
 
 def _flatten(node: Any, fields: dict[str, str], depth: int) -> None:
@@ -437,6 +455,8 @@ def _of_names(fields: dict[str, str]) -> _Row | None:
     def whole(*names: str) -> int | None:
         for name in names:
             value = fields.get(name, "")
+            if len(value) > 20:  # longer than any number of 64 bits
+                continue
             try:
                 return int(value, 0)
             except ValueError:
@@ -606,8 +626,8 @@ def _made(place: int, group: list[tuple[int, _Row]]) -> Connection:
                 ack,
                 row.window,
                 row.size,
-                row.ttl,
-                row.ip_id,
+                _within(row.ttl, 0xFF),
+                _within(row.ip_id, 0xFFFF),
                 options,
                 b"",
                 row.note,
@@ -640,6 +660,11 @@ def _made(place: int, group: list[tuple[int, _Row]]) -> Connection:
         ]
         connection.initial = (initial[0], initial[1])
     return connection
+
+
+def _within(number: int | None, most: int) -> int | None:
+    """A number as its field holds it; what is printed may be damaged."""
+    return number if number is not None and 0 <= number <= most else None
 
 
 def _client(rows: list[_Row]) -> tuple[str, int]:

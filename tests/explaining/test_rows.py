@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import textwrap
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 import faultkit
 from faultkit import Misuse
 from faultkit.explaining.diagnosis import Diagnosis
+from faultkit.explaining.explain import Explaining
 
 # A second request that crosses the server's FIN: what each packet is, in the words of tcpdump and of Wireshark.
 TCPDUMP = """\
@@ -127,8 +130,35 @@ def test_one_row_alone_tells_what_it_shows_and_no_more() -> None:
     assert "tcpdump" in found.tell
 
 
+def _document(flags: int, ttl: str, length: str) -> dict[str, object]:
+    tcp = {"tcp.srcport": "80", "tcp.dstport": "40000", "tcp.flags": hex(flags), "tcp.seq": "1", "tcp.len": length}
+    ip = {"ip.src": "10.0.0.2", "ip.dst": "10.0.0.1", "ip.id": length, "ip.ttl": ttl}
+    return {"_source": {"layers": {"ip": ip, "tcp": tcp}}}
+
+
+@pytest.mark.parametrize("value", ["-1", "256", "9" * 5000, "0x", "", "ten"])
+def test_a_number_that_its_field_cannot_hold_is_not_told(value: str) -> None:
+    documents = [_document(0x10, "64", "0"), _document(0x10, "64", value), _document(0x04, value, "0")]
+    (found,) = faultkit.explain(json.dumps(documents).encode())
+    assert [packet.ttl for packet in found.connection.packets] == [64, 64, None]
+
+
+@pytest.mark.parametrize("cut", ["at its end", "in the middle"])
+def test_the_packets_of_a_damaged_json_are_read(cut: str) -> None:
+    text = json.dumps([_document(0x10, "64", "5")] * 5, indent=2)
+    place = text.rindex("tcp.len") if cut == "at its end" else text.index("tcp.len")
+    explaining = Explaining(
+        io.BytesIO((text[:place] if cut == "at its end" else text[:place] + text[place + 9 :]).encode())
+    )
+    (found,) = explaining.all()
+    assert len(found.connection.packets) == 4
+    count, first = explaining.seen.unread
+    assert count == 1
+    assert first.startswith('{ "_source"')
+
+
 @pytest.mark.parametrize(
-    "piece", ["1 ", "a.b ", "10.0.0.1 > ", "::", "....", "   ", "\n", "[TCP x] ", "RST ", "10:10:10.1 "]
+    "piece", ['{"_index":', "1 ", "a.b ", "10.0.0.1 > ", "::", "....", "   ", "\n", "[TCP x] ", "RST ", "10:10:10.1 "]
 )
 def test_a_long_text_takes_no_longer_than_its_length_asks(piece: str) -> None:
     import time
