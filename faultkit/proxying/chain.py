@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from faultkit.proxying.later import Later
 from faultkit.proxying.loop import Loop
-from faultkit.proxying.stages import Attributes, Bandwidth, Item, Meter, Sink, Stage, Urgent
+from faultkit.proxying.stages import Attributes, Bandwidth, Item, Meter, Sink, Stage, Urgent, Waits
 from faultkit.proxying.toxics import TYPES, Toxic
 
 if TYPE_CHECKING:
@@ -33,6 +33,15 @@ class Chain:
         return self._source.pair.began
 
     @property
+    def quiet_seconds(self) -> float:
+        """How long nothing has come or gone."""
+        return self._source.pair.quiet_seconds
+
+    def wait(self, later: Waits) -> None:
+        """Tell it of requests, and when it is fired."""
+        self._source.pair.wait(later)
+
+    @property
     def names(self) -> list[str]:
         """The toxics that are on it."""
         return list(self._stages)
@@ -41,10 +50,6 @@ class Chain:
     def room(self) -> bool:
         """May more be read?"""
         return not any(stage.full for stage in self._stages.values())
-
-    def may_read(self, most: int) -> int:
-        """How many bytes; 0: what comes next is to stay unread."""
-        return most
 
     def put(self, item: Item) -> None:
         """Take what was read."""
@@ -71,14 +76,16 @@ class Chain:
         kind, _ = TYPES[toxic.type]
         if kind is None:
             return
-        stage: Stage = kind(self, self._source.other, toxic.attributes, draw)
+        stage = kind(self, self._source.other, toxic.attributes, draw)
         if isinstance(stage, Bandwidth) and meter:
             stage.meter = meter
-        if toxic.later:
-            stage = Later(stage, self._source.other)
+        self.append(toxic.name, Later(stage, self._source.other) if toxic.later else stage)
+
+    def append(self, name: str, stage: Stage) -> None:
+        """Put that one behind the others."""
         if self._stages:
             list(self._stages.values())[-1].after = stage
-        self._stages[toxic.name] = stage
+        self._stages[name] = stage
         stage.start()
 
     def update(self, name: str, attributes: Attributes) -> None:
@@ -106,7 +113,7 @@ class Chain:
     @property
     def empty(self) -> bool:
         """Is nothing left on the direction?"""
-        return not self._stages
+        return not self._stages and not self._source.pair.counting
 
     def stop(self) -> None:
         """The connection is over."""

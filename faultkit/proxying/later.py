@@ -39,7 +39,23 @@ class Later(Stage):
 
     def start(self) -> None:
         if wait := self.attributes.get("after_ms"):
-            self._after(max(self.on.began + wait / 1000, self.on.loop.now()), self.begin)
+            self._after(self.on.began + wait / 1000, self.begin)
+        elif self.attributes.get("after_idle_ms"):
+            self._look()
+        self.on.wait(self)
+
+    def counted(self, requests: int) -> None:
+        """Set in with the request that it waits for."""
+        if (wanted := self.attributes.get("after_requests")) and requests >= wanted:
+            self.begin()
+
+    def _look(self) -> None:
+        """It is quiet for so long: no event tells of it."""
+        left = self.attributes.get("after_idle_ms", 0) / 1000 - self.on.quiet_seconds
+        if left <= 0:
+            self.begin()
+        else:
+            self._after(self.on.loop.now() + left, self._look)
 
     def put(self, item: Item) -> None:
         limit = self.attributes.get("after_bytes")

@@ -3,29 +3,50 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
+import random
 import socket
 from select import EPOLLERR, EPOLLHUP, EPOLLOUT
 from typing import TYPE_CHECKING
 
+from faultkit import sockets
+from faultkit.errors import Misuse
 from faultkit.evidence.transcript import Address
+from faultkit.proxying.armed import Armed, Upstream, Verbs, Words
 from faultkit.proxying.chain import Chain
 from faultkit.proxying.resolving import Found
 from faultkit.proxying.side import Side, unsent
-from faultkit.proxying.stages import FIN, RST, Mark
+from faultkit.proxying.stages import FIN, GONE, RST, Item, Mark, Waits
 from faultkit.serving.record import Connection, size
 
 if TYPE_CHECKING:
     from faultkit.proxying.loop import Loop
     from faultkit.proxying.pipes import Pipes
     from faultkit.proxying.proxy import Proxy
+    from faultkit.serving.faults import Fault
 
 
 class Pair(Connection):
     """What one connection through a proxy does: `received` from the client, `sent` to it, and the same of `upstream`."""
 
-    __slots__ = ("_begun", "client", "found", "leaving", "loop", "pipes", "proxy", "upstream")
+    __slots__ = (
+        "_answered",
+        "_begun",
+        "_later",
+        "_record",
+        "armed",
+        "asking",
+        "client",
+        "found",
+        "leaving",
+        "loop",
+        "orphaned",
+        "pipes",
+        "proxy",
+        "upstream",
+    )
 
-    def __init__(self, proxy: Proxy, number: int, sock: socket.socket, peer: Address | None) -> None:
+    def __init__(self, proxy: Proxy, number: int, sock: socket.socket | None, peer: Address | None) -> None:
         self.proxy = proxy
         self.loop: Loop = proxy.loop
         self.pipes: Pipes = proxy.pipes
@@ -34,6 +55,12 @@ class Pair(Connection):
         self.client.other, self.upstream.other = self.upstream, self.client
         self.leaving: Side | None = None  # the one that gets RST when all is sent
         self.found: Found = []  # addresses of the service that were not tried
+        self.armed: list[Armed] = []  # faults that are to set in
+        self.asking = False  # a request was begun and is not answered
+        self.orphaned = False  # a fault has closed one side, and the other is to follow
+        self._answered = True
+        self._later: list[Waits] = []  # toxics that are to set in
+        self._record: Upstream | None = None  # what a fault towards the service counts
         self._begun = False
         super().__init__(number, peer, "ok", proxy.waiting)
 
@@ -123,6 +150,8 @@ class Pair(Connection):
         self.proxy.connected(self)
         self.upstream.watch()
         self.client.watch()
+        for one in list(self.armed):
+            one.begin()
 
     def refused(self, error: OSError) -> None:
         """The service has not taken it."""
@@ -161,6 +190,162 @@ class Pair(Connection):
         if self.leaving:
             self.leaving.close(RST)
         self._over("reset")
+
+    def side_gone(self) -> None:
+        """One side is closed."""
+        if self.client.sock is None and self.upstream.sock is None:
+            self._over(self.ended or "closed")
+
+    def unsaid(self, item: Item) -> None:
+        """Something is to be said to a side that is not there: not yet, or no more."""
+        if item is RST and not self._begun:
+            self._over("reset")
+
+    # What is counted, while something waits for that.
+
+    @property
+    def counting(self) -> bool:
+        """Does something wait for what is counted?"""
+        return bool(self.armed or self._later)
+
+    @property
+    def quiet_seconds(self) -> float:
+        """How long no byte has come or gone at the client's side."""
+        sock = self.client.sock
+        return min(sockets.quiet_seconds(sock), self.age_seconds) if sock is not None else 0.0
+
+    def wait(self, later: Waits) -> None:
+        """Tell it of requests, and when the proxy is fired."""
+        self._later.append(later)
+        self._count()
+
+    def arm(self, side: Side, fault: Fault, toxic: str = "", after_seconds: float = 0.0) -> None:
+        """Have the fault set in on that side: at its trigger, or so long after the connection began."""
+        one = Armed(self, side, fault, toxic)
+        if after_seconds:
+            one.only_after(self.began + after_seconds)
+        self.armed.append(one)
+        side.armed.append(one)
+        self._count()
+        if self._begun or fault.when.kind == "accept":
+            one.begin()
+
+    def _count(self) -> None:
+        self.chain(self.client)
+        self.chain(self.upstream)
+        if self._begun:
+            self.client.watch()
+            self.upstream.watch()
+
+    def hear(self, side: Side) -> None:
+        """Something was read from that side, and not passed on yet."""
+        if side is self.client and not self.asking and self.counting:
+            self.asking, self._answered = True, False
+            self.requests += 1
+            for later in list(self._later):
+                later.counted(self.requests)
+
+    def heard(self) -> None:
+        """It is passed on."""
+        for one in list(self.armed):
+            one.counted()
+
+    def spoke(self, side: Side) -> None:
+        """Something was sent to that side."""
+        if side is self.client:
+            self.asking = False
+            service = self.upstream.sock
+            if not self._answered and side.queue is None and not (service is not None and sockets.unread(service)):
+                self._answered = True
+                self.answers += 1
+        self.heard()
+
+    def upstream_record(self, fault: str) -> Upstream:
+        """What a fault towards the service counts."""
+        if self._record is None:
+            self._record = Upstream(self, fault)
+        return self._record
+
+    def comes_from_elsewhere(self, side: Side) -> bool:
+        """May the peer of that side be in another network namespace? Over loopback it is in this one."""
+        assert side.sock
+        try:
+            host = side.sock.getpeername()[0]
+        except OSError:
+            return False
+        return not ipaddress.ip_address(host).is_loopback
+
+    def apply(self, side: Side, verbs: Verbs) -> None:
+        """What a fault has done to that side: to the bytes, and to the other side."""
+        self._forget_done()
+        if side.sock is None or side.sock.fileno() == -1:
+            side.close()
+            self._orphan(side.other)
+            return
+        if verbs.draining:
+            side.throw_away(Words(side, verbs))
+            self._orphan(side.other)
+            return
+        if verbs.said_fin and not side.said:
+            side.said = FIN
+            self.half_closed()
+        side.hold(verbs.deaf)
+        side.hush(verbs.silent)
+        chain = self.chain(side.other)
+        for name in ("slow", "slices"):
+            chain.remove(f"fault: {name}")
+            if name in verbs.stages:
+                kind, attributes = verbs.stages[name]
+                chain.append(f"fault: {name}", kind(chain, side, attributes, random.Random))
+        self.unchain(side.other)
+
+    def _forget_done(self) -> None:
+        """Those that have nothing more to do are forgotten."""
+        for one in list(self.armed):
+            if one.next is None:
+                one.disarm()
+                self.armed.remove(one)
+                one.side.armed.remove(one)
+        for side in (self.client, self.upstream):
+            self.unchain(side)
+
+    def disarm(self, toxic: str | None = None) -> None:
+        """That toxic's faults set in no more, or none does; what they have done is undone."""
+        for one in list(self.armed):
+            if toxic in (None, one.toxic):
+                one.disarm()
+        self._forget_done()
+
+    def heal(self, side: Side) -> None:
+        """It hears and speaks again."""
+        if side.verbs and side.sock is not None:
+            side.verbs.heal()
+            self.apply(side, side.verbs)
+
+    def fire(self) -> Misuse | None:
+        """Let what is to set in do so now. Gives why something cannot."""
+        refused: Misuse | None = None
+        for later in list(self._later):
+            later.begin()
+        self._later.clear()
+        for one in list(self.armed):
+            cannot = one.cannot_fire()
+            if cannot is None:
+                one.set_in()
+            refused = refused or cannot
+        self._forget_done()
+        return refused
+
+    def _orphan(self, other: Side) -> None:
+        """What was read for it goes on, and then it is closed."""
+        self.orphaned = True
+        source = other.other
+        if other.sock is None:
+            self.side_gone()
+        elif source.chain is not None:
+            source.chain.put(GONE)
+        else:
+            other.put(GONE)
 
     # What toxics, faults and the proxy do.
 
@@ -202,6 +387,9 @@ class Pair(Connection):
             return
         self.over = True  # nobody who is told on the way does it again
         self.end(how)
+        for one in self.armed:
+            one.disarm()
+        self._later.clear()
         for side in (self.client, self.upstream):
             if side.chain:
                 side.chain.stop()

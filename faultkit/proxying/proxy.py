@@ -1,4 +1,4 @@
-"""One proxy: where it listens, the service behind it, the toxics on it, its connections. What is asked of it is done between two
+"""One proxy: where it listens, the service behind it, what is on it, its connections. What is asked of it is done between two
 turns of the loop, and never waits for data."""
 
 from __future__ import annotations
@@ -10,35 +10,30 @@ import random
 import socket
 import time
 from collections.abc import Callable, Mapping
-from select import EPOLLIN
 from typing import Any, Literal, NamedTuple, get_args
 
 from faultkit.errors import Misuse, Unable, exhausted
 from faultkit.evidence.transcript import Address
 from faultkit.proxying import resolving, toxics
-from faultkit.proxying.down import Down
+from faultkit.proxying.down import Down, UpstreamDown
+from faultkit.proxying.listening import Listening
 from faultkit.proxying.loop import Loop
 from faultkit.proxying.pair import Pair
-from faultkit.proxying.pipes import Pipes
 from faultkit.proxying.resolving import Endpoint, Found
-from faultkit.proxying.side import Side
-from faultkit.proxying.stages import Meter
 from faultkit.proxying.toxics import Toxic
-from faultkit.serving.door import Door
+from faultkit.proxying.upon import NoToxic as NoToxic
+from faultkit.proxying.upon import Taken as Taken
+from faultkit.proxying.upon import Upon
+from faultkit.serving import unmet
+from faultkit.serving.faults import Fault
+from faultkit.serving.plan import Plan
+from faultkit.serving.server import FaultNotMet
 from faultkit.serving.waiting import Waiting
 
-BATCH = 32  # connections accepted in one turn; arbitrary
-RETRY = 0.1  # seconds until accept() is tried again where there were no descriptors; arbitrary
-
-UpstreamDown = Literal["reset", "close", "refuse", "hang"]
-
-
-class Taken(Misuse):
-    """There is a toxic of that name."""
-
-
-class NoToxic(Misuse):
-    """There is no toxic of that name."""
+Towards = Literal["client", "upstream", "both"]
+STREAMS: Mapping[str, str] = {"client": "downstream", "upstream": "upstream", "both": "both"}
+HEALTHY = Plan(lambda number: None)
+TURNS = 1000  # of the loop, for what is under way; arbitrary
 
 
 class Bytes(NamedTuple):
@@ -53,7 +48,7 @@ class Event(NamedTuple):
 
     at: float  # time.time()
     proxy: str
-    kind: str  # accepted, connected, upstream down, ended, toxic added, changed or removed, enabled, disabled, trouble
+    kind: str  # accepted, connected, upstream down, fault, ended, toxic added, changed or removed, enabled, disabled, trouble
     connection: int | None
     text: str
 
@@ -69,37 +64,42 @@ class Proxy:
         *,
         name: str = "proxy",
         seed: int | None = None,
+        plan: Plan = HEALTHY,
+        towards: Towards = "client",
         upstream_down: UpstreamDown = "reset",
         beyond_loopback: bool = False,
+        must_be_met: bool = False,
         keep: bool = True,
     ) -> None:
-        """It is bound and listens at `start`. Keep: connections that have ended stay in `connections`.
+        """It is bound and listens at `start`. Keep: connections that have ended stay in `connections`. The plan's faults are done
+        to the socket towards the client, or the service, or both.
 
         Raises `Misuse` for what is no address.
         """
         if upstream_down not in get_args(UpstreamDown):
-            raise Misuse(f"upstream_down={upstream_down!r} is none: it is one of {', '.join(get_args(UpstreamDown))}")
+            raise Misuse(f"upstream_down={upstream_down!r}: it is one of {', '.join(get_args(UpstreamDown))}")
+        if towards not in STREAMS:
+            raise Misuse(f"towards={towards!r}: it is client, upstream or both")
         self.loop = loop
-        self.pipes: Pipes = loop.pipes
+        self.pipes = loop.pipes
         self.name = name
-        self.seed = random.SystemRandom().getrandbits(32) if seed is None else seed
         self.waiting = Waiting()
         self.tell: Callable[[Event], None] | None = None  # called in the loop for each event; it must not wait
         self.each: Callable[[Pair], None] | None = None  # the same for each connection that is over
         self.trouble: tuple[int, BaseException, Unable | None] | None = None
-        self._down = upstream_down
+        self._plan = plan
+        self._towards = towards
+        self._must_be_met = must_be_met
+        self._healed = False
+        self._down = Down(self, upstream_down)
         self._beyond = beyond_loopback
         self._keep = keep
-        self._listen = resolving.endpoint(listen)
+        self._door = Listening(loop, resolving.endpoint(listen), beyond_loopback, self._begin, self.lacking)
+        self._door.turned_away = self._turned_away
         self._upstream = resolving.endpoint(upstream)
         self._literal = resolving.literal(self._upstream)
         self._lookup = resolving.Lookup(loop)
-        self._door: Door | None = None
-        self._watched = False
-        self._address: tuple[str, int] | None = None
-        self._toxics: dict[str, Toxic] = {}
-        self._since: dict[str, int] = {}  # connections there were when a toxic was added
-        self._meters: dict[tuple[str, str], Meter] = {}  # of shared lines
+        self._upon = Upon(random.SystemRandom().getrandbits(32) if seed is None else seed)
         self._live: dict[int, Pair] = {}
         self._connections: list[Pair] = []
         self._count = 0
@@ -110,11 +110,26 @@ class Proxy:
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens, or did, or is to: the port as it was given out once it was started."""
-        return self._address or (self._listen.host, self._listen.port)
+        return self._door.address
+
+    @property
+    def host(self) -> str:
+        """127.0.0.1, or where it was told to listen."""
+        return self.address[0]
+
+    @property
+    def port(self) -> int:
+        """Its own, also while it is disabled."""
+        return self.address[1]
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:41234/`"""
+        return f"http://{self.listen}/"
 
     @property
     def listen(self) -> str:
-        """The same as text: "127.0.0.1:6380", "[::]:6380"."""
+        """Its address as text: "127.0.0.1:6380", "[::]:6380"."""
         return str(Endpoint(*self.address))
 
     @property
@@ -123,17 +138,19 @@ class Proxy:
         return str(self._upstream)
 
     @property
+    def seed(self) -> int:
+        """What to give as `seed` to have the same lots, jitter and slices again."""
+        return self._upon.seed if self._plan.seed is None else self._plan.seed
+
+    @property
     def enabled(self) -> bool:
-        """Does it listen?"""
-        return self._door is not None
+        """Does it have its port?"""
+        return self._door.door is not None
 
     @property
     def toxics(self) -> list[Toxic]:
         """Those towards the service in their order, then those towards the client."""
-        every = list(self._toxics.values())
-        return [one for one in every if one.stream != "downstream"] + [
-            one for one in every if one.stream == "downstream"
-        ]
+        return self._upon.listed()
 
     @property
     def connections(self) -> list[Pair]:
@@ -161,6 +178,19 @@ class Proxy:
             _add(total, pair)
         return {"upstream": Bytes(total[0], total[1]), "downstream": Bytes(total[2], total[3])}
 
+    def wait_for_connection(self, number: int = 1, *, timeout_seconds: float = 5.0) -> Pair:
+        """Wait until so many connections have been accepted, and give that one. Raises `TimeoutError`; not in an event loop."""
+        self.loop.must_be_here()
+        self.waiting.wait(
+            lambda: self._count >= number, lambda: f"{unmet.came(self._count)}, not {number},", timeout_seconds
+        )
+        return self._connections[number - 1]
+
+    async def await_connection(self, number: int = 1) -> Pair:
+        """The same in asyncio or Trio; the caller's own timeout ends the wait."""
+        await self.waiting.come(lambda: self._count >= number)
+        return self._connections[number - 1]
+
     # Control.
 
     def start(self) -> None:
@@ -175,8 +205,17 @@ class Proxy:
         """All of it or nothing. Another address ends the connections, and keeps the toxics."""
         self.loop.call(functools.partial(self._change, listen, upstream, enabled))
 
-    def add(self, toxic: Toxic) -> Toxic:
-        """Put it behind the others, on live connections too. Raises `Taken`."""
+    def add(self, toxic: Toxic | str, *, towards: Towards | None = None) -> Toxic:
+        """Put it behind the others, on live connections too: a toxic, or a fault by its name as `faultkit serve` writes it.
+
+        Towards the client where nothing else is said. Raises `Taken`, and `Misuse` for what is none.
+        """
+        if towards is not None and towards not in STREAMS:
+            raise Misuse(f"towards={towards!r}: it is client, upstream or both")
+        if isinstance(toxic, str):
+            toxic = toxics.made(toxic, stream=STREAMS[towards or "client"])
+        elif towards is not None:
+            toxic = toxic.towards(STREAMS[towards])
         self.loop.call(functools.partial(self._add, toxic))
         return toxic
 
@@ -194,195 +233,172 @@ class Proxy:
 
     def toxic(self, name: str) -> Toxic:
         """The one of that name. Raises `NoToxic`."""
-        try:
-            return self._toxics[name]
-        except KeyError:
-            raise NoToxic(f"there is no toxic {name!r} on {self.name}") from None
+        return self._upon.named(name)
+
+    def fire(self) -> None:
+        """Let what waits for its moment set in now, on every live connection, and at the door. Raises `Misuse` where that cannot
+        be."""
+        self.loop.call(self._fire)
+
+    def heal(self) -> None:
+        """From now on all is well: no toxics, no faults, open doors; live connections hear and speak again."""
+        self.loop.call(self._heal)
 
     def cut(self, number: int | None = None) -> None:
         """Reset every live connection at both ends, or that one."""
         self.loop.call(functools.partial(self._cut, number))
 
+    def check(self) -> None:
+        """Raise `Unable` where the machine had no more descriptors, and `FaultNotMet` where a fault or a toxic was never met.
+
+        The end of the `with`, and of a test, does it too.
+        """
+        if self._complaint() and not self.loop.closed:
+            self.loop.call(self._settle)
+        self.check_trouble()
+        if sentence := self._complaint():
+            raise FaultNotMet(sentence)
+
+    def check_trouble(self) -> None:
+        """Raise what went wrong with the proxy itself."""
+        if self.trouble is not None:
+            number, error, lacking = self.trouble
+            if lacking:
+                raise Unable(f"port {self.port}, connection {number}: {lacking}") from error
+            raise error
+
+    @property
+    def keeps_out(self) -> bool:
+        """Does its fault let no connection in?"""
+        return self._plan.door is not None
+
+    @property
+    def came(self) -> bool:
+        """Has a client come, or been turned away at the door?"""
+        return self._count > 0 or (self._door.door is not None and self._door.door.turned_away)
+
     # In the loop.
 
     def _start(self) -> None:
-        if self._door is not None:
+        if self.enabled:
             return
-        self._door = door = self._bound(self._listen, self._address)
-        self._open(door)
-
-    def _bound(self, listen: Endpoint, before: tuple[str, int] | None = None) -> Door:
-        host = listen.host or "::"
-        if before:
-            host, port = before
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        else:
-            family, (host, port) = (resolving.literal(Endpoint(host, listen.port)) or _named(listen))[0]  # type: ignore[assignment]
-        if not self._beyond and not ipaddress.ip_address(host).is_loopback:
-            raise Misuse(
-                f"proxy {self.name}: {listen} is not loopback, and others could reach what is broken on purpose: "
-                "say beyond_loopback if that is meant"
-            )
-        door = Door(socket.AddressFamily(family), host, port)
-        door.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # what it accepts inherits that
-        return door
-
-    def _open(self, door: Door) -> None:
-        door.open()
-        self._address = (door.address.host, door.address.port)
-        self._watch_door()
+        if self._plan.door and self._plan.door.when.kind == "listen" and not self._healed:
+            self._door.shut = self._plan.door
+        self._door.waiting = None if self._healed else self._plan.waiting
+        self._door.open()
+        self._down.begin()
         self.say("enabled", None, self.listen)
 
-    def _watch_door(self) -> None:
-        if self._door and not self._watched:
-            self._watched = True
-            self.loop.watch(self._door.sock.fileno(), self, EPOLLIN)
-
-    def _forget_door(self) -> None:
-        if self._door and self._watched:
-            self._watched = False
-            self.loop.forget(self._door.sock.fileno())
-
     def _stop(self) -> None:
-        if self._door is None:
-            return
-        self._forget_door()
-        self._door.close()
-        self._door = None
-        self._end_all("disabled")
-        self.say("disabled", None, self.listen)
+        if self.enabled:
+            self._door.close()
+            self._down.end()
+            self._end_all("disabled")
+            self.say("disabled", None, self.listen)
 
     def _end_all(self, why: str) -> None:
-        for pair in list(self._live.values()):
+        for pair in self.live:
             pair.close(why)
 
     def _change(self, listen: str | None, upstream: str | None, enabled: bool | None) -> None:
-        there = self._listen if listen is None else resolving.endpoint(listen)
+        there = self._door.wanted if listen is None else resolving.endpoint(listen)
         service = self._upstream if upstream is None else resolving.endpoint(upstream)
         run = self.enabled if enabled is None else enabled
-        moved = listen is not None and not self._is_at(there)
-        door = self._bound(there) if moved and run else None
-        if not run or moved or service != self._upstream:
-            if moved or not run:
-                self._stop()
-            else:
-                self._end_all("upstream changed")
+        moved = listen is not None and not self._door.is_at(there)
+        door = self._door.bound(there) if moved and run else None
+        if moved or not run:
+            self._stop()
+        elif service != self._upstream:
+            self._end_all("upstream changed")
         if moved:
-            self._listen, self._address = there, None
+            self._door.move(there)
         self._upstream, self._literal = service, resolving.literal(service)
         if door:
-            self._door = door
-            self._open(door)
+            self._door.open(door)
+            self.say("enabled", None, self.listen)
         elif run:
             self._start()
 
-    def _is_at(self, listen: Endpoint) -> bool:
-        """Is that where it listens already, by whatever name?"""
-        if listen.port == 0 or listen.port != self.address[1]:
-            return listen == self._listen and listen.port != 0
-        found = resolving.literal(Endpoint(listen.host or "::", listen.port)) or _named(listen)
-        return self.address in [address for _, address in found]
-
-    # Toxics.
-
     def _add(self, toxic: Toxic) -> None:
-        if toxic.name in self._toxics:
-            raise Taken(f"there is a toxic {toxic.name!r} on {self.name} already")
-        self._toxics[toxic.name] = toxic
-        self._since[toxic.name] = self._count
-        for pair in list(self._live.values()):
-            self._put_on(pair, toxic)
+        self._upon.add(toxic, self.live, self._count)
+        if toxic.fault and toxic.fault.served.door and toxic.fault.when.kind != "fire":
+            self._shut(toxic.fault)
         self.say("toxic added", None, f"{toxic.name}: {toxic.type}")
 
     def _update(self, name: str, attributes: Mapping[str, Any] | None, toxicity: object) -> Toxic:
-        before = self.toxic(name)
-        toxic = before.changed(attributes, toxicity)
-        self._toxics[name] = toxic
-        for pair in list(self._live.values()):
-            if toxic.toxicity != before.toxicity:
-                self._take_off(pair, before)
-                self._put_on(pair, toxic)
-            else:
-                for side in (pair.client, pair.upstream):
-                    if side.chain:
-                        side.chain.update(name, toxic.attributes)
+        toxic = self._upon.update(name, attributes, toxicity, self.live)
         self.say("toxic changed", None, name)
         return toxic
 
     def _remove(self, name: str) -> None:
-        toxic = self.toxic(name)
-        del self._toxics[name]
-        for pair in list(self._live.values()):
-            self._take_off(pair, toxic)
+        fault = self.toxic(name).fault
+        self._upon.remove(name, self.live)
+        if fault and fault.served.door:
+            self._door.waiting = None
+            self._door.admit()
         self.say("toxic removed", None, name)
 
     def _replace(self, wanted: list[Toxic]) -> None:
         names = [toxic.name for toxic in wanted]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise Taken(f"two toxics are called {twice!r}")
-        for name in list(self._toxics):
-            self._remove(name)
+        for toxic in self.toxics:
+            self._remove(toxic.name)
         for toxic in wanted:
             self._add(toxic)
 
-    def _put_on(self, pair: Pair, toxic: Toxic) -> None:
-        first = toxic.attributes.get("connections", 0)
-        if first and not 0 < pair.number - self._since[toxic.name] <= first:
-            return
-        if toxic.toxicity < 1 and self._chance(pair, toxic, "lot").random() >= toxic.toxicity:
-            return
-        for direction in toxic.directions if toxics.has_stage(toxic) else ():
-            meter = None
-            if toxic.attributes.get("shared"):
-                meter = self._meters.setdefault((toxic.name, direction), Meter())
-            draw = functools.partial(self._chance, pair, toxic, direction)
-            pair.chain(_source(pair, direction)).add(toxic, meter, draw)
+    def _shut(self, fault: Fault) -> None:
+        if fault.when.kind == "accept":
+            self._door.waiting = fault
+        else:
+            self._door.close_door(fault)
 
-    def _take_off(self, pair: Pair, toxic: Toxic) -> None:
-        for direction in toxic.directions:
-            side = _source(pair, direction)
-            if side.chain and not pair.over:
-                side.chain.remove(toxic.name)
-                pair.unchain(side)
+    def _fire(self) -> None:
+        doors = [one for one in (self._plan.door, *(toxic.fault for toxic in self.toxics)) if one and one.served.door]
+        if not (self._plan.armed or len(self._upon)):
+            raise Misuse("fire(): this proxy has nothing to set in: name a fault, or add a toxic with at_fire=1")
+        self._door.greet()
+        self._healed = False
+        for fault in doors:
+            self._shut(fault)
+        refused: Misuse | None = None
+        for pair in self.live:
+            planned = self._planned(pair.number)
+            if planned and not pair.armed and not pair.met:
+                self._arm(pair, planned)
+            refused = pair.fire() or refused
+        if refused:
+            raise refused
 
-    def _chance(self, pair: Pair, toxic: Toxic, what: str) -> random.Random:
-        """A generator of its own for each, so that a run can be repeated whatever comes in between."""
-        return random.Random(f"{self.seed}:{pair.number}:{toxic.name}:{what}")
+    def _heal(self) -> None:
+        self._door.greet()
+        self._healed = True
+        self._door.waiting = None
+        self._door.admit()
+        for toxic in self.toxics:
+            self._remove(toxic.name)
+        for pair in self.live:
+            pair.disarm()
+            for side in (pair.client, pair.upstream):
+                pair.heal(side)
+
+    def _cut(self, number: int | None) -> None:
+        for pair in self.live:
+            if number in (None, pair.number):
+                pair.reset("cut")
 
     # Connections.
 
-    def ready(self, _events: int, /) -> None:
-        """Somebody waits to be accepted."""
-        door = self._door
-        assert door
-        for _ in range(BATCH):
-            try:
-                sock, peer = door.accept()
-            except BlockingIOError:
-                return
-            except OSError as error:
-                if exhausted(error):
-                    self.lacking(error)
-                    self._forget_door()  # it would be readable all the time
-                    self.loop.at(self.loop.now() + RETRY, self._watch_door)
-                    return
-                continue  # what waited is gone (accept(2))
-            self._begin(sock, peer)
-            if self._door is None:
-                return
-
     def _begin(self, sock: socket.socket, peer: Address) -> None:
-        self._count += 1
-        pair = Pair(self, self._count, sock, peer)
+        pair = self._record(sock, peer)
         self._live[pair.number] = pair
-        if self._keep:
-            self._connections.append(pair)
-        for toxic in self._toxics.values():
-            self._put_on(pair, toxic)
-        self.waiting.changed()
         if self.tell:
             self.say("accepted", pair, f"from {peer}")
-        if pair.over:
+        if (fault := self._planned(pair.number)) and not self._healed:
+            self._arm(pair, fault)
+        if len(self._upon):
+            self._upon.put_on_all(pair)
+        if pair.over or pair.orphaned:
             return
         if self._literal:
             pair.connect(self._literal)
@@ -390,21 +406,41 @@ class Proxy:
             pair.client.watch_end()
             self._lookup.ask(self._upstream, functools.partial(self._found, pair))
 
+    def _record(self, sock: socket.socket | None, peer: Address | None) -> Pair:
+        pair = Pair(self, self._count + 1, sock, peer)
+        if self._keep:
+            self._connections.append(pair)
+        self._count += 1  # only now: another thread looks at it, and then for the record
+        self.waiting.changed()
+        return pair
+
+    def _planned(self, number: int) -> Fault | None:
+        fault = self._plan.of(number)
+        return None if fault and fault.served.door else fault
+
+    def _arm(self, pair: Pair, fault: Fault) -> None:
+        for side in (pair.client, pair.upstream):
+            if self._towards in ("both", pair.which(side)) and not pair.over:
+                pair.arm(side, fault)
+
+    def _turned_away(self, count: int, fault: Fault) -> None:
+        for _ in range(count):
+            pair = self._record(None, None)
+            pair.fault = fault.title
+            pair.meet(fault.name)
+            pair.end("never accepted")
+            pair.over = True
+            pair.done()
+
     def _found(self, pair: Pair, found: Found | OSError) -> None:
         if pair.over:
             return
+        if isinstance(found, list) and not self._beyond and not all(_is_near(host) for _, (host, _) in found):
+            found = OSError(errno.EACCES, f"{self.upstream} is outside the own network")
         if isinstance(found, OSError):
             self.upstream_down(pair, found)
-            return
-        if not self._beyond and not all(_is_near(address) for _, (address, _) in found):
-            self.upstream_down(pair, OSError(errno.EACCES, f"{self.upstream} is outside the own network"))
-            return
-        pair.connect(found)
-
-    def failed(self, error: Exception, /) -> None:
-        """Nobody is accepted any more."""
-        self._watched = False
-        self._trouble(self._count + 1, error)
+        else:
+            pair.connect(found)
 
     def connected(self, pair: Pair) -> None:
         """The service has taken a connection."""
@@ -413,37 +449,49 @@ class Proxy:
 
     def upstream_down(self, pair: Pair, error: OSError) -> None:
         """The service has not."""
-        word = errno.errorcode.get(error.errno or 0, str(error))
+        word = errno.errorcode.get(error.errno or 0) or str(error)
         if self.tell:
             self.say("upstream down", pair, word)
-        Down(pair, f"upstream: {word}").as_told(self._down)
+        self._down.told(pair, f"upstream: {word}")
+
+    def found_service(self, tell: Callable[[Found | OSError], None]) -> None:
+        """Look the service up."""
+        if self._literal:
+            tell(self._literal)
+        else:
+            self._lookup.ask(self._upstream, tell)
+
+    @property
+    def door(self) -> Listening:
+        """Where it listens."""
+        return self._door
 
     def over(self, pair: Pair) -> None:
         """A connection is."""
         self._live.pop(pair.number, None)
         _add(self._passed, pair)
-        self._watch_door()
+        self._door.watch_again()
         pair.changed()
         if self.each:
             self.each(pair)
         if self.tell:
             self.say("ended", pair, pair.ended or "")
 
-    def _cut(self, number: int | None) -> None:
-        for pair in list(self._live.values()):
-            if number in (None, pair.number):
-                pair.reset("cut")
+    def met(self, pair: Pair, fault: str) -> None:
+        """A fault has set in."""
+        if self.tell:
+            self.say("fault", pair, fault)
 
     def broke(self, pair: Pair, error: BaseException) -> None:
         """Something of ours is broken."""
         self._trouble(pair.number, error)
 
-    def lacking(self, error: OSError) -> None:
+    def lacking(self, error: Exception) -> None:
         """No descriptors, no memory."""
         self._trouble(self._count + 1, error)
 
     def _trouble(self, number: int, error: BaseException) -> None:
-        lacking = exhausted(error)
+        lacking = error if isinstance(error, Unable) else exhausted(error)
         if self.trouble is None:
             self.trouble = (number, error, lacking)
             self.say("trouble", None, str(lacking or f"{type(error).__name__}: {error}"))
@@ -453,9 +501,32 @@ class Proxy:
         if self.tell:
             self.tell(Event(time.time(), self.name, kind, pair.number if pair else None, text))
 
+    def _settle(self) -> None:
+        """What clients have done already is in the kernel's queues, and may not have been looked at."""
+        for _ in range(TURNS):
+            if not self.loop.turn(0):
+                return
 
-def _source(pair: Pair, direction: str) -> Side:
-    return pair.client if direction == "upstream" else pair.upstream
+    def _complaint(self) -> str | None:
+        """Which fault or toxic was never met, in a sentence."""
+        if not self._must_be_met:
+            return None
+        door = self._door.door
+        if self._plan is not HEALTHY and (
+            sentence := unmet.sentence(
+                self._plan,
+                self.port,
+                self.connections,
+                shut=self._door.was_shut,
+                turned_away=door is not None and door.turned_away,
+                own=False,
+            )
+        ):
+            return sentence
+        for toxic in self.toxics:
+            if toxic.name not in self._upon.met and not (toxic.fault and toxic.fault.served.door):
+                return f"{toxic.name} on port {self.port} was never met: {unmet.came(self._count)} while it was there"
+        return None
 
 
 def _add(total: list[int], pair: Pair) -> None:
@@ -463,14 +534,6 @@ def _add(total: list[int], pair: Pair) -> None:
     total[1] += pair.upstream.sent
     total[2] += pair.upstream.received
     total[3] += pair.client.sent
-
-
-def _named(listen: Endpoint) -> Found:
-    told = socket.getaddrinfo(listen.host, listen.port, type=socket.SOCK_STREAM)
-    return sorted(
-        ((family, (str(address[0]), int(address[1]))) for family, _, _, _, address in told),
-        key=lambda found: found[0] != socket.AF_INET,
-    )
 
 
 def _is_near(host: str) -> bool:

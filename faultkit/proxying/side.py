@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 from faultkit import sockets
 from faultkit.proxying.pipes import PIPE, Pipe
-from faultkit.proxying.stages import CHUNK, CLOSE, FIN, RST, Item, Mark, Slice, Urgent
+from faultkit.proxying.stages import CHUNK, CLOSE, FIN, GONE, RST, Item, Mark, Slice, Urgent
 
 if TYPE_CHECKING:
+    from faultkit.proxying.armed import Armed, Verbs, Words
     from faultkit.proxying.chain import Chain
     from faultkit.proxying.pair import Pair
 
@@ -34,7 +35,7 @@ SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 LITTLE = 16384  # bytes: a splice that gives less is no bulk any more; arbitrary
 
 # What the calls on a socket give when its connection is gone: recv(2), send(2), tcp(7), icmp.c.
-GONE = {
+GONE_BY = {
     errno.ECONNRESET,
     errno.EPIPE,
     errno.ENOTCONN,
@@ -53,6 +54,7 @@ class Side:
         "_events",
         "_held",
         "_pipe",
+        "armed",
         "chain",
         "ended",
         "lost",
@@ -66,6 +68,7 @@ class Side:
         "silent",
         "sock",
         "verbs",
+        "words",
     )
 
     other: Side
@@ -81,7 +84,9 @@ class Side:
         self.queue: deque[Item] | None = None  # what it could not take yet
         self.chain: Chain | None = None  # the stages that what is read from it goes through
         self.number = -1 if sock is None else sock.fileno()
-        self.verbs: object = None  # what a fault does to it
+        self.armed: list[Armed] = []  # faults that are to set in
+        self.verbs: Verbs | None = None  # what a fault has done to it
+        self.words: Words | None = None  # the last ones; what comes is thrown away then
         self.silent = False  # a fault lets nothing be sent to it
         self._pipe: Pipe | None = None  # for what is read from it
         self._held = False  # a fault lets nothing be read
@@ -124,7 +129,9 @@ class Side:
         """Read once, and pass it on."""
         if self.sock is None or self.ended:
             return
-        if self.chain is not None:
+        if self.words:
+            self._throw_away()
+        elif self.chain is not None:
             self._read_for(self.chain)
         elif self._pipe is not None:
             self._splice()
@@ -145,7 +152,9 @@ class Side:
             self._heard_fin()
             return
         self.received += size
-        if other.queue is None and other.sock is not None:
+        if other.sock is None:
+            return  # a fault has closed it
+        if other.queue is None:
             try:
                 sent = other.sock.send(VIEW[:size], DONTWAIT)
             except BlockingIOError:
@@ -220,7 +229,12 @@ class Side:
     def _read_for(self, chain: Chain) -> None:
         sock = self.sock
         assert sock
-        most = chain.may_read(CHUNK)
+        most = CHUNK
+        for one in self.armed:
+            most = min(most, one.may_read(most))
+        if not most:
+            self._meet_unread()
+            return
         try:
             size = sock.recv_into(BUFFER, most, DONTWAIT)
         except BlockingIOError:
@@ -232,8 +246,43 @@ class Side:
             self._heard_fin()
             return
         self.received += size
-        chain.put(bytes(VIEW[:size]))
+        data = bytes(VIEW[:size])
+        self.pair.hear(self)
+        chain.put(data)
+        self.pair.heard()
         self.watch()
+
+    def _meet_unread(self) -> None:
+        """The next byte sets a fault off, and stays where it is."""
+        assert self.sock
+        try:
+            if not self.sock.recv(1, socket.MSG_PEEK | DONTWAIT):
+                self._heard_fin()
+                return
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._gone(error)
+            return
+        for one in list(self.armed):
+            if not one.may_read(1):
+                one.set_in()
+
+    def _throw_away(self) -> None:
+        """Read until the peer closes, and then close."""
+        assert self.sock
+        try:
+            size = self.sock.recv_into(BUFFER, CHUNK, DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno not in GONE_BY:
+                raise
+            size = 0
+        self.received += size
+        if not size:
+            self.close()
+            self.pair.side_gone()
 
     def _pass_urgent(self) -> None:
         """What comes before it first: a read stops at the mark (tcp(7), SIOCATMARK)."""
@@ -264,7 +313,7 @@ class Side:
         self._end(RST if self.lost else FIN)
 
     def _gone(self, error: OSError) -> None:
-        if error.errno not in GONE:
+        if error.errno not in GONE_BY:
             raise error
         self.lost = self.lost or error.errno or 0
         self._end(RST)
@@ -276,6 +325,9 @@ class Side:
             self.queue = None  # nobody takes it
             self.other._drop_pipe()
             self.pair.lost(self)
+        elif self.silent:  # nobody is told any more, and nobody is there to be told
+            self.pair.close(f"{self.pair.which(self)} closed")
+            return
         self.watch()
         self.other.watch()
         if self._pipe and self._pipe.held:
@@ -313,7 +365,10 @@ class Side:
 
     def put(self, item: Item) -> None:
         """Send it, or keep it until that is possible."""
-        if self.queue is not None or self.sock is None or self.silent or self.other.piped:
+        if self.sock is None:
+            self.pair.unsaid(item)
+            return
+        if self.queue is not None or self.other.piped:
             self.keep(item)
             self.watch()
             return
@@ -343,6 +398,12 @@ class Side:
         assert self.sock and not isinstance(item, Mark)
         if self.said or self.lost:
             return True  # nobody is told
+        whole = item
+        for one in self.armed:
+            item = item[: one.may_send(item)]
+        if not item:
+            self._keep_first(whole)
+            return False
         flags = DONTWAIT | (OOB if type(item) is Urgent else EOR if type(item) is Slice else 0)
         try:
             sent = self.sock.send(item, flags)
@@ -352,15 +413,24 @@ class Side:
             self.send_failed(error)
             return True
         self.sent += sent
-        if sent < len(item):
-            if self.queue is None:
-                self.queue = deque()
-            self.queue.appendleft(type(item)(item[sent:]))
-            return False
-        return True
+        all_gone = sent == len(whole)
+        if not all_gone:
+            self._keep_first(type(whole)(whole[sent:]))
+        if self.pair.counting:
+            self.pair.spoke(self)
+        return all_gone
+
+    def _keep_first(self, item: Item) -> None:
+        if self.queue is None:
+            self.queue = deque()
+        self.queue.appendleft(item)
 
     def _send_more(self) -> None:
         """There is room again."""
+        if self.words:
+            if self.words.say():
+                self._watch_for(READ)
+            return
         source = self.other
         if source._pipe and source._pipe.held:
             source._empty_pipe()
@@ -382,7 +452,7 @@ class Side:
         """Send what waits, as far as it goes."""
         if self.silent or self.sock is None:
             return
-        while self.queue:
+        while self.queue and not self.silent:
             item = self.queue.popleft()
             if type(item) is Mark:
                 self.queue = None
@@ -392,6 +462,8 @@ class Side:
                 return
             if self.queue is None:
                 return
+        if self.silent:
+            return
         self.queue = None
         self.watch()
         self.other.watch()
@@ -404,6 +476,9 @@ class Side:
             self.pair.close("limit")
         elif mark is RST:
             self.pair.leave(self)
+        elif mark is GONE:
+            self.close_read()
+            self.pair.side_gone()
         else:
             self.said = FIN
             if self.sock is not None:
@@ -416,7 +491,7 @@ class Side:
 
     def send_failed(self, error: OSError) -> None:
         """Its connection is gone. What it has said before that is still passed on."""
-        if error.errno not in GONE:
+        if error.errno not in GONE_BY:
             raise error
         self.lost = self.lost or error.errno or errno.ECONNRESET
         self.queue = None
@@ -443,7 +518,7 @@ class Side:
 
     def watch(self) -> None:
         """Be watched for what it can be used for now."""
-        if self.sock is None or self.pair.leaving is not None:
+        if self.sock is None or self.pair.leaving is not None or self.words:
             return
         events = EPOLLOUT if self.waits and not self.silent and not self.lost else 0
         if self.ended is None and not self._held:
@@ -451,6 +526,11 @@ class Side:
             if not self.other.waits and (chain is None or chain.room):
                 events |= READ
         self._watch_for(events)
+
+    def watch_if_open(self) -> None:
+        """`watch`, where there is a service to pass it on to."""
+        if self._events != -1 and self.other.sock is not None:
+            self.watch()
 
     def watch_end(self) -> None:
         """Be watched for nothing but that its connection is gone."""
@@ -496,6 +576,23 @@ class Side:
             self.other.queue = deque([held, *(self.other.queue or ())])
         self._give_back()
 
+    def close_read(self) -> None:
+        """Close it with everything read, or it would be a reset."""
+        if self.sock is not None and not self.lost:
+            try:
+                while size := self.sock.recv_into(BUFFER, CHUNK, DONTWAIT):
+                    self.received += size
+            except OSError:
+                pass  # nothing is left, or nobody is there
+        self.close()
+
+    def throw_away(self, words: Words) -> None:
+        """Say the last words, and read away what comes."""
+        self.words = words
+        self.chain = None
+        self.queue = None
+        self._watch_for(READ if words.say() else READ | EPOLLOUT)
+
     def close(self, how: Mark = FIN) -> None:
         """Close the socket: with RST, or as the kernel does it."""
         sock, self.sock = self.sock, None
@@ -509,6 +606,8 @@ class Side:
         self.number = -1
         if sock.fileno() == -1:  # a fault has closed it
             return
+        if self.verbs:
+            sockets.heal(sock)  # or its FIN would never be acknowledged, and be sent again for minutes
         if how is RST:
             sockets.abort(sock)
         else:

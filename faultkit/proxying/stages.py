@@ -17,6 +17,7 @@ CHUNK = 65536  # bytes of one read
 FLIGHT = (
     8 << 20
 )  # bytes that latency holds at most; arbitrary: somewhat more than the widest window of Linux (tcp_rmem)
+CONNECTED = 10  # ms until a client is reset at the soonest that has said nothing: a connect() would tell it; arbitrary
 SLICE = 0.1  # seconds' worth of bytes that bandwidth sends at once
 
 
@@ -35,7 +36,8 @@ class Mark:
         return self.word
 
 
-FIN, RST, CLOSE = Mark("FIN"), Mark("RST"), Mark("close")
+# GONE: the other side is closed by a fault, so this one is too.
+FIN, RST, CLOSE, GONE = Mark("FIN"), Mark("RST"), Mark("close"), Mark("gone")
 
 
 class Urgent(bytes):
@@ -55,6 +57,16 @@ class Sink(Protocol):
     def put(self, item: Item, /) -> None: ...
 
 
+class Waits(Protocol):
+    """What sets in later."""
+
+    def begin(self) -> None:
+        """Now."""
+
+    def counted(self, requests: int, /) -> None:
+        """So many requests there are, with this one."""
+
+
 class Direction(Protocol):
     """The direction that a stage is on."""
 
@@ -64,6 +76,13 @@ class Direction(Protocol):
     @property
     def began(self) -> float:
         """When its connection did, in the time of the loop."""
+
+    @property
+    def quiet_seconds(self) -> float:
+        """How long its connection has been without a byte."""
+
+    def wait(self, later: Waits, /) -> None:
+        """Tell it of requests, and when it is fired."""
 
     def moved(self) -> None:
         """Something was given on: there may be room again."""
@@ -319,10 +338,18 @@ class Timeout(Swallow):
 
 
 class ResetPeer(Swallow):
-    """Then both ends get RST; 0: at once."""
+    """Then both ends get RST. 0: at the first byte of its direction, or when a client's connect() has returned for sure."""
 
     def _arm(self) -> None:
-        self._after(self._began + self.attributes["timeout"] / 1000, lambda: self.on.reset("reset_peer"))
+        self._after(self._began + max(CONNECTED, self.attributes["timeout"]) / 1000, self._reset)
+
+    def put(self, item: Item) -> None:
+        super().put(item)
+        if not self.attributes["timeout"] and not isinstance(item, Mark):
+            self._reset()
+
+    def _reset(self) -> None:
+        self.on.reset("reset_peer")
 
 
 class Slicer(Stage):

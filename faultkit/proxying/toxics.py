@@ -87,6 +87,17 @@ class Toxic:
         """Does it wait for a moment on its connection?"""
         return any(self.attributes.get(key) for key in WHEN if key != "connections")
 
+    def towards(self, stream: str) -> Toxic:
+        """The same in that direction."""
+        own = self.name == f"{self.type}_{self.stream_as_given}"
+        return made(
+            self.type,
+            name=None if own else self.name,
+            stream=stream,
+            toxicity=self.toxicity,
+            attributes=self.attributes,
+        )
+
     def changed(self, attributes: Mapping[str, Any] | None = None, toxicity: object = None) -> Toxic:
         """The same with these attributes merged in, and this toxicity. Raises `Misuse`, and nothing is changed then."""
         merged = {**self.attributes, **_known(self.type, attributes or {})}
@@ -131,11 +142,6 @@ def made(
         stream_as_given=given,
     )
     return replace(toxic, fault=_timed(toxic)) if fault else toxic
-
-
-def has_stage(toxic: Toxic) -> bool:
-    """Does it do anything to a direction?"""
-    return toxic.fault is None and TYPES[toxic.type][0] is not None
 
 
 class UnknownType(Misuse):

@@ -9,13 +9,13 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import trio
 
 from faultkit import sockets
 from faultkit.errors import Misuse
-from faultkit.serving.engine import Engine, Watch
+from faultkit.serving.engine import Watch
 from faultkit.serving.line import Line
 from faultkit.serving.record import Connection, size
 
@@ -35,6 +35,12 @@ def _verb(act: Callable[Concatenate[E, P], None]) -> Callable[Concatenate[E, P],
             act(end, *arguments, **keywords)
 
     return does
+
+
+class Watching(Protocol):
+    """Whose epoll the socket is in."""
+
+    def forget(self, watch: Watch | None) -> None: ...
 
 
 class End:
@@ -61,7 +67,7 @@ class End:
         "sock",
     )
 
-    def __init__(self, sock: socket.socket, record: Connection, engine: Engine, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, sock: socket.socket, record: Connection, engine: Watching, tls: ssl.SSLContext | None) -> None:
         self.sock = sock
         self.record = record
         self.clock = trio.CancelScope()  # of what waits for it to be idle

@@ -29,6 +29,8 @@ class Wire(End):
 
     __slots__ = ("_holding", "_kept", "_stream", "raw", "spoke")
 
+    _engine: Engine
+
     def __init__(self, sock: socket.socket, record: Connection, engine: Engine, tls: ssl.SSLContext | None) -> None:
         super().__init__(sock, record, engine, tls)
         self._holding = 0  # waits for `heal`

@@ -80,4 +80,4 @@ def test_nothing_is_kept_of_a_connection_that_is_over() -> None:
         server.close()
         pair.wait_for_end()
         assert them.proxy.connections == []
-        assert them.proxy.loop._watched.keys() == {them.proxy.loop._wake, them.proxy._door.sock.fileno()}  # type: ignore[union-attr]
+        assert them.proxy.loop._watched.keys() == {them.proxy.loop._wake, them.proxy.door.door.sock.fileno()}  # type: ignore[union-attr]

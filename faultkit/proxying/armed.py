@@ -1,0 +1,307 @@
+"""A fault of `faultkit serve` on one side of a proxied connection: when it sets in, and what becomes of the bytes after that.
+
+The verbs are those of a served connection (`faultkit.serving.verbs`), done to the socket towards the client or to the one
+towards the service. A request is begun by what the client says after an answer, or first of all; an answer is over when the
+service has said something and nothing more is there to be read.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from faultkit import sockets
+from faultkit.errors import Misuse, Unable
+from faultkit.proxying.loop import Timer
+from faultkit.proxying.side import DONTWAIT, unsent
+from faultkit.proxying.stages import Bandwidth, Slicer, Stage
+from faultkit.serving import peer
+from faultkit.serving.engine import Watch
+from faultkit.serving.faults import Fault
+from faultkit.serving.record import Connection
+from faultkit.serving.verbs import End
+from faultkit.trigger import Trigger
+
+if TYPE_CHECKING:
+    from faultkit.proxying.pair import Pair
+    from faultkit.proxying.side import Side
+
+LOOK = 0.001  # seconds between two looks at what no event tells; arbitrary
+FLUSHED = ("sent", "answers", "mid-body")  # set in when the kernel has sent what it was given
+
+
+class Upstream(Connection):
+    """What a fault towards the service counts."""
+
+    __slots__ = ("_pair",)
+
+    def __init__(self, pair: Pair, fault: str) -> None:
+        self._pair = pair
+        super().__init__(pair.number, None, fault, pair.proxy.waiting)
+        self.opened_at = pair.opened_at
+        self.met = pair.met
+
+    @property
+    def received(self) -> int:
+        return self._pair.upstream.received
+
+    @received.setter
+    def received(self, count: int) -> None:
+        self._pair.upstream.received = count or self._pair.upstream.received
+
+    @property
+    def sent(self) -> int:
+        return self._pair.upstream.sent
+
+    @sent.setter
+    def sent(self, count: int) -> None:
+        self._pair.upstream.sent = count or self._pair.upstream.sent
+
+    @property
+    def requests(self) -> int:
+        return self._pair.requests
+
+    @requests.setter
+    def requests(self, _count: int) -> None:
+        pass
+
+    @property
+    def answers(self) -> int:
+        return self._pair.answers
+
+    @answers.setter
+    def answers(self, _count: int) -> None:
+        pass
+
+    def end(self, how: str) -> None:
+        super().end(how)
+        self._pair.end(f"{how} towards the service")
+
+
+class _Nobody:
+    """The loop is told by the side itself."""
+
+    def forget(self, watch: Watch | None) -> None: ...
+
+
+class Verbs(End):
+    """What can be done to a side."""
+
+    __slots__ = ("side",)
+
+    def __init__(self, side: Side, record: Connection) -> None:
+        assert side.sock
+        super().__init__(side.sock, record, _Nobody(), None)
+        self.side = side
+
+    def _let_go(self) -> None:
+        self.side.unwatch()
+        super()._let_go()
+
+    @property
+    def silent(self) -> bool:
+        """Is nothing to be said to it?"""
+        return self._audible is not None
+
+    @property
+    def deaf(self) -> bool:
+        """Is nothing to be read from it?"""
+        return self._reading is not None
+
+    @property
+    def said_fin(self) -> bool:
+        """Is nothing said any more?"""
+        return self._said_fin
+
+    @property
+    def last_words(self) -> tuple[bytes, int]:
+        """What is said before FIN, again and again, up to so many bytes."""
+        return self._last_words
+
+    @property
+    def stages(self) -> Mapping[str, tuple[type[Stage], dict[str, int | float]]]:
+        """What slows what is said to it."""
+        found: dict[str, tuple[type[Stage], dict[str, int | float]]] = {}
+        if self._rate:
+            found["slow"] = (Bandwidth, {"rate": self._rate / 1000, "shared": 0})
+        if self._slice:
+            found["slices"] = (Slicer, {"average_size": self._slice, "size_variation": 0, "delay": 0})
+        return found
+
+
+class Armed:
+    """A fault that one side has, and those that come after it."""
+
+    def __init__(self, pair: Pair, side: Side, fault: Fault, toxic: str = "") -> None:
+        self.pair = pair
+        self.side = side
+        self.toxic = toxic
+        self.next: Fault | None = fault
+        self.record: Connection = pair if side is pair.client else pair.upstream_record(fault.title)
+        self._timer: Timer | None = None
+        self._halved = False
+        if pair.fault == "ok":
+            pair.fault = fault.title
+        self.record.pending = fault.title
+
+    # When it sets in.
+
+    def begin(self) -> None:
+        """The side is there: its clocks run, and what was counted before counts."""
+        fault = self.next
+        if fault is None or self.side.sock is None or self.pair.over:
+            return
+        if fault.when.kind == "accept" or fault.reached(self.record):
+            self.set_in()
+        elif fault.when.kind in ("idle", "read"):
+            self._look()
+
+    def only_after(self, due: float) -> None:
+        """Set in at that time of the loop, and not before."""
+        assert self.next
+        self.next = replace(self.next, when=Trigger("fire"))
+        self._timer = self.pair.loop.at(due, self.set_in)
+
+    def may_read(self, most: int) -> int:
+        """How much of what the side says; 0: the next byte sets it off unread."""
+        fault = self.next
+        if fault is None:
+            return most
+        if fault.served.unread:
+            if fault.meets_next_byte(self.record, begun=self.pair.asking):
+                return 0
+            return fault.may_read(self.record, most)
+        if fault.when.kind == "bytes":
+            return max(1, min(most, int(fault.when.amount) - self.record.received))
+        return most
+
+    def may_send(self, item: bytes) -> int:
+        """How much of it may be said to the side before it sets in."""
+        fault = self.next
+        if fault is None:
+            return len(item)
+        if fault.when.kind == "sent":
+            return max(0, min(len(item), int(fault.when.amount) - self.record.sent))
+        if fault.when.kind == "mid-body":
+            return 0 if self._halved else max(1, len(item) // 2)
+        return len(item)
+
+    def counted(self) -> None:
+        """Something was read or said."""
+        fault = self.next
+        if fault is None:
+            return
+        if fault.when.kind == "mid-body":
+            self._halved = self._halved or self.side.sent > 0
+            if self._halved:
+                self._when_flushed()
+        elif fault.when.kind != "with" and fault.reached(self.record):
+            self._when_flushed() if fault.when.kind in FLUSHED else self.set_in()
+
+    def _when_flushed(self) -> None:
+        if self.side.sock is None or self._timer:
+            return
+        if unsent(self.side):
+            self.side.hush(True)
+            self._again(self._flushed)
+        else:
+            self.set_in()
+
+    def _flushed(self) -> None:
+        self._timer = None
+        self._when_flushed()
+
+    def _again(self, look: object, wait: float = LOOK) -> None:
+        assert callable(look)
+        self._timer = self.pair.loop.at(self.pair.loop.now() + wait, look)
+
+    def _look(self) -> None:
+        """What no event tells: how long it is quiet, what its program has read."""
+        self._timer = None
+        fault, sock = self.next, self.side.sock
+        if fault is None or sock is None:
+            return
+        if fault.when.kind == "idle":
+            left = fault.when.amount - min(sockets.quiet_seconds(sock), self.record.age_seconds)
+            if left <= 0:
+                self.set_in()
+            else:
+                self._again(self._look, left)
+        elif fault.when.kind == "read":
+            read = peer.has_read(sock)
+            if read is None:
+                if self.pair.comes_from_elsewhere(self.side):
+                    raise Unable("the peer's socket is not in this network namespace: nobody tells what it has read")
+                return  # it is gone
+            sent = self.side.sent
+            if read >= fault.when.amount if fault.when.amount else sent and read >= sent:
+                self.set_in()
+            else:
+                self._again(self._look)
+
+    # What it does.
+
+    def cannot_fire(self) -> Misuse | None:
+        """Why it cannot set in now."""
+        fault = self.next
+        if fault and fault.served.unread and self.side.sock is not None and not sockets.unread(self.side.sock):
+            return Misuse(
+                f"fire(): {fault.name} leaves received bytes unread, and connection {self.pair.number} has none"
+            )
+        return None
+
+    def set_in(self) -> None:
+        """Now."""
+        fault, side = self.next, self.side
+        if fault is None or side.sock is None or self.pair.over or self.record.ended:
+            return
+        verbs = side.verbs
+        if verbs is None:
+            verbs = side.verbs = Verbs(side, self.record)
+        while fault:
+            assert fault.served.act
+            # Written down before, because a client may look as soon as it is told.
+            self.record.meet(fault.name)
+            self.next = fault.then
+            self.record.pending = fault.then.title if fault.then else None
+            fault.served.act(verbs)
+            fault = self.next if self.next and self.next.reached(self.record) else None
+        self.pair.proxy.met(self.pair, self.record.met[-1].fault)
+        self.pair.apply(side, verbs)
+        self.record.done()
+        if self.next:
+            self.begin()
+
+    def disarm(self) -> None:
+        """It does not set in any more."""
+        self.next = None
+        if self._timer:
+            self._timer.cancel()
+
+
+class Words:
+    """The last words of `garbage`, and what comes after: FIN, and reading until the peer closes."""
+
+    def __init__(self, side: Side, verbs: Verbs) -> None:
+        self._side = side
+        self._words, self._left = verbs.last_words
+        self._at = 0
+        self._fin = verbs.said_fin
+
+    def say(self) -> bool:
+        """Say as much as it takes. Is all of it said?"""
+        sock = self._side.sock
+        assert sock
+        while self._left:
+            try:
+                size = sock.send(self._words[self._at : self._at + self._left], DONTWAIT)
+            except BlockingIOError:
+                return False
+            self._side.sent += size
+            self._at, self._left = (self._at + size) % len(self._words), self._left - size
+        if not self._fin:
+            self._fin = True
+            sock.shutdown(socket.SHUT_WR)
+        return True
