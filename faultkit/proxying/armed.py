@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from faultkit import sockets
 from faultkit.errors import Misuse, Unable
 from faultkit.proxying.loop import Timer
+from faultkit.proxying.paced import Paced
 from faultkit.proxying.side import DONTWAIT, unsent
 from faultkit.proxying.stages import Bandwidth, Slicer, Stage
 from faultkit.serving import peer
@@ -177,6 +178,41 @@ class Armed:
             return max(1, min(most, int(fault.when.amount) - self.record.received))
         return most
 
+    def takes(self, item: bytes) -> bool:
+        """Is this the answer that it says itself?"""
+        fault = self.next
+        if not (fault and fault.when.kind == "answers" and self.pair.asking):
+            return False
+        if self.record.answers + 1 < fault.when.amount:
+            return False
+        if fault.served.holds_fin:
+            self.pair.answer()
+            Paced(self.side, fault.name, item, self.set_in)
+            return True
+        if fault.served.ends_answer and not self.pair.answers_more:
+            self._say_with_end(item)
+            return True
+        return False
+
+    def _say_with_end(self, item: bytes) -> None:
+        """Let the kernel keep the end of it until the FIN (TCP_CORK, tcp(7); tcp_send_fin()): a peer that has read the whole
+        answer has the FIN, however quick it is."""
+        side, sock = self.side, self.side.sock
+        assert sock
+        try:
+            if len(item) >= sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG):
+                side.sent += (sent := sock.send(item[:-1], DONTWAIT))
+                item = item[sent:]
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+            side.sent += sock.send(item, DONTWAIT)
+        except BlockingIOError:
+            pass  # its reader has stopped, and will not have all of it
+        except OSError as error:
+            side.send_failed(error)
+            return
+        self.pair.answer()
+        self.set_in()
+
     def may_send(self, item: bytes) -> int:
         """How much of it may be said to the side before it sets in."""
         fault = self.next
@@ -246,6 +282,8 @@ class Armed:
     def cannot_fire(self) -> Misuse | None:
         """Why it cannot set in now."""
         fault = self.next
+        if fault and fault.served.holds_fin:
+            return Misuse(f"fire(): {fault.name} needs an answer to hold its FIN back behind: it sets in {fault.when}")
         if fault and fault.served.unread and self.side.sock is not None and not sockets.unread(self.side.sock):
             return Misuse(
                 f"fire(): {fault.name} leaves received bytes unread, and connection {self.pair.number} has none"

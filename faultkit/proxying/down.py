@@ -54,10 +54,10 @@ class Down:
         elif self._how == "hang":
             _Alone(pair, why).hang()
         else:
-            pair.reset(why)
             if self._how == "refuse" and self._stop is None and self._proxy.enabled:
-                self._proxy.door.close_door(self._fault)
+                self._proxy.door.close_door(self._fault)  # before it is told: it may come again at once
                 self._try()
+            pair.reset(why)
 
     def _try(self) -> None:
         trying = _Try(self._proxy, self._tried)

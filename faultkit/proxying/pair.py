@@ -254,11 +254,21 @@ class Pair(Connection):
         """Something was sent to that side."""
         if side is self.client:
             self.asking = False
-            service = self.upstream.sock
-            if not self._answered and side.queue is None and not (service is not None and sockets.unread(service)):
-                self._answered = True
-                self.answers += 1
+            if not self._answered and side.queue is None and not self.answers_more:
+                self.answer()
         self.heard()
+
+    @property
+    def answers_more(self) -> bool:
+        """Has the service said more than was read?"""
+        service = self.upstream.sock
+        return service is not None and sockets.unread(service) > 0
+
+    def answer(self) -> None:
+        """What the client asked is answered."""
+        self._answered = True
+        self.asking = False
+        self.answers += 1
 
     def upstream_record(self, fault: str) -> Upstream:
         """What a fault towards the service counts."""
@@ -277,9 +287,11 @@ class Pair(Connection):
 
     def apply(self, side: Side, verbs: Verbs) -> None:
         """What a fault has done to that side: to the bytes, and to the other side."""
-        self._forget_done()
-        if side.sock is None or side.sock.fileno() == -1:
+        gone = side.sock is None or side.sock.fileno() == -1
+        if gone:
             side.close()
+        self._forget_done()
+        if gone:
             self._orphan(side.other)
             return
         if verbs.draining:
@@ -370,7 +382,8 @@ class Pair(Connection):
     def close(self, why: str) -> None:
         """FIN to both ends, now, after what the kernel has for them."""
         for side in (self.client, self.upstream):
-            side.drain()
+            if side.queue:
+                side.drain()
         self._over(why)
 
     def reset(self, why: str) -> None:

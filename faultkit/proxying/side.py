@@ -400,6 +400,8 @@ class Side:
             return True  # nobody is told
         whole = item
         for one in self.armed:
+            if one.takes(item):
+                return True
             item = item[: one.may_send(item)]
         if not item:
             self._keep_first(whole)

@@ -52,7 +52,7 @@ def between(**options: Any) -> Iterator[Between]:
         proxy.start()
         try:
             yield Between(proxy, service)
-            assert proxy.trouble is None
+            proxy.check_trouble()
         finally:
             proxy.stop()
 
