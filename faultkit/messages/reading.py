@@ -83,7 +83,7 @@ def read(pasted: str, known: Known | None = None, among: Sequence[Entry] | None 
 _TELLS = (
     "recv ",
     "send ",
-    "connect ",
+    "connect E",
     "accept ",
     "recv or send ",
     "EOF ",
