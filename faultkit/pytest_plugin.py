@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from faultkit.serving.fixture import FaultServer
 
 OPENED: pytest.StashKey[list[FaultServer]] = pytest.StashKey()
-"""Of an item: what its fixtures gave it."""
+"""Of an item: what its fixtures gave it. Of the session: what lives as long as that."""
+
+WHOLE_SESSION = "fault_server_session"
 
 # The names under which pytest-trio may be registered: by itself, and by `-p`.
 PYTEST_TRIO = ("trio", "pytest_trio.plugin")
@@ -67,6 +69,27 @@ def fault_server(
     _fail([complaint for complaint in servers.complaints if complaint not in told])
 
 
+@pytest.fixture(scope="session")
+def fault_server_session(request: pytest.FixtureRequest, _fault_server_thread: None) -> Iterator[FaultServer]:
+    """`fault_server` for fixtures of a wider scope than one test: what it opens is there until the session ends. It takes what
+    `faultkit.serve` takes, without `fault_server_defaults`, which may be a test's own.
+
+    Each test that asks for one, directly or not, finds the servers as they were opened: `server.fault = "linger"` and
+    `server.arm(...)` are for that test alone, and so is what is wrong.
+    """
+    from faultkit.serving.engine import SHARED
+
+    engine = SHARED.hold()
+    try:
+        servers = opened(request, engine, {})
+        yield servers
+        told = set(servers.complaints)
+        servers.close()
+    finally:
+        SHARED.release()
+    _fail([complaint for complaint in servers.complaints if complaint not in told])
+
+
 @pytest.fixture
 def firewall() -> Iterator[Firewall]:
     """Drops and rejects in the private namespace that the tests run in: `faultkit sandbox -- pytest`. Lifted with the test.
@@ -93,8 +116,14 @@ def opened(request: pytest.FixtureRequest, engine: Engine, defaults: Mapping[str
         servers = FaultServer(engine, request.fixturename, defaults)
     except Misuse as refusal:
         raise _sentence(str(refusal)) from None
-    request.node.stash[OPENED].append(servers)
+    request.node.stash.setdefault(OPENED, []).append(servers)
     return servers
+
+
+def _of(item: pytest.Item) -> list[FaultServer]:
+    """What this test has servers of."""
+    wider = item.session.stash.get(OPENED, []) if WHOLE_SESSION in getattr(item, "fixturenames", ()) else []
+    return [*wider, *item.stash.get(OPENED, [])]
 
 
 def _fail(complaints: list[str]) -> None:
@@ -109,6 +138,8 @@ def _sentence(sentence: str) -> BaseException:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     item.stash[OPENED] = []
+    for servers in _of(item):
+        servers.begin_again()
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -117,10 +148,10 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
     try:
         yield
     finally:
-        for servers in item.stash[OPENED]:
+        for servers in _of(item):
             servers.check()
     # Only where the test did not fail by itself.
-    _fail([complaint for servers in item.stash[OPENED] for complaint in servers.complaints])
+    _fail([complaint for servers in _of(item) for complaint in servers.complaints])
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
@@ -131,5 +162,5 @@ def pytest_runtest_makereport(
         tracebacks.shorten(call.excinfo.value)
     report = yield
     if report.failed:
-        report.sections += [("faultkit", told) for servers in item.stash.get(OPENED, []) if (told := str(servers))]
+        report.sections += [("faultkit", told) for servers in _of(item) if (told := str(servers))]
     return report

@@ -83,11 +83,11 @@ def taken(function: Callable[..., object]) -> list[str]:
 
 
 def members(name: str, *owners: tuple[type, str]) -> str:
-    """What classes offer: their public members, in the order of their texts, each up to the one of that name."""
+    """What classes offer: their public members, in the order of their texts, each up to the one of that name, or all."""
     rows = [f"| `{name}` | |", "|---|---|"]
     for owner, before in owners:
         names = [*vars(owner)]
-        for member in names[: names.index(before)]:
+        for member in names[: names.index(before) if before else None]:
             if member.startswith("_"):
                 continue
             thing = vars(owner)[member]
@@ -104,7 +104,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "stacks": lambda: stacks([stack.load(name) for name in stack.names()]),
     "faults": served,
     "verbs": lambda: members("conn", (Live, "armed"), (End, "_say_fin")),
-    "server": lambda: members("server", (Server, "open")),
+    "server": lambda: members("server", (Server, "")),
     "bugs": lambda: bug.table(bug.known()),
 }
 

@@ -90,8 +90,8 @@ class Live(Wire):
 
     async def receive(self, limit: int = CHUNK) -> bytes:
         """Up to `limit` bytes as they come, b"" when the peer has closed its direction. Raises `OSError` as recv(2) does."""
+        await trio.lowlevel.checkpoint()  # a peer that is always quicker must not keep the others waiting
         while True:
-            await trio.lowlevel.checkpoint()  # a peer that is always quicker must not keep the others waiting
             await self.may_read()
             if self._choose is not None:
                 await self._decide(self._choose)
@@ -100,13 +100,16 @@ class Live(Wire):
                 data, self._early = self._early[:limit], self._early[limit:]
                 return data
             fault = self.armed
-            if fault is None:
-                data = await self._receive(limit)
-            elif fault.meets_next_byte(self.record, begun=self._begun) and await self._byte_there():
-                await self._fire()
+            if fault and fault.meets_next_byte(self.record, begun=self._begun) and await self._byte_there():
+                if self.armed is fault:  # another may have taken its place meanwhile
+                    await self._fire()
                 continue
-            else:
-                data = await self._receive(max(1, fault.may_read(self.record, limit)))
+            found = await self._take(max(1, fault.may_read(self.record, limit)) if fault else limit)
+            if found is None:
+                continue
+            data = found
+            if self.armed is not fault:
+                fault = None if self.armed and self.armed.served.unread else self.armed  # it was read already
             self.record.received += len(data)
             self._begun = self._begun or bool(data)
             self._heard_fin = not data
@@ -220,6 +223,27 @@ class Live(Wire):
     def ask(self, choose: Choose) -> None:
         """Its fault is chosen when its first bytes are there."""
         self._choose = choose
+
+    @property
+    def leaving(self) -> bool:
+        """Has it ended, or has either side said its last word? The peer's may be in the kernel yet."""
+        if self.draining or self._said_fin or self.record.ended or self.sock.fileno() == -1:
+            return True
+        return sockets.state(self.sock) != "ESTABLISHED"
+
+    def be(self, record: Connection, fault: Fault | None, choose: Choose | None) -> None:
+        """Count as just come, with that record and that fault."""
+        before, self.record = self.record, record
+        if before.ended:
+            record.end(before.ended)
+        before.end("forgotten")
+        before.over = True
+        before.changed()
+        self.clock.cancel()
+        self.spared, self._fault, self._choose = False, fault, choose
+        self._await(fault)
+        self.raw_before = self.raw
+        self.spoke.set()
 
     def stretch(self, latency_seconds: float, rate: float) -> None:
         """What comes is heard so much later, and no more than so many bytes per second pass, either way; 0: as it is."""

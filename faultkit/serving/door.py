@@ -42,6 +42,7 @@ class Door:
         self.listening = False
         self._resets: int | None = None  # OutRsts of the namespace when it began to refuse
         self._turned_away = False
+        self._dropped = 0  # SYNs that this socket had dropped before what is asked about
         self._fillers: list[socket.socket] = []  # connections of our own, in the accept queue
         self._ours: set[Address] = set()  # their addresses, until they are accepted
 
@@ -112,9 +113,15 @@ class Door:
         filler.connect_ex(self.address)
         self._ours.add(Address(*filler.getsockname()[:2]))
 
-    def defer(self) -> None:
+    def defer(self, yes: bool = True) -> None:
         """Show a connection only when it has sent something (TCP_DEFER_ACCEPT, tcp(7)): its connect() has returned then."""
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60)  # seconds; arbitrary
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 60 if yes else 0)  # seconds; arbitrary
+
+    def forget(self, *, defer: bool) -> None:
+        """Nobody has been turned away yet."""
+        self.defer(defer)
+        self._turned_away, self._resets = False, None
+        self._dropped = sockets.dropped(self.sock)
 
     @property
     def waiting(self) -> int:
@@ -137,7 +144,7 @@ class Door:
             return self._turned_away
         refusing = self._resets is not None and not self.listening
         refused = refusing and counters()["TcpOutRsts"] > (self._resets or 0)
-        return self._turned_away or refused or sockets.dropped(self.sock) > 0
+        return self._turned_away or refused or sockets.dropped(self.sock) > self._dropped
 
     def close(self) -> None:
         """Let go of the port."""

@@ -90,6 +90,12 @@ class FaultServer:
         """What is known to be wrong: one sentence for each server whose fault nobody met or whose handler crashed."""
         return [opened.complaint for opened in self._opened if opened.complaint]
 
+    def begin_again(self) -> None:
+        """Let every server be as it was opened, for another test: nothing was seen, and nothing is wrong."""
+        for opened in self._opened:
+            opened.complaint = None
+            opened.server.rearm()
+
     def check(self) -> None:
         """Find out what is wrong, from a thread that is not the servers'."""
         for opened in self._opened:

@@ -95,6 +95,11 @@ class Line:
         if self._rate:
             self._next = max(trio.current_time(), self._next) + count / self._rate
 
+    def emptied(self) -> None:
+        """Others have read all that has come."""
+        self._read = self._ripe = self._seen
+        self._due.clear()
+
     def close(self) -> None:
         """Look no more."""
         self._engine.forget(self._watch)

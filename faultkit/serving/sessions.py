@@ -35,7 +35,7 @@ class Sessions:
         rate: float = 0.0,
     ) -> None:
         self.tasks = 0
-        self._live: dict[int, Live] = {}  # by the connection's number
+        self._live: dict[Live, None] = {}  # in the order of their accept
         self._handler = handler
         self._tls = tls
         self._over = over  # told of each connection whose socket is closed
@@ -64,7 +64,7 @@ class Sessions:
         live.spared = spared
         if choose:
             live.ask(choose)
-        self._live[record.number] = live
+        self._live[live] = None
         try:
             self._begin(live)
         except Exception as error:  # it is this connection's, and others wait at the door
@@ -87,7 +87,7 @@ class Sessions:
     def fire(self) -> Misuse | None:
         """Let the faults set in that have not, triggers or not. Gives why one cannot, the first."""
         refused: Misuse | None = None
-        for live in list(self._live.values()):
+        for live in list(self._live):
             live.arm()
             try:
                 cannot = self._cannot_fire(live)
@@ -101,16 +101,27 @@ class Sessions:
 
     def heal(self) -> None:
         """What hangs goes on, and what has not set in does not."""
-        for live in list(self._live.values()):
+        for live in list(self._live):
             live.spare()
             try:
                 live.heal()
             except OSError as error:  # a handler has closed its socket by itself
                 self.broke(live, error)
 
+    def renew(
+        self,
+        again: Callable[[Live], tuple[Connection, Fault | None]],
+        choose: Callable[[Connection], Choose] | None,
+    ) -> None:
+        """Each counts as just come, the oldest first."""
+        for live in list(self._live):
+            record, fault = again(live)
+            live.be(record, fault, choose(record) if choose and record.number else None)
+            self.armed(live)
+
     def reset(self) -> None:
         """Reset every one of them."""
-        for live in list(self._live.values()):
+        for live in list(self._live):
             try:
                 live.abort()
             except OSError as error:  # a handler has closed its socket by itself
@@ -120,7 +131,7 @@ class Sessions:
 
     def end(self) -> None:
         """End those without a task, and begin to end the others."""
-        for live in list(self._live.values()):
+        for live in list(self._live):
             if live.has_task:
                 live.stop()
             else:
@@ -134,7 +145,7 @@ class Sessions:
                 await self._idle.wait()
         if patience.cancelled_caught:
             late = TimeoutError(f"it did not end within {PATIENCE:g} s of being cancelled")
-            self._failed(min(self._live, default=0), late, True)
+            self._failed(min((live.record.number for live in self._live), default=0), late, True)
 
     def _look(self, live: Live, *, readable: bool = False) -> None:
         """See what a connection without a task is to do: its fault, a task, or wait for its first bytes."""
@@ -245,12 +256,12 @@ class Sessions:
         set in already, or nobody is there to read."""
         while live.armed is fault:
             live.spoke = trio.Event()
-            read = peer.has_read(live.sock)
-            if read is None:
+            whole = peer.has_read(live.sock)
+            if whole is None:
                 if live.comes_from_elsewhere:
                     raise Unable("the client's socket is not in this network namespace: nobody tells what it has read")
                 return False  # it is gone
-            all_read = read >= live.raw
+            read, all_read = whole - live.raw_before, whole >= live.raw
             if read >= fault.when.amount if fault.when.amount else all_read and live.record.sent and not live.saying:
                 return True
             with trio.move_on_after(float("inf") if all_read else LOOK):
@@ -265,7 +276,8 @@ class Sessions:
 
     def _end(self, live: Live, how: str = "") -> None:
         """It has ended: so, unless it is written down already. Its socket is closed."""
-        if self._live.pop(live.record.number, None):
+        if live in self._live:
+            del self._live[live]
             live.shut(how)
             self._over(live.record)
 

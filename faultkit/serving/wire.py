@@ -27,7 +27,7 @@ TCP_NOTSENT_LOWAT = 25  # include/uapi/linux/tcp.h
 class Wire(End):
     """The server's end of one connection, with its waits."""
 
-    __slots__ = ("_holding", "_kept", "_stream", "raw", "spoke")
+    __slots__ = ("_holding", "_kept", "_stream", "raw", "raw_before", "spoke")
 
     _engine: Engine
 
@@ -37,6 +37,7 @@ class Wire(End):
         self._kept = b""  # read from TLS, and to be received
         self._stream: trio.SSLStream[Below] | None = None
         self.raw = 0  # bytes given to the socket, below TLS where there is TLS
+        self.raw_before = 0  # and before it counted as just come
         self.spoke = trio.Event()  # set when something was sent, for who waits for that
 
     def _broke(self, error: BaseException) -> None:
@@ -116,17 +117,31 @@ class Wire(End):
                 return b""
             raise
 
+    async def _take(self, limit: int) -> bytes | None:
+        """What is there, or None after a wait for it: how much may be read, if anything, is to be asked again then."""
+        if self._stream or self._line:
+            return await self._receive(limit)
+        try:
+            return self.sock.recv(limit)
+        except BlockingIOError:
+            await self._readable()
+            return None
+
     async def receive_below(self, limit: int) -> bytes:
         """From the socket, below TLS where there is TLS."""
-        if self._line:
-            data = self.sock.recv(min(limit, await self._readable() or limit))
-            self._line.took(len(data))
-            return data
         while True:
+            most = min(limit, await self._readable() or limit) if self._line else limit
             try:
-                return self.sock.recv(limit)
+                data = self.sock.recv(most)
             except BlockingIOError:
-                await self._readable()
+                if self._line:
+                    self._line.emptied()
+                else:
+                    await self._readable()
+                continue
+            if self._line:
+                self._line.took(len(data))
+            return data
 
     async def _readable(self, more_than: int = 0) -> int:
         """Wait for something to read, or the end. Over a long or narrow line: more bytes than that, and gives how many."""

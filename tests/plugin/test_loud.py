@@ -31,8 +31,8 @@ MISUSES = {
     "fault_server('linger', plan=['ok'])": "fault 'linger' and a plan: the plan says what each connection gets; "
     "leave one of them out",
     "fault_server('linger', seed=7)": "seed=7 decides nothing without random: add random=0.3, or leave it out",
-    "fault_server(plan=['refuse'])": "refuse keeps clients from connecting at all, so no server can count them: "
-    "serve it alone, and heal() it",
+    "fault_server(plan=['listener-closed'])": "listener-closed keeps clients from connecting at all, "
+    "so no server can count them: serve it alone, and heal() it",
     "fault_server(port=fault_server().port)": "port * is in use on 127.0.0.1: leave it out to get a free one",
     "fault_server().client_context": "this server does not speak TLS, so there is nothing to trust: serve it with tls=True",
     "asyncio.run(wait(fault_server('linger')))": "this would block the asyncio loop, in which the client may have to run: "

@@ -23,7 +23,7 @@ from typing import Any
 import trio
 
 import faultkit
-from faultkit import FaultNotMet, HandlerCrashed, Live, Misuse, Server
+from faultkit import FaultNotMet, HandlerCrashed, Live, Misuse, Server, Unable
 from faultkit.serving import faults
 from faultkit.serving.engine import SHARED, Engine
 
@@ -35,6 +35,8 @@ REQUESTS = [
     b"0123456789" * 20,
     b"\xff" * 70_000,
 ]
+
+NAMES = [name for name, _, served in faults.known() if not served.needs_repair]
 
 SILENCES: list[Callable[[Live], None]] = [
     lambda conn: conn.stall(),
@@ -116,7 +118,7 @@ def sequence(chance: random.Random, names: list[str]) -> str:
 
 def serving(chance: random.Random, given: list[Server]) -> faultkit.serving.entry.Serving:
     """Any server that means something."""
-    names = [name for name, _, served in faults.known() if not served.needs_repair]
+    names = NAMES
     while True:
         keywords: dict[str, Any] = {"must_be_met": chance.random() < 0.3}
         keywords["answer"] = chance.choice(["echo", "http", b"+OK\r\n", handler(chance.getrandbits(32), given)])
@@ -147,7 +149,10 @@ def serving(chance: random.Random, given: list[Server]) -> faultkit.serving.entr
                 keywords["after_idle_seconds"] = chance.choice([0.001, 0.01, 0.05])
             else:
                 keywords[trigger] = chance.choice([1, 2, 30])
-        with contextlib.suppress(Misuse):
+        if chance.random() < 0.2:
+            keywords["latency_seconds"] = chance.choice([0, 0.001, 0.02])
+            keywords["rate"] = chance.choice([None, 1_000, 1_000_000])
+        with contextlib.suppress(Misuse, Unable):  # a plan that refuses takes a sandbox
             return faultkit.serve(**keywords)
 
 
@@ -178,12 +183,14 @@ def disturbs(server: Server, chance: random.Random, stop: threading.Event) -> No
     while not stop.wait(chance.choice([0, 0.001, 0.005])):
         try:
             restart = functools.partial(server.restart, down_seconds=chance.choice([0, 0.001, 0.01, 60]))
+            arm = functools.partial(server.arm, sequence(chance, NAMES))
             calls: list[Callable[[], None]] = [server.fire, server.heal, server.fire, server.check_crash, restart]
+            calls += [arm, server.forget]
             chance.choice(calls)()
         except Misuse as refused:
             if "closed" in str(refused):
                 return
-        except (HandlerCrashed, TimeoutError):
+        except (HandlerCrashed, TimeoutError, Unable):
             pass
 
 
