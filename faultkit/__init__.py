@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from faultkit.explaining.explain import explain as explain
     from faultkit.playing.check import NotProduced as NotProduced
     from faultkit.playing.check import check_cause as check_cause
+    from faultkit.proxying.entry import proxy as proxy
+    from faultkit.proxying.fixture import FaultProxy as FaultProxy
+    from faultkit.proxying.pair import Pair as Pair
+    from faultkit.proxying.proxy import Proxy as Proxy
+    from faultkit.proxying.toxics import Toxic as Toxic
+    from faultkit.proxying.toxics import bandwidth as bandwidth
+    from faultkit.proxying.toxics import latency as latency
+    from faultkit.proxying.toxics import limit_data as limit_data
+    from faultkit.proxying.toxics import packet_loss as packet_loss
+    from faultkit.proxying.toxics import reset_peer as reset_peer
+    from faultkit.proxying.toxics import slicer as slicer
+    from faultkit.proxying.toxics import slow_close as slow_close
+    from faultkit.proxying.toxics import timeout as timeout
     from faultkit.serving.answers import Http as Http
     from faultkit.serving.connection import Live as Live
     from faultkit.serving.entry import serve as serve
@@ -47,6 +60,24 @@ _HOMES = {
     **dict.fromkeys(("explain",), "explaining.explain"),
     **dict.fromkeys(("Firewall", "open_firewall"), "serving.firewall"),
     **dict.fromkeys(("Live",), "serving.connection"),
+    **dict.fromkeys(("proxy",), "proxying.entry"),
+    **dict.fromkeys(("FaultProxy",), "proxying.fixture"),
+    **dict.fromkeys(("Pair",), "proxying.pair"),
+    **dict.fromkeys(("Proxy",), "proxying.proxy"),
+    **dict.fromkeys(
+        (
+            "Toxic",
+            "bandwidth",
+            "latency",
+            "limit_data",
+            "packet_loss",
+            "reset_peer",
+            "slicer",
+            "slow_close",
+            "timeout",
+        ),
+        "proxying.toxics",
+    ),
     **dict.fromkeys(("Connection",), "serving.record"),
     **dict.fromkeys(("FaultNotMet", "HandlerCrashed", "Server"), "serving.server"),
     **dict.fromkeys(("Http",), "serving.answers"),
@@ -63,6 +94,7 @@ __all__ = [
     "Connection",
     "Diagnosis",
     "FaultNotMet",
+    "FaultProxy",
     "FaultServer",
     "HandlerCrashed",
     "Http",
@@ -70,19 +102,31 @@ __all__ = [
     "Misuse",
     "NotProduced",
     "Opening",
+    "Pair",
+    "Proxy",
     "Server",
+    "Toxic",
     "Unable",
     "abort",
+    "bandwidth",
     "black_hole",
     "check_cause",
     "close_unread",
     "explain",
     "half_close",
     "heal",
+    "latency",
+    "limit_data",
     "open_firewall",
+    "packet_loss",
+    "proxy",
+    "reset_peer",
     "resume_reading",
     "serve",
+    "slicer",
+    "slow_close",
     "stop_reading",
+    "timeout",
     "vanish",
 ]
 

@@ -13,11 +13,13 @@ import pytest
 from faultkit.serving import tracebacks
 
 if TYPE_CHECKING:
+    from faultkit.proxying.fixture import FaultProxy
+    from faultkit.proxying.loop import Loop
     from faultkit.serving.engine import Engine
     from faultkit.serving.firewall import Firewall
-    from faultkit.serving.fixture import FaultServer
+    from faultkit.serving.fixture import FaultServer, Opener
 
-OPENED: pytest.StashKey[list[FaultServer]] = pytest.StashKey()
+OPENED: pytest.StashKey[list[Opener]] = pytest.StashKey()
 """Of an item: what its fixtures gave it. Of the session: what lives as long as that."""
 
 WHOLE_SESSION = "fault_server_session"
@@ -90,6 +92,43 @@ def fault_server_session(request: pytest.FixtureRequest, _fault_server_thread: N
     _fail([complaint for complaint in servers.complaints if complaint not in told])
 
 
+@pytest.fixture(scope="session")
+def fault_proxy_defaults() -> Mapping[str, Any]:
+    """Keywords of `faultkit.proxy` for every proxy that names no other. To be overridden: `return {"upstream_down": "close"}`."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def _fault_proxy_thread() -> Iterator[None]:
+    """Keeps the proxies' thread from one test to the next."""
+    from faultkit.proxying.thread import SHARED
+
+    SHARED.hold()
+    yield
+    SHARED.release()
+
+
+@pytest.fixture
+def fault_proxy(
+    request: pytest.FixtureRequest, fault_proxy_defaults: Mapping[str, Any], _fault_proxy_thread: None
+) -> Iterator[FaultProxy]:
+    """Opens proxies in front of services: `proxy = fault_proxy(("localhost", 6379), "linger")`, then `proxy.address`.
+
+    It takes what `faultkit.proxy` takes. A fault or a toxic that no client met fails the test.
+    """
+    from faultkit.proxying.thread import SHARED
+
+    loop = SHARED.hold()
+    try:
+        proxies = opened_proxies(request, loop, fault_proxy_defaults)
+        yield proxies
+        told = set(proxies.complaints)
+        proxies.close()
+    finally:
+        SHARED.release()
+    _fail([complaint for complaint in proxies.complaints if complaint not in told])
+
+
 @pytest.fixture
 def firewall() -> Iterator[Firewall]:
     """Drops and rejects in the private namespace that the tests run in: `faultkit sandbox -- pytest`. Lifted with the test.
@@ -120,10 +159,23 @@ def opened(request: pytest.FixtureRequest, engine: Engine, defaults: Mapping[str
     return servers
 
 
-def _of(item: pytest.Item) -> list[FaultServer]:
+def _of(item: pytest.Item) -> list[Opener]:
     """What this test has servers of."""
     wider = item.session.stash.get(OPENED, []) if WHOLE_SESSION in getattr(item, "fixturenames", ()) else []
     return [*wider, *item.stash.get(OPENED, [])]
+
+
+def opened_proxies(request: pytest.FixtureRequest, loop: Loop, defaults: Mapping[str, Any]) -> FaultProxy:
+    """The same of proxies."""
+    from faultkit.errors import Misuse
+    from faultkit.proxying.fixture import FaultProxy
+
+    try:
+        proxies = FaultProxy(loop, request.fixturename, defaults)
+    except Misuse as refusal:
+        raise _sentence(str(refusal)) from None
+    request.node.stash.setdefault(OPENED, []).append(proxies)
+    return proxies
 
 
 def _fail(complaints: list[str]) -> None:

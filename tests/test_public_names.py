@@ -18,6 +18,7 @@ PUBLIC = {
         Connection FaultNotMet FaultServer HandlerCrashed Http Live Misuse NotProduced Server Unable abort black_hole
         check_cause close_unread half_close heal open_firewall resume_reading serve stop_reading vanish
         Firewall causes sockets __version__ Diagnosis Opening explain
+        FaultProxy Pair Proxy Toxic bandwidth latency limit_data packet_loss proxy reset_peer slicer slow_close timeout
     """,
     "faultkit.sockets": """
         abort black_hole clock clock_ahead close_unread disconnect dropped first_seq half_close heal hear_icmp
@@ -35,7 +36,7 @@ PUBLIC = {
     "faultkit.evidence.verdict": "AtLeast FORGED Promise Rst",
     "faultkit.acting.play": "Play",
     "faultkit.errors": "Misuse Unable",
-    "faultkit.pytest_plugin": "fault_server firewall",
+    "faultkit.pytest_plugin": "fault_proxy fault_server firewall",
 }
 
 

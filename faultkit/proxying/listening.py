@@ -41,6 +41,7 @@ class Listening:
         self._came = came
         self._failed = failed
         self._watched = False
+        self._turned_away = False
         self._given: tuple[str, int] | None = None
 
     @property
@@ -106,8 +107,14 @@ class Listening:
         """Let go of the port; the next `open` takes the same."""
         if self.door:
             self._forget()
+            self._turned_away = self.has_turned_away
             self.door.close()
             self.door = None
+
+    @property
+    def has_turned_away(self) -> bool:
+        """Has a client met a closed door?"""
+        return self._turned_away or (self.door is not None and self.door.turned_away)
 
     def watch_again(self) -> None:
         """There may be descriptors again."""

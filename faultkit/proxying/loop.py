@@ -79,6 +79,7 @@ class Loop:
         self._process = os.getpid()
         self._thread: int | None = None
         self._stopping = False
+        self.started = threading.Event()
         self.closed = False
         self.pipes = Pipes()
         self.failed: Callable[[Exception], None] = _raise  # what nobody else is told of
@@ -208,6 +209,7 @@ class Loop:
     def run(self) -> None:
         """Have it run in this thread until `stop`."""
         self._thread = threading.get_ident()
+        self.started.set()
         try:
             while not self._stopping:
                 self.turn()

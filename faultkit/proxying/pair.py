@@ -6,6 +6,7 @@ import errno
 import ipaddress
 import random
 import socket
+from collections.abc import Callable
 from select import EPOLLERR, EPOLLHUP, EPOLLOUT
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ from faultkit.proxying.armed import Armed, Upstream, Verbs, Words
 from faultkit.proxying.chain import Chain
 from faultkit.proxying.resolving import Found
 from faultkit.proxying.side import Side, unsent
-from faultkit.proxying.stages import FIN, GONE, RST, Item, Mark, Waits
+from faultkit.proxying.stages import CHUNK, FIN, GONE, RST, Item, Mark, Waits
 from faultkit.serving.record import Connection, size
+from faultkit.serving.which import More, Opening
 
 if TYPE_CHECKING:
     from faultkit.proxying.loop import Loop
@@ -36,6 +38,7 @@ class Pair(Connection):
         "_record",
         "armed",
         "asking",
+        "choose",
         "client",
         "found",
         "leaving",
@@ -61,6 +64,7 @@ class Pair(Connection):
         self._answered = True
         self._later: list[Waits] = []  # toxics that are to set in
         self._record: Upstream | None = None  # what a fault towards the service counts
+        self.choose: Callable[[Opening], None] | None = None  # asked when its first bytes are there
         self._begun = False
         super().__init__(number, peer, "ok", proxy.waiting)
 
@@ -206,7 +210,7 @@ class Pair(Connection):
     @property
     def counting(self) -> bool:
         """Does something wait for what is counted?"""
-        return bool(self.armed or self._later)
+        return bool(self.armed or self._later or self.choose)
 
     @property
     def quiet_seconds(self) -> float:
@@ -229,6 +233,27 @@ class Pair(Connection):
         self._count()
         if self._begun or fault.when.kind == "accept":
             one.begin()
+
+    def ask(self, choose: Callable[[Opening], None]) -> None:
+        """Have that told of the first bytes, while they are still unread."""
+        self.choose = choose
+        self._count()
+
+    def decide(self) -> bool:
+        """Is it decided, by the first bytes that are there?"""
+        sock, choose = self.client.sock, self.choose
+        assert sock and choose
+        first = sock.recv(CHUNK, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        whole = len(first) < sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT)
+        try:
+            choose(Opening(self.number, self.peer, first, whole))
+        except More:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, len(first) + 1)
+            return False
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+        self.choose = None
+        self._forget_done()
+        return True
 
     def _count(self) -> None:
         self.chain(self.client)

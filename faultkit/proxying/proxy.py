@@ -10,7 +10,7 @@ import random
 import socket
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
 
 from faultkit.errors import Misuse, Unable, exhausted
 from faultkit.evidence.transcript import Address
@@ -29,7 +29,10 @@ from faultkit.serving.faults import Fault
 from faultkit.serving.plan import Plan
 from faultkit.serving.server import FaultNotMet
 from faultkit.serving.waiting import Waiting
+from faultkit.serving.which import Opening, Which
 
+T = TypeVar("T")
+CLOSED = "the proxy is closed: this goes inside the `with`, and for the fixtures inside the test"
 Towards = Literal["client", "upstream", "both"]
 STREAMS: Mapping[str, str] = {"client": "downstream", "upstream": "upstream", "both": "both"}
 HEALTHY = Plan(lambda number: None)
@@ -65,6 +68,7 @@ class Proxy:
         name: str = "proxy",
         seed: int | None = None,
         plan: Plan = HEALTHY,
+        which: Which | None = None,
         towards: Towards = "client",
         upstream_down: UpstreamDown = "reset",
         beyond_loopback: bool = False,
@@ -88,9 +92,12 @@ class Proxy:
         self.each: Callable[[Pair], None] | None = None  # the same for each connection that is over
         self.trouble: tuple[int, BaseException, Unable | None] | None = None
         self._plan = plan
+        self._which = which  # of the connections is meant; None: each
+        self._meant: list[Pair] = []
         self._towards = towards
         self._must_be_met = must_be_met
         self._healed = False
+        self._closed = False
         self._down = Down(self, upstream_down)
         self._beyond = beyond_loopback
         self._keep = keep
@@ -195,15 +202,20 @@ class Proxy:
 
     def start(self) -> None:
         """Listen. Raises `OSError` as bind(2) and getaddrinfo(3) do, `Misuse` beyond loopback where that was not asked for."""
-        self.loop.call(self._start)
+        self._call(self._start)
 
     def stop(self) -> None:
         """Stop listening, and end every connection with FIN at both ends. The port stays its own for the next `start`."""
         self.loop.call(self._stop)
 
+    def close(self) -> None:
+        """The end: as `stop`, and nothing can be asked of it any more."""
+        if not self.loop.closed:
+            self.loop.call(self._close)
+
     def change(self, *, listen: str | None = None, upstream: str | None = None, enabled: bool | None = None) -> None:
         """All of it or nothing. Another address ends the connections, and keeps the toxics."""
-        self.loop.call(functools.partial(self._change, listen, upstream, enabled))
+        self._call(functools.partial(self._change, listen, upstream, enabled))
 
     def add(self, toxic: Toxic | str, *, towards: Towards | None = None) -> Toxic:
         """Put it behind the others, on live connections too: a toxic, or a fault by its name as `faultkit serve` writes it.
@@ -216,20 +228,20 @@ class Proxy:
             toxic = toxics.made(toxic, stream=STREAMS[towards or "client"])
         elif towards is not None:
             toxic = toxic.towards(STREAMS[towards])
-        self.loop.call(functools.partial(self._add, toxic))
+        self._call(functools.partial(self._add, toxic))
         return toxic
 
     def update(self, name: str, attributes: Mapping[str, Any] | None = None, toxicity: object = None) -> Toxic:
         """Merge these in; what the toxic holds goes on under the new ones. Raises `Misuse`, `NoToxic`."""
-        return self.loop.call(functools.partial(self._update, name, attributes, toxicity))
+        return self._call(functools.partial(self._update, name, attributes, toxicity))
 
     def remove(self, name: str) -> None:
         """Take it away; what it held goes on at once, however slow its reader. Raises `NoToxic`."""
-        self.loop.call(functools.partial(self._remove, name))
+        self._call(functools.partial(self._remove, name))
 
     def replace_toxics(self, wanted: list[Toxic]) -> None:
         """Have these and no others, at once."""
-        self.loop.call(functools.partial(self._replace, wanted))
+        self._call(functools.partial(self._replace, wanted))
 
     def toxic(self, name: str) -> Toxic:
         """The one of that name. Raises `NoToxic`."""
@@ -238,15 +250,15 @@ class Proxy:
     def fire(self) -> None:
         """Let what waits for its moment set in now, on every live connection, and at the door. Raises `Misuse` where that cannot
         be."""
-        self.loop.call(self._fire)
+        self._call(self._fire)
 
     def heal(self) -> None:
         """From now on all is well: no toxics, no faults, open doors; live connections hear and speak again."""
-        self.loop.call(self._heal)
+        self._call(self._heal)
 
     def cut(self, number: int | None = None) -> None:
         """Reset every live connection at both ends, or that one."""
-        self.loop.call(functools.partial(self._cut, number))
+        self._call(functools.partial(self._cut, number))
 
     def check(self) -> None:
         """Raise `Unable` where the machine had no more descriptors, and `FaultNotMet` where a fault or a toxic was never met.
@@ -255,17 +267,31 @@ class Proxy:
         """
         if self._complaint() and not self.loop.closed:
             self.loop.call(self._settle)
-        self.check_trouble()
+        self.check_crash()
         if sentence := self._complaint():
             raise FaultNotMet(sentence)
 
-    def check_trouble(self) -> None:
+    def check_crash(self) -> None:
         """Raise what went wrong with the proxy itself."""
         if self.trouble is not None:
             number, error, lacking = self.trouble
             if lacking:
                 raise Unable(f"port {self.port}, connection {number}: {lacking}") from error
             raise error
+
+    async def acheck(self) -> None:
+        """`check`, in the loop in which the proxy runs."""
+        self.check()
+
+    async def aclose(self) -> None:
+        """`close`, in the loop in which the proxy runs."""
+        self.close()
+
+    @property
+    def turned_away(self) -> bool:
+        """Has a client met a closed door? Where a refusal is counted for the whole network namespace, another port's passes
+        for it."""
+        return self._door.has_turned_away
 
     @property
     def keeps_out(self) -> bool:
@@ -275,7 +301,7 @@ class Proxy:
     @property
     def came(self) -> bool:
         """Has a client come, or been turned away at the door?"""
-        return self._count > 0 or (self._door.door is not None and self._door.door.turned_away)
+        return self._count > 0 or self.turned_away
 
     # In the loop.
 
@@ -295,6 +321,20 @@ class Proxy:
             self._down.end()
             self._end_all("disabled")
             self.say("disabled", None, self.listen)
+
+    def _call(self, work: Callable[[], T]) -> T:
+        def unless_closed() -> T:
+            if self._closed:
+                raise Misuse(CLOSED)
+            return work()
+
+        if self.loop.closed:
+            raise Misuse(CLOSED)
+        return self.loop.call(unless_closed)
+
+    def _close(self) -> None:
+        self._stop()
+        self._closed = True
 
     def _end_all(self, why: str) -> None:
         for pair in self.live:
@@ -394,7 +434,9 @@ class Proxy:
         self._live[pair.number] = pair
         if self.tell:
             self.say("accepted", pair, f"from {peer}")
-        if (fault := self._planned(pair.number)) and not self._healed:
+        if self._which and not self._healed:
+            pair.ask(functools.partial(self._choose, pair))
+        elif (fault := self._planned(pair.number)) and not self._healed:
             self._arm(pair, fault)
         if len(self._upon):
             self._upon.put_on_all(pair)
@@ -413,6 +455,14 @@ class Proxy:
         self._count += 1  # only now: another thread looks at it, and then for the record
         self.waiting.changed()
         return pair
+
+    def _choose(self, pair: Pair, opening: Opening) -> None:
+        """Is that connection meant? Then it gets the next fault."""
+        assert self._which
+        if self._which(opening):
+            self._meant.append(pair)
+            if fault := self._planned(len(self._meant)):
+                self._arm(pair, fault)
 
     def _planned(self, number: int) -> Fault | None:
         fault = self._plan.of(number)
@@ -511,14 +561,15 @@ class Proxy:
         """Which fault or toxic was never met, in a sentence."""
         if not self._must_be_met:
             return None
-        door = self._door.door
+        if self._which and self._plan.armed and self._connections and not self._meant:
+            return unmet.nobody_meant(self._plan, self.port, self._count)
         if self._plan is not HEALTHY and (
             sentence := unmet.sentence(
                 self._plan,
                 self.port,
-                self.connections,
+                self._meant if self._which else self.connections,
                 shut=self._door.was_shut,
-                turned_away=door is not None and door.turned_away,
+                turned_away=self.turned_away,
                 own=False,
             )
         ):

@@ -229,6 +229,15 @@ class Side:
     def _read_for(self, chain: Chain) -> None:
         sock = self.sock
         assert sock
+        if self.pair.choose and self is self.pair.client:
+            try:
+                if not self.pair.decide() or self.chain is None:
+                    return  # without stages it goes straight, at the next look
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._gone(error)
+                return
         most = CHUNK
         for one in self.armed:
             most = min(most, one.may_read(most))

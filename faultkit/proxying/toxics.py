@@ -96,6 +96,7 @@ class Toxic:
             stream=stream,
             toxicity=self.toxicity,
             attributes=self.attributes,
+            fractions=True,
         )
 
     def changed(self, attributes: Mapping[str, Any] | None = None, toxicity: object = None) -> Toxic:
@@ -107,6 +108,7 @@ class Toxic:
             stream=self.stream_as_given or self.stream,
             toxicity=self.toxicity if toxicity is None else toxicity,
             attributes=merged,
+            fractions=any(isinstance(value, float) for value in self.attributes.values()),
         )
 
 
@@ -117,6 +119,7 @@ def made(
     stream: str | None = None,
     toxicity: object = None,
     attributes: Mapping[str, Any] | None = None,
+    fractions: bool = False,
 ) -> Toxic:
     """The toxic of that type, checked; attributes that are left out, or None, have their defaults, and unknown ones are left out.
 
@@ -128,7 +131,10 @@ def made(
         raise UnknownStream(f"stream {given!r} is none: it is upstream, downstream or both")
     fault = None if type in TYPES else _fault(type)
     numbers = _numbers(type)
-    values = {key: _checked(type, key, numbers[key], value) for key, value in _known(type, attributes or {}).items()}
+    values = {
+        key: _checked(type, key, numbers[key], value, fractions)
+        for key, value in _known(type, attributes or {}).items()
+    }
     complete = {key: values.get(key, 0) for key in (TYPES[type][1] if type in TYPES else {})}
     complete.update((key, value) for key, value in values.items() if key in WHEN)
     _check_sense(type, complete)
@@ -175,10 +181,10 @@ def _fault(type: str) -> Fault:
         raise
 
 
-def _checked(type: str, key: str, number: Number, value: object) -> int | float:
+def _checked(type: str, key: str, number: Number, value: object, fractions: bool) -> int | float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise Misuse(f"{type}: {key}={value!r} is no number")
-    if number.whole and not isinstance(value, int):
+    if number.whole and not fractions and not isinstance(value, int):
         raise Misuse(f"{type}: {key}={value!r} is no whole number of {number.unit}")
     if not number.least <= value <= number.most:
         raise Misuse(f"{type}: {key}={value} {number.unit} makes no sense: it is {number.least:g} to {number.most:g}")
@@ -219,10 +225,53 @@ def _timed(toxic: Toxic) -> Fault:
     return steps.fault(toxic.type, when)
 
 
-def latency(latency_seconds: float, *, jitter_seconds: float = 0.0, **more: Any) -> Toxic:
+# For Python: seconds and bytes per second, with fractions, and keywords as `made` takes them.
+
+
+def latency(seconds: float, *, jitter_seconds: float = 0.0, **more: Any) -> Toxic:
     """Each piece is that late, give or take a uniform jitter; order is kept."""
-    return _timed_toxic("latency", {"latency": latency_seconds, "jitter": jitter_seconds}, **more)
+    return _exact("latency", more, latency=seconds * 1000, jitter=jitter_seconds * 1000)
 
 
-def _timed_toxic(type: str, seconds: Mapping[str, float], **more: Any) -> Toxic:
-    return made(type, attributes={key: round(value * 1000) for key, value in seconds.items()}, **more)
+def bandwidth(bytes_per_second: float, *, shared: bool = False, **more: Any) -> Toxic:
+    """No more than that, for each connection, or for all together."""
+    return _exact("bandwidth", more, rate=bytes_per_second / 1000, shared=int(shared))
+
+
+def slow_close(seconds: float, **more: Any) -> Toxic:
+    """What ends the direction comes that late."""
+    return _exact("slow_close", more, delay=seconds * 1000)
+
+
+def timeout(seconds: float, **more: Any) -> Toxic:
+    """Nothing passes, and after that time both ends are closed; 0: never."""
+    return _exact("timeout", more, timeout=seconds * 1000)
+
+
+def reset_peer(seconds: float = 0.0, **more: Any) -> Toxic:
+    """Nothing passes, and after that time both ends are reset."""
+    return _exact("reset_peer", more, timeout=seconds * 1000)
+
+
+def slicer(average_size: int, *, size_variation: int = 0, delay_seconds: float = 0.0, **more: Any) -> Toxic:
+    """Pieces of that size, give or take, and so long after each."""
+    return _exact(
+        "slicer", more, average_size=average_size, size_variation=size_variation, delay=delay_seconds * 1_000_000
+    )
+
+
+def limit_data(size: int, **more: Any) -> Toxic:
+    """So many bytes pass, then both ends are closed."""
+    return _exact("limit_data", more, bytes=size)
+
+
+def packet_loss(loss_rate: float, *, correlation: float = 0.0, **more: Any) -> Toxic:
+    """What is read at once is lost with that probability."""
+    return _exact("packet_loss", more, loss_rate=loss_rate, correlation=correlation)
+
+
+def _exact(type: str, more: Mapping[str, Any], **attributes: float) -> Toxic:
+    """With fractions, which the attributes as such do not take. What stands beside them: a name, `connections` ..."""
+    moments = {key: value for key, value in more.items() if key in WHEN}
+    rest = {key: value for key, value in more.items() if key not in WHEN}
+    return made(type, attributes={**attributes, **moments}, fractions=True, **rest)

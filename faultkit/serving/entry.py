@@ -52,7 +52,7 @@ class Serving:
     ) -> None:
         if self._server.elsewhere:
             return  # a forked child leaves the `with`: the server is its parent's
-        all_is_well = kind is None and not _unittest_failed()
+        all_is_well = kind is None and not unittest_failed()
         try:
             if all_is_well:
                 self._server.check()
@@ -83,7 +83,7 @@ class Serving:
         if self._here is None:
             self.__exit__(kind, error, trace)
             return
-        all_is_well = kind is None and not _unittest_failed()
+        all_is_well = kind is None and not unittest_failed()
         try:
             if all_is_well:
                 await self._server.acheck()
@@ -93,7 +93,7 @@ class Serving:
             self._server.check_crash()
 
 
-def _unittest_failed() -> bool:
+def unittest_failed() -> bool:
     """Is this the clean-up of a unittest test that has failed by itself? `enterContext` says nothing of that to the context
     manager, whose own complaint would come on top."""
     case, frame = sys.modules.get("unittest.case"), sys._getframe()
@@ -210,7 +210,7 @@ def made(
         which.check(chosen, tls=tls)
     handler = answers.chosen(answer)
     _check_line(latency_seconds, rate)
-    family, name = _where(host, ipv6, beyond_loopback)
+    family, name = where(host, ipv6, beyond_loopback)
     authority = certificates.authority(name) if tls else None
     door = _bound(family, name, port)
     try:
@@ -231,7 +231,7 @@ def _check_line(latency_seconds: object, rate: object) -> None:
         raise Misuse(f"rate={rate}: it is 1 or more, or left out")
 
 
-def _where(host: str | None, ipv6: bool, beyond_loopback: bool) -> tuple[socket.AddressFamily, str]:
+def where(host: str | None, ipv6: bool, beyond_loopback: bool) -> tuple[socket.AddressFamily, str]:
     if host is None or host == "localhost":
         return (socket.AF_INET6, "::1") if ipv6 else (socket.AF_INET, "127.0.0.1")
     try:

@@ -9,32 +9,40 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any, Concatenate, ParamSpec
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from faultkit.errors import Misuse, Unable
 from faultkit.serving import tracebacks
 from faultkit.serving.engine import Engine
-from faultkit.serving.entry import Serving, serve
+from faultkit.serving.entry import serve
 from faultkit.serving.server import FaultNotMet, HandlerCrashed, Server
 
 SHOWN = 50  # connections of one server in a report; arbitrary
 SHORT = reprlib.Repr()
 SHORT.maxstring = SHORT.maxother = 80  # characters of an answer, of a plan; arbitrary
-KEYWORDS = tuple(signature(serve).parameters)
 
 P = ParamSpec("P")
+Self = TypeVar("Self")
+One = TypeVar("One")
 
 
-def _taking(
-    _serve: Callable[P, Serving],
-) -> Callable[[Callable[..., Server]], Callable[Concatenate[FaultServer, P], Server]]:
+class Runs(Protocol):
+    """What servers run in: an engine."""
+
+    @property
+    def elsewhere(self) -> bool: ...
+
+
+def taking(
+    _opens: Callable[P, object], _self: type[Self], _gives: type[One]
+) -> Callable[[Callable[..., One]], Callable[Concatenate[Self, P], One]]:
     """Types a method as taking what `faultkit.serve` takes: its keywords are listed there, and nowhere else."""
     return lambda method: method
 
 
 @dataclass(eq=False)
 class _Opened:
-    server: Server
+    server: Any  # a Server, or a Proxy
     call: str  # as it was written, with the defaults
     complaint: str | None = None
 
@@ -47,42 +55,46 @@ class _Opened:
             self.complaint = self.complaint or f"{type(error).__name__}: {error}"
 
 
-class FaultServer:
-    """Opens servers: called as `faultkit.serve` is, any number of times, it gives each `Server` at once.
+class Opener:
+    """Opens what a test asks for, any number of times.
 
     Who made it checks and closes it, and asks for the `complaints`; a test does nothing of that.
     """
 
-    def __init__(self, engine: Engine, name: str | None, defaults: Mapping[str, Any]) -> None:
+    def __init__(
+        self, opens: Callable[..., Any], engine: Runs, name: str | None, defaults: Mapping[str, Any], fixture: str
+    ) -> None:
         """The name is the one by which a test calls it, for reports."""
+        known = tuple(signature(opens).parameters)
         for keyword in defaults:
-            if keyword not in KEYWORDS:
-                near = difflib.get_close_matches(keyword, KEYWORDS, n=1)
+            if keyword not in known:
+                near = difflib.get_close_matches(keyword, known, n=1)
                 raise Misuse(
-                    f"fault_server_defaults: faultkit.serve takes no {keyword!r}: "
-                    + (f"did you mean {near[0]}?" if near else f"it takes {', '.join(KEYWORDS)}")
+                    f"{fixture}_defaults: faultkit.{opens.__name__} takes no {keyword!r}: "
+                    + (f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}")
                 )
+        self._opens = opens
         self._engine = engine
         self._name = name
         self._defaults = defaults
         self._opened: list[_Opened] = []
         self._closed = False
 
-    @_taking(serve)
-    def __call__(self, *fault: Any, **keywords: Any) -> Server:
-        __tracebackhide__ = True  # pytest's: a keyword that serve() does not take is the caller's matter
+    def open(self, *given: Any, **keywords: Any) -> Any:
+        """One more, with the defaults."""
+        __tracebackhide__ = True  # pytest's: a keyword that is not taken is the caller's matter
         if self._closed:
             raise Misuse(f"the test that asked for this {self._name} has ended: ask for the fixture again")
         if self._engine.elsewhere:
             raise Misuse(
                 f"this process was forked from the test's, which checks and closes what {self._name} opens: "
-                "open one here by `with faultkit.serve(...)`"
+                f"open one here by `with faultkit.{self._opens.__name__}(...)`"
             )
-        defaults = {name: value for name, value in self._defaults.items() if not (fault and name == "fault")}
-        merged = {**defaults, **keywords}
-        server = serve(*fault, **merged).open(self._engine)
-        given = [*map(_written, fault), *(f"{name}={_written(value)}" for name, value in merged.items())]
-        self._opened.append(_Opened(server, f"{self._name}({', '.join(given)})"))
+        in_place = list(signature(self._opens).parameters)[: len(given)]
+        merged = {**{name: value for name, value in self._defaults.items() if name not in in_place}, **keywords}
+        server = self._opens(*given, **merged).open(self._engine)
+        written = [*map(_written, given), *(f"{name}={_written(value)}" for name, value in merged.items())]
+        self._opened.append(_Opened(server, f"{self._name}({', '.join(written)})"))
         return server
 
     @property
@@ -128,6 +140,18 @@ class FaultServer:
     def __str__(self) -> str:
         """What each server saw, for the report of a test that failed."""
         return "\n".join(_told(opened) for opened in self._opened)
+
+
+class FaultServer(Opener):
+    """Called as `faultkit.serve` is, any number of times, it gives each `Server` at once."""
+
+    def __init__(self, engine: Engine, name: str | None, defaults: Mapping[str, Any]) -> None:
+        super().__init__(serve, engine, name, defaults, "fault_server")
+
+    @taking(serve, Opener, Server)
+    def __call__(self, *fault: Any, **keywords: Any) -> Any:
+        __tracebackhide__ = True
+        return self.open(*fault, **keywords)
 
 
 def _told(opened: _Opened) -> str:

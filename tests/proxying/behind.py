@@ -52,7 +52,7 @@ def between(**options: Any) -> Iterator[Between]:
         proxy.start()
         try:
             yield Between(proxy, service)
-            proxy.check_trouble()
+            proxy.check_crash()
         finally:
             proxy.stop()
 

@@ -18,7 +18,7 @@ from tests.proxying.behind import Between, between, outcome, read_all
 
 HELLO = b"hello world, long enough to hold a FIN back"
 CHANCE = ("accept-then-reset", "early-response", "keepalive-race:in-flight")  # which call is told, at a server too
-SOONER = {"idle-firewall": "@idle=100ms", "load-balancer-idle": "@idle=100ms"}
+SOONER = {"slow": ":1", "idle-firewall": "@idle=100ms", "load-balancer-idle": "@idle=100ms"}
 
 
 def met(address: tuple[str, int]) -> list[object]:
