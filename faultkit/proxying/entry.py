@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import trio
@@ -34,14 +34,20 @@ class Proxying:
         self._proxy: Proxy | None = None
         self._here: contextlib.AsyncExitStack | None = None
 
-    def open(self, loop: Loop) -> Proxy:
-        """Let it run in that loop. Who calls this checks and closes it too."""
+    @property
+    def keeps_out(self) -> bool:
+        """Does its fault let no connection in?"""
+        return self._made is not None and self._made.keywords["plan"].door is not None
+
+    def open(self, loop: Loop, setup: Callable[[Proxy], None] = lambda proxy: None) -> Proxy:
+        """Let it run in that loop. Who calls this checks and closes it too. Setup comes before anybody can connect."""
         if self._made is None:
             raise Misuse("this proxy has been opened before: each faultkit.proxy(...) gives one, for one `with`")
         made, self._made = self._made, None
         proxy = self._proxy = made(loop)
         for toxic in self._wanted:
             proxy.add(toxic)
+        setup(proxy)
         try:
             proxy.start()
         except OSError as error:
@@ -134,6 +140,7 @@ def proxy(
     ipv6: bool = False,
     beyond_loopback: bool = False,
     must_be_met: bool = True,
+    keep: bool = True,
 ) -> Proxying:
     """A proxy in front of a real service: `with faultkit.proxy(("localhost", 6379), "linger") as proxy:`, or `async with`.
 
@@ -147,6 +154,7 @@ def proxy(
     upstream_down     what the client meets where the service takes no connection: "reset", "close", "hang", or "refuse"
     host, port, ipv6  where it listens: loopback and a free port; another host only with beyond_loopback
     must_be_met       a fault that nobody met is an error at the end of the `with`: `FaultNotMet`
+    keep              connections that have ended stay in `proxy.connections`
 
     Raises `Misuse` for what cannot mean anything, and `Unable` where this machine cannot.
     """
@@ -181,6 +189,7 @@ def proxy(
         upstream_down=upstream_down,
         beyond_loopback=beyond_loopback,
         must_be_met=must_be_met,
+        keep=keep,
     )
     wanted = []
     if latency_seconds or jitter_seconds:

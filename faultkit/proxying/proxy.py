@@ -198,6 +198,15 @@ class Proxy:
         await self.waiting.come(lambda: self._count >= number)
         return self._connections[number - 1]
 
+    async def await_ended(self, number: int) -> None:
+        """Wait until so many connections have ended."""
+        await self.waiting.come(lambda: self._count - len(self._live) >= number)
+
+    @property
+    def upstream_port(self) -> int:
+        """Of the service."""
+        return self._upstream.port
+
     # Control.
 
     def start(self) -> None:

@@ -130,10 +130,9 @@ def made(
     if direction not in STREAMS:
         raise UnknownStream(f"stream {given!r} is none: it is upstream, downstream or both")
     fault = None if type in TYPES else _fault(type)
-    numbers = _numbers(type)
+    known = numbers(type)
     values = {
-        key: _checked(type, key, numbers[key], value, fractions)
-        for key, value in _known(type, attributes or {}).items()
+        key: _checked(type, key, known[key], value, fractions) for key, value in _known(type, attributes or {}).items()
     }
     complete = {key: values.get(key, 0) for key in (TYPES[type][1] if type in TYPES else {})}
     complete.update((key, value) for key, value in values.items() if key in WHEN)
@@ -158,13 +157,14 @@ class UnknownStream(Misuse):
     """There is no such direction."""
 
 
-def _numbers(type: str) -> Mapping[str, Number]:
+def numbers(type: str) -> Mapping[str, Number]:
+    """The attributes that it takes."""
     return {**TYPES[type][1], **WHEN} if type in TYPES else WHEN
 
 
 def _known(type: str, attributes: Mapping[str, Any]) -> dict[str, Any]:
-    numbers = _numbers(type)
-    return {key: value for key, value in attributes.items() if key in numbers and value is not None}
+    known = numbers(type)
+    return {key: value for key, value in attributes.items() if key in known and value is not None}
 
 
 def _fault(type: str) -> Fault:

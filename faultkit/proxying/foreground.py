@@ -1,0 +1,146 @@
+"""A proxy in the foreground: until a signal, or so many connections."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import resource
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import trio
+
+from faultkit.errors import Misuse
+from faultkit.evidence.transcript import Packet
+from faultkit.playing.signals import endings
+from faultkit.proxying import entry
+from faultkit.proxying.capturing import Capturing
+from faultkit.proxying.entry import Proxying
+from faultkit.proxying.loop import Loop
+from faultkit.proxying.pair import Pair
+from faultkit.proxying.proxy import Event, Proxy
+from faultkit.proxying.toxics import Toxic
+from faultkit.serving.foreground import PATIENCE, Lines
+
+EVENTS = 100_000  # kept for the record; arbitrary
+
+
+class Kept:
+    """What a run leaves: its events, its connections, its packets."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.connections: list[dict[str, object]] = []
+        self.packets: list[Packet] = []
+        self.lost = 0  # packets that the kernel had no room for
+        self.came = False
+        self.unread = 0  # lines that nobody read
+        self.about: dict[str, object] = {}
+
+    def note(self, event: Event) -> None:
+        """One more."""
+        if len(self.events) < EVENTS:
+            self.events.append(event)
+
+    def document(self) -> dict[str, object]:
+        """The run for machines."""
+        return {**self.about, "events": [event._asdict() for event in self.events], "connections": self.connections}
+
+
+async def _run(
+    proxying: Proxying,
+    setup: Callable[[Proxy], None],
+    opening: Callable[[Proxy], Sequence[str]],
+    lines: Lines,
+    connections: int | None,
+) -> Proxy:
+    loop, stop = Loop(), trio.Event()
+    with trio.open_signal_receiver(*endings()) as signals:
+
+        async def end_at_signal() -> None:
+            await anext(signals)
+            stop.set()
+
+        async def end_after(proxy: Proxy, ended: int) -> None:
+            await proxy.await_ended(ended)
+            stop.set()
+
+        async def write(task_status: trio.TaskStatus[trio.Event]) -> None:
+            written = trio.Event()
+            task_status.started(written)
+            await lines.write()
+            written.set()
+            stop.set()
+
+        async with trio.open_nursery() as nursery:
+            await nursery.start(functools.partial(loop.host, alone=True))
+            proxy = proxying.open(loop, setup)
+            written = await nursery.start(write)
+            for line in opening(proxy):
+                lines.add(line)
+            nursery.start_soon(end_at_signal)
+            if connections:
+                nursery.start_soon(end_after, proxy, connections)
+            await stop.wait()
+            proxy.close()
+            lines.end()
+            with trio.move_on_after(PATIENCE):
+                await written.wait()
+            nursery.cancel_scope.cancel()
+    return proxy
+
+
+def run(
+    upstream: str,
+    fault: str | None,
+    *,
+    toxics: Sequence[Toxic] = (),
+    opening: Callable[[Proxy], Sequence[str]],
+    line: Callable[[Pair], str],
+    write: Callable[[str], None],
+    dropped: Callable[[int], str],
+    connections: int | None,
+    capture: bool = False,
+    record: bool = False,
+    **options: Any,
+) -> Kept:
+    """Proxy until Ctrl-C or SIGTERM, or until so many connections have ended, and write a line for each.
+
+    `options` as `entry.proxy` takes them.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # two for each connection
+    proxying = entry.proxy(upstream, fault, must_be_met=False, keep=False, **options)
+    if connections and proxying.keeps_out:
+        raise Misuse(f"proxy: {fault} lets no connection in, so --connections {connections} never comes: leave it out")
+    kept, lines = Kept(), Lines(write, dropped)
+
+    def over(pair: Pair) -> None:
+        lines.add(line(pair))
+        if record:
+            kept.connections.append(pair.document())
+
+    with Capturing() if capture else contextlib.nullcontext() as capturing:
+
+        def setup(proxy: Proxy) -> None:
+            proxy.each = over
+            if record:
+                proxy.tell = kept.note
+            for toxic in toxics:
+                proxy.add(toxic)
+
+        def opened(proxy: Proxy) -> Sequence[str]:
+            if capturing:
+                capturing.ports |= {proxy.port, proxy.upstream_port}
+            kept.about = {"listen": proxy.listen, "upstream": proxy.upstream, "seed": proxy.seed}
+            return opening(proxy)
+
+        proxy = trio.run(_run, proxying, setup, opened, lines, connections)
+        kept.came = proxy.came
+    if capturing:
+        kept.packets, kept.lost = capturing.packets, capturing.lost
+    kept.unread = lines.unwritten
+    if lines.refused:
+        raise lines.refused
+    proxy.check_crash()
+    return kept
