@@ -7,7 +7,7 @@ A kernel counts a RST that it sends before the capture gets it: an answer of the
 from __future__ import annotations
 
 import array
-import contextlib
+import errno
 import os
 import socket
 import struct
@@ -30,6 +30,8 @@ from faultkit.witness.wire import (
 
 _HEADERS = 128  # bytes: nothing of the frame is looked at
 _MOST = 1000  # readings of one run, 10 KiB each; arbitrary: what a storm of resets moves later is known as one sum
+# What the kernel, or who guards a container, answers where sock_diag(7) is not to be had.
+_NOT_HERE = {errno.ENOENT, errno.EPROTONOSUPPORT, errno.EAFNOSUPPORT, errno.ENOSYS, errno.EPERM, errno.EACCES}
 _MOMENT_NS = 1_000_000  # arbitrary: it is microseconds
 
 # Classic BPF (linux/filter.h): opcode, jump if true, jump if false, operand. Offsets count from the Ethernet header.
@@ -64,8 +66,11 @@ class Passing:
         try:
             for source in SOURCES:
                 self._files.append(os.open(source, os.O_RDONLY | os.O_CLOEXEC))
-            with contextlib.suppress(OSError):
+            try:
                 self._listeners = Listeners()
+            except OSError as error:
+                if error.errno not in _NOT_HERE:
+                    raise
             program = array.array("B", b"".join(struct.pack("HBBI", *instruction) for instruction in _RST_ONLY))
             self._socket.setsockopt(
                 socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(_RST_ONLY), program.buffer_info()[0])
@@ -101,7 +106,9 @@ class Passing:
         if self._listeners:
             try:
                 return self._listeners.ask()
-            except OSError:  # a kernel without inet_diag has the socket and no answer
+            except OSError as error:  # a kernel without inet_diag has the socket and no answer: ENOENT
+                if error.errno not in _NOT_HERE:
+                    raise
                 self._listeners.close()
                 self._listeners = None
         return []
