@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import io
 import os
 from collections import Counter
@@ -20,6 +21,7 @@ from faultkit.explaining.tampering import silent
 
 _SILENT = 10.0  # seconds without a packet after which a client is taken to be silent; arbitrary
 
+_ANSWERED_NS = 1_000_000_000  # a SYN may still be answered so long after it: the initial RTO (RFC 6298)
 _ALL = 5000  # connections that are explained in the light of all others; of more, each in that of those before it
 
 
@@ -28,7 +30,9 @@ class Seen:
     """What the capture tells beside each connection: needed to tell some causes apart, and to say what it cannot
     show."""
 
-    accepted: Counter[object] = field(default_factory=Counter)  # handshakes completed, by server
+    accepted: dict[object, list[int]] = field(
+        default_factory=dict
+    )  # when handshakes began that were completed, by server
     refused: Counter[object] = field(default_factory=Counter)  # SYNs refused, by client's host
     both: int = 0  # connections of which both directions were captured
     one: int = 0  # those of which one was, although the other must have been there
@@ -125,14 +129,14 @@ class Explaining:
     def note(self, connection: Connection) -> None:
         """Take in what a connection tells of others."""
         if connection.orderly:
-            self.seen.accepted[connection.server] += 1
+            self._accepted(connection)
             return
         if connection.like:
             return
         answers = any(p.side == 1 and p.flags & SYN for p in connection.packets)
         acks = any(p.side == 0 and p.flags & ACK and not p.flags & SYN for p in connection.packets)
         if answers and acks:
-            self.seen.accepted[connection.server] += 1
+            self._accepted(connection)
         first = connection.packets[0]
         if len({p.side for p in connection.packets}) == 2:
             self.seen.both += 1
@@ -140,6 +144,17 @@ class Explaining:
             self.seen.one += 1
         if first.flags & SYN and not answers and any(p.flags & RST and p.side == 1 for p in connection.packets):
             self.seen.refused[connection.client.host] += 1
+
+    def _accepted(self, connection: Connection) -> None:
+        if connection.began_ns is not None:
+            bisect.insort(self.seen.accepted.setdefault(connection.server, []), connection.began_ns)
+
+    def _meanwhile(self, connection: Connection) -> int:
+        """Handshakes that its server completed while it waited for an answer."""
+        times, began, ended = self.seen.accepted.get(connection.server, []), connection.began_ns, connection.ended_ns
+        if began is None or ended is None:
+            return 0
+        return bisect.bisect_right(times, ended + _ANSWERED_NS) - bisect.bisect_left(times, began)
 
     def diagnose(self, connection: Connection) -> Diagnosis:
         """Why it ended, by its own packets and what `note` has taken in."""
@@ -156,7 +171,7 @@ class Explaining:
             last = story.packets[-1].time_ns
             quiet = None if last is None or self.seen.last_ns is None else (self.seen.last_ns - last) / 1e9
             one_way = self.seen.one > 0 and not self.seen.both
-            found = silence.explain(story, quiet, self.seen.accepted[connection.server], one_way=one_way)
+            found = silence.explain(story, quiet, self._meanwhile(connection), one_way=one_way)
             found = strange.noted(found, story)
         caveats = _caveats(story)
         if (

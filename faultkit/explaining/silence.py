@@ -169,7 +169,10 @@ def _unanswered_syn(story: Story, quiet: float | None, accepted: int) -> Finding
     causes: tuple[str, ...]
     if accepted:
         causes, against = ("backlog-full", "connect-timeout"), "a firewall would have dropped the others' SYNs too"
-        others = f"; the same server completed {accepted} other handshakes, so its accept queue may be full"
+        others = (
+            f"; meanwhile the same server completed {accepted} other handshake{'s' if accepted > 1 else ''}, so its accept "
+            "queue may be full"
+        )
     else:
         causes, against = ("connect-timeout", "backlog-full"), "a server with a full accept queue answers some SYNs"
         others = ""

@@ -275,3 +275,13 @@ def test_a_refused_address_before_another_works_is_harmless() -> None:
     worked = [replace(segment, client=("10.0.0.1", 40001)) for segment in WORKED]
     first, _ = explain(capture([*refused, *worked]))
     assert (first.harm, first.cause) == ("harmless", "closed-port")
+
+
+@pytest.mark.parametrize(("accepted_at", "cause"), [(1.5, "backlog-full"), (20.0, "connect-timeout")])
+def test_a_queue_is_full_only_where_others_are_accepted_meanwhile(accepted_at: float, cause: str) -> None:
+    unanswered = [Segment(">", "S", at=at) for at in (0.0, 1.0, 3.0)]
+    other = [replace(segment, at=accepted_at + n / 1000) for n, segment in enumerate(WORKED)]
+    later = [replace(segment, client=("10.0.0.1", 40001)) for segment in other]
+    both = sorted([*unanswered, *later], key=lambda segment: segment.at or 0.0)
+    found = next(d for d in explain(capture(both)) if d.end == "never answered")
+    assert (found.cause, found.sure) == (cause, "most likely")
