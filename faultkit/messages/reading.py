@@ -96,8 +96,8 @@ _TELLS = (
 
 def _rank(one: Found) -> tuple[bool, int]:
     told = one.told
-    number = next((number for number, word in enumerate(_TELLS) if told.startswith(word)), len(_TELLS))
-    return one.entry.part, number
+    fits = [(len(word), number) for number, word in enumerate(_TELLS) if told.startswith(word)]
+    return one.entry.part, max(fits, default=(0, len(_TELLS)))[1]
 
 
 def _deciding(found: Sequence[Found]) -> tuple[Found, ...]:

@@ -49,15 +49,15 @@ class Entry:
             if match is None:
                 continue
             groups = {name: value for name, value in match.groupdict().items() if value}
-            errno, end = "", match.end()
+            errno, end, gap = "", match.end(), 0
             if "{errno}" in one:
                 named = mentions(groups.get("errno", ""))
                 if not named:
                     continue
-                errno = named[0][2]
+                gap, _, errno = named[0]
                 if match.end("errno") == end:
                     end = match.start("errno") + named[0][1]
-            return Found(self, match.start(), end, errno, groups)
+            return Found(self, match.start(), end, errno, groups, gap)
         return None
 
 
@@ -70,6 +70,7 @@ class Found:
     end: int
     errno: str
     groups: dict[str, str]
+    gap: int = 0  # characters before the errno's own words, which the entry knows nothing of
 
     @property
     def told(self) -> str:
@@ -77,7 +78,7 @@ class Found:
 
     @property
     def length(self) -> int:
-        return self.end - self.start
+        return self.end - self.start - self.gap
 
 
 def _several(value: Any) -> tuple[str, ...]:
