@@ -119,6 +119,7 @@ def test_a_shell_example_runs(script: Path, commands: Path) -> None:
         "json.sh": "True 1",
         "recipe.sh": "5432 counter drop",
         "repeat.sh": "",
+        "control.sh": "hello from faultkit\ncurl: (56) Recv failure: Connection reset by peer",
         "serve.sh": "curl: (56) Recv failure: Connection reset by peer",
     }
     assert told[script.name] in printed

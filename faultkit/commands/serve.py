@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 @click.command("serve", short_help="a fault on a port, for a client in any language")
 @click.argument("fault", required=False)
-@click.option("--port", type=whole, default=0, metavar="N", help="[default: a free one]")
+@click.option("--port", multiple=True, metavar="N[=FAULT]", help="several: each with its own [default: a free one]")
 @click.option("--host", metavar="ADDRESS", help="[default: loopback]")
 @ipv6_flag
 @click.option("--beyond-loopback", is_flag=True, help="allow a --host that others can reach")
-@click.option("--at", type=click.Choice(MOMENTS[:-1]), help="when the fault sets in")
+@click.option("--at", type=click.Choice(MOMENTS), help="when the fault sets in")
 @click.option("--after-bytes", type=whole, metavar="N", help="or: after N bytes received")
 @click.option("--after-sent", type=whole, metavar="N", help="or: after N bytes sent")
 @click.option("--after-read-bytes", type=whole, metavar="N", help="or: when the client has read N bytes of it")
@@ -38,18 +38,22 @@ if TYPE_CHECKING:
 @click.option("--http", is_flag=True, help="healthy connections speak HTTP/1.1  [default: a byte echo]")
 @click.option("--chunked", is_flag=True, help="the same, the body in chunks")
 @click.option("--body", metavar="TEXT", help="what they answer, with --http the body")
+@click.option("--body-file", metavar="FILE", help="the same, from a file: any bytes")
 @click.option("--latency", type=milliseconds, metavar="MS", help="a round trip takes MS longer")
 @click.option("--rate", type=whole, metavar="N", help="N bytes per second in each direction")
 @click.option("--tls", is_flag=True, help="TLS with a test authority, whose certificate it writes to a file")
+@click.option("--control", metavar="FILE", help="orders to the servers, a line each; - for standard input")
 @click.option("--connections", type=whole, metavar="N", help="end after N connections  [default: at Ctrl-C]")
 @click.option("--json", "as_json", is_flag=True, help="for machines: one document per line")
 def command(
     fault: str | None,
+    port: tuple[str, ...],
     plan: str | None,
     after_idle: int | None,
     http: bool,
     chunked: bool,
     body: str | None,
+    body_file: str | None,
     latency: int | None,
     tls: bool,
     connections: int | None,
@@ -58,6 +62,9 @@ def command(
 ) -> int:
     """Serve FAULT on a port, one line per connection, until Ctrl-C or SIGTERM. Without FAULT and --plan: list them all.
 
+    Orders, by --control: fire, heal, restart [MS], arm FAULT, forget, quit, each answered by a line; port=N behind it names one
+    of several servers. Signals: SIGUSR1 is fire, SIGUSR2 heal, SIGRTMIN restart.
+
     Exit status 1 where no client came, which is said on standard error.
     """
     from faultkit.commands.line import streams
@@ -65,7 +72,8 @@ def command(
     from faultkit.views import served
     from faultkit.views.console import console, remark
 
-    if fault is None and plan is None and options["random"] is None:
+    listed = [_port(text) for text in port or ["0"]]
+    if fault is None and plan is None and options["random"] is None and not all(own for _, own in listed):
         context = click.get_current_context()
         if any(context.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in context.params):
             raise Misuse("serve: no fault is named: name one, ok for none; faultkit serve lists them")
@@ -76,15 +84,17 @@ def command(
     try:
         came, unread = foreground.serve(
             fault,
+            ports=listed,
             opening=partial(served.opening, tls=tls, as_json=as_json),
             line=served.document if as_json else served.line,
+            told=partial(served.told, as_json=as_json),
             write=streams.write,
             dropped=partial(served.dropped, as_json=as_json),
             connections=connections,
             plan=None if plan is None else [name.strip() for name in plan.split(",")],
             after_idle_seconds=None if after_idle is None else after_idle / 1000,
             latency_seconds=(latency or 0) / 1000,
-            answer=_answer(body, http=http, chunked=chunked),
+            answer=_answer(body, body_file, http=http, chunked=chunked),
             tls=tls,
             **options,
         )
@@ -98,10 +108,26 @@ def command(
     return PRODUCED
 
 
-def _answer(body: str | None, *, http: bool, chunked: bool) -> Answer:
+def _port(text: str) -> tuple[int, str | None]:
+    """A port, and the fault that it alone has."""
+    number, equals, own = text.partition("=")
+    if equals and not own.strip():
+        raise click.BadParameter(f"{text}: a fault is named behind the =", param_hint="--port")
+    return whole(number), own.strip() or None
+
+
+def _answer(body: str | None, file: str | None, *, http: bool, chunked: bool) -> Answer:
     from faultkit.serving.answers import Http
 
     told = None if body is None else os.fsencode(body)
+    if file is not None:
+        if body is not None:
+            raise Misuse("serve: --body and --body-file: leave one of them out")
+        try:
+            with open(file, "rb") as content:
+                told = content.read()
+        except OSError as error:
+            raise Misuse(f"serve: --body-file {file} cannot be read ({error.strerror})") from error
     if http or chunked:
         return Http(Http.body if told is None else told, chunked=chunked)
     return "echo" if told is None else told

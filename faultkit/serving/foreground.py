@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import resource
-from collections.abc import Callable, Sequence
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from typing import Any
 
 import trio
@@ -11,6 +14,8 @@ import trio
 from faultkit.errors import Misuse, Unable, Unwritten
 from faultkit.playing.signals import endings
 from faultkit.serving import entry
+from faultkit.serving.control import SIGNALS, obey, parsed
+from faultkit.serving.control import lines as orders
 from faultkit.serving.engine import Engine
 from faultkit.serving.record import Connection
 from faultkit.serving.server import HandlerCrashed, Server
@@ -90,69 +95,126 @@ class Lines:
         self._size += len(line) + 1
 
 
-async def _serve(
-    server: Server, lines: Lines, opening: Callable[[Server], Sequence[str]], stop_after: int | None
-) -> None:
-    engine, stop = Engine(), trio.Event()
-    with trio.open_signal_receiver(*endings()) as signals:
+class Foreground:
+    """Servers that run until a signal, an order, or so many connections have ended."""
 
-        async def end_at_signal() -> None:
-            await anext(signals)
-            stop.set()
+    def __init__(self, lines: Lines, told: Callable[[str, str | None], str], stop_after: int | None) -> None:
+        self.servers: list[Server] = []
+        self._lines = lines
+        self._told = told
+        self._left = stop_after
+        self._stop = trio.Event()
 
-        async def end_after(ended: int) -> None:
-            await server.await_ended(ended)
-            stop.set()
+    def ended(self, line: str) -> None:
+        """A connection has."""
+        self._lines.add(line)
+        if self._left is not None:
+            self._left -= 1
+            if self._left <= 0:
+                self._stop.set()
 
-        async def write(task_status: trio.TaskStatus[trio.Event]) -> None:
-            written = trio.Event()
-            task_status.started(written)
-            await lines.write()
-            written.set()
-            stop.set()
+    async def run(self, opening: Callable[[Server], Sequence[str]], control: str | None) -> None:
+        """Serve until the end."""
+        engine = Engine()
+        with trio.open_signal_receiver(*endings(), *SIGNALS) as signals:
+            async with trio.open_nursery() as nursery:
+                await nursery.start(engine.run)
+                for server in self.servers:
+                    server.open(engine)
+                written = await nursery.start(self._write)
+                for server in self.servers:
+                    for line in opening(server):
+                        self._lines.add(line)
+                nursery.start_soon(self._hear, signals)
+                if control:
+                    nursery.start_soon(self._listen, control)
+                await self._stop.wait()
+                for server in self.servers:
+                    await server.aclose()
+                self._lines.end()
+                with trio.move_on_after(PATIENCE):
+                    await written.wait()
+                nursery.cancel_scope.cancel()
 
-        async with trio.open_nursery() as nursery:
-            await nursery.start(engine.run)
-            server.open(engine)
-            written = await nursery.start(write)
-            for line in opening(server):
-                lines.add(line)
-            nursery.start_soon(end_at_signal)
-            if stop_after:
-                nursery.start_soon(end_after, stop_after)
-            await stop.wait()
-            await server.aclose()
-            lines.end()
-            with trio.move_on_after(PATIENCE):
-                await written.wait()
-            nursery.cancel_scope.cancel()
+    async def _write(self, task_status: trio.TaskStatus[trio.Event]) -> None:
+        written = trio.Event()
+        task_status.started(written)
+        await self._lines.write()
+        written.set()
+        self._stop.set()
+
+    async def _hear(self, signals: AsyncIterator[int]) -> None:
+        async for number in signals:
+            order = SIGNALS.get(signal.Signals(number))
+            if order is None:
+                self._stop.set()
+                return
+            self._obey(order)
+
+    async def _listen(self, control: str) -> None:
+        try:
+            async with aclosing(orders(control)) as lines:
+                async for line in lines:
+                    self._obey(line)
+        except Misuse as refusal:
+            self._lines.add(self._told("", str(refusal)))
+
+    def _obey(self, line: str) -> None:
+        refused = None
+        try:
+            order = parsed(line)
+            obey(order, self.servers)
+            if order.verb == "quit":
+                self._stop.set()
+        except (Misuse, Unable) as refusal:
+            refused = str(refusal)
+        self._lines.add(self._told(line, refused))
 
 
 def serve(
     fault: str | None,
     *,
+    ports: Sequence[tuple[int, str | None]],
     opening: Callable[[Server], Sequence[str]],
-    line: Callable[[Connection], str],
+    line: Callable[[Connection, int | None], str],
+    told: Callable[[str, str | None], str],
     write: Callable[[str], None],
     dropped: Callable[[int], str],
     connections: int | None,
+    control: str | None = None,
+    plan: Sequence[str] | None = None,
+    random: float | None = None,
+    seed: int | None = None,
     **options: Any,
 ) -> tuple[bool, int]:
-    """Serve until Ctrl-C or SIGTERM, or until so many connections have ended, and write a line for each, as `Lines` does.
+    """Serve on each of these ports, with that fault or one of its own, until Ctrl-C or SIGTERM, or until so many connections have
+    ended, and write a line for each, as `Lines` does, with the port where there are several.
 
-    Did any come, and how many lines did nobody read? `options` as `entry.made` takes them.
+    `told` is the line for an order of `control` (`faultkit.serving.control`), and why it was refused. Did any come, and how many
+    lines did nobody read? `options` as `entry.made` takes them.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # 1024 connections are soon there
+    if control and control != "-" and not os.access(control, os.R_OK):
+        raise Misuse(f"control={control}: it cannot be read: take a file, a FIFO, or - for standard input")
     lines = Lines(write, dropped)
-    server = entry.made(fault, each=lambda record: lines.add(line(record)), must_be_met=False, **options)
-    if connections and server.keeps_out:
+    front = Foreground(lines, told, connections)
+    shared = {"plan": plan, "random": random, "seed": seed}
+    for port, own in ports:
+
+        def each(record: Connection, number: int = len(front.servers)) -> None:
+            front.ended(line(record, front.servers[number].port if len(ports) > 1 else None))
+
+        which = {"fault": own} if own else {"fault": fault, **shared}
+        front.servers.append(entry.made(port=port, each=each, must_be_met=False, **which, **options))
+    if connections and any(server.keeps_out for server in front.servers):
         raise Misuse(f"serve: {fault} lets no connection in, so --connections {connections} never comes: leave it out")
-    trio.run(_serve, server, lines, opening, connections)
+    trio.run(front.run, opening, control)
     if lines.refused:
         raise lines.refused
-    try:
-        server.check_crash()
-    except HandlerCrashed as crash:
-        raise Unable(f"serve: {crash}") from crash
-    return server.came, lines.unwritten
+    for server in front.servers:
+        try:
+            server.check_crash()
+        except HandlerCrashed as crash:
+            raise Unable(f"serve: {crash}") from crash
+    return any(server.came for server in front.servers), lines.unwritten

@@ -28,22 +28,32 @@ def opening(server: Server, *, tls: bool, as_json: bool) -> list[str]:
     return [f"listening on {server.url} (Ctrl-C ends it)", *(f"{name} {value}" for name, value in told.items())]
 
 
-def line(record: Connection) -> str:
-    """One connection for a person: number, peer, fault, bytes in and out, how it ended and when, in ms."""
+def line(record: Connection, port: int | None = None) -> str:
+    """One connection for a person: its server's port where that is given, number, peer, fault, bytes in and out, how it ended and
+    when, in ms."""
+    at = "" if port is None else f"{port:>5}  "
     ended = f"{record.ended} after {(record.seconds or 0) * 1000:.1f} ms"
     fault = record.fault if record.fired or record.fault == faults.OK else f"{record.fault} not met"
-    return f"{record.number:>3}  {record.peer!s:<15}  {fault:<14} {record.received:>5} in {record.sent:>5} out  {ended}"
+    return f"{at}{record.number:>3}  {record.peer!s:<15}  {fault:<14} {record.received:>5} in {record.sent:>5} out  {ended}"
 
 
-def document(record: Connection) -> str:
+def document(record: Connection, port: int | None = None) -> str:
     """The same for machines: `Connection.document` as JSON, written out because it is written 25,000 times a second."""
     peer = f'"{record.peer}"' if record.peer else "null"
     fired = "null" if record.fired_after_seconds is None else f"{record.fired_after_seconds:.6f}"
+    at = "" if port is None else f'"port": {port}, '
     return (
-        f'{{"event": "connection", "number": {record.number}, "peer": {peer}, "fault": "{record.fault}", '
+        f'{{"event": "connection", {at}"number": {record.number}, "peer": {peer}, "fault": "{record.fault}", '
         f'"received": {record.received}, "sent": {record.sent}, "requests": {record.requests}, "answers": {record.answers}, '
         f'"fired_after_seconds": {fired}, "ended": {json.dumps(record.ended)}, "seconds": {record.seconds:.6f}}}'
     )
+
+
+def told(order: str, refused: str | None, *, as_json: bool) -> str:
+    """An order that was carried out, or why it was not."""
+    if as_json:
+        return json.dumps({"event": "control", "order": order, "refused": refused})
+    return f"{order}: done" if refused is None else f"refused: {refused}"
 
 
 def dropped(number: int, *, as_json: bool) -> str:
