@@ -136,4 +136,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'faultkit' has no attribute {name!r}")
     import importlib
 
+    if _HOMES[name] != "errors":
+        importlib.import_module("faultkit.errors").refuse_green_threads()
     return getattr(importlib.import_module(f"faultkit.{_HOMES[name]}"), name)

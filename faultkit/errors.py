@@ -5,10 +5,13 @@ Beside them stands what is nobody's mistake: the end that somebody asked for.
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import errno
 import resource
+import select
 import signal
+import socket
 from collections.abc import Iterator
 
 _WORD = 60  # characters of a word in a sentence that is too long; arbitrary: a path, but not the text of a book
@@ -92,6 +95,17 @@ def exhausted(error: BaseException) -> Exhausted | None:
     if error.errno in (errno.ENOBUFS, errno.ENOMEM):
         return Exhausted(f"the kernel has no memory left for it ({errno.errorcode[error.errno]}): end what takes it")
     return None
+
+
+def refuse_green_threads() -> None:
+    """Raise `Unable` where gevent or eventlet has replaced sockets, threads or select() by its own: Trio has none of that."""
+    for thing in (socket.socket, _thread.start_new_thread, select.select):
+        name = (getattr(thing, "__module__", None) or "").partition(".")[0]
+        if name in ("gevent", "eventlet"):
+            raise Unable(
+                f"{name} has replaced the sockets and threads of this process by its own, and faultkit's servers need real ones: "
+                "start them in a process of their own (faultkit serve, or subprocess)"
+            )
 
 
 def _no_descriptor() -> Exhausted:

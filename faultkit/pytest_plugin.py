@@ -1,34 +1,31 @@
 """The pytest plugin: fixtures, and what makes them loud. The work is done in `faultkit.serving`.
 
-pytest loads this with every test run of an environment that has faultkit, so it imports nothing until a fixture is used.
+pytest loads this with every test run of an environment that has faultkit, so it imports nothing until a fixture is used, and
+nothing that an older pytest has not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
-from faultkit.serving import tracebacks
 
 if TYPE_CHECKING:
     from faultkit.proxying.fixture import FaultProxy
     from faultkit.proxying.loop import Loop
     from faultkit.serving.engine import Engine
     from faultkit.serving.firewall import Firewall
-    from faultkit.serving.fixture import FaultServer, Opener
+    from faultkit.serving.fixture import FaultServer
 
-OPENED: pytest.StashKey[list[Opener]] = pytest.StashKey()
-"""Of an item: what its fixtures gave it. Of the session: what lives as long as that."""
-
-WHOLE_SESSION = "fault_server_session"
-
+OLDEST = 8  # of pytest, as the extra says: an older one has no hook wrappers that may fail, and no stash
 # The names under which pytest-trio may be registered: by itself, and by `-p`.
 PYTEST_TRIO = ("trio", "pytest_trio.plugin")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not _too_old():
+        config.pluginmanager.import_plugin("faultkit.pytest_plugin_hooks")
     if any(config.pluginmanager.has_plugin(name) for name in PYTEST_TRIO):
         config.pluginmanager.import_plugin("faultkit.pytest_plugin_trio")
 
@@ -43,6 +40,7 @@ def fault_server_defaults() -> Mapping[str, Any]:
 def _fault_server_thread() -> Iterator[None]:
     """Keeps the servers' thread, with its Trio loop, from one test to the next. Overridden with a narrower scope, each
     test has a thread of its own."""
+    _must_be_real()
     from faultkit.serving.engine import SHARED
 
     SHARED.hold()
@@ -68,7 +66,7 @@ def fault_server(
         servers.close()
     finally:
         SHARED.release()
-    _fail([complaint for complaint in servers.complaints if complaint not in told])
+    fail([complaint for complaint in servers.complaints if complaint not in told])
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +87,7 @@ def fault_server_session(request: pytest.FixtureRequest, _fault_server_thread: N
         servers.close()
     finally:
         SHARED.release()
-    _fail([complaint for complaint in servers.complaints if complaint not in told])
+    fail([complaint for complaint in servers.complaints if complaint not in told])
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +99,7 @@ def fault_proxy_defaults() -> Mapping[str, Any]:
 @pytest.fixture(scope="session")
 def _fault_proxy_thread() -> Iterator[None]:
     """Keeps the proxies' thread from one test to the next."""
+    _must_be_real()
     from faultkit.proxying.thread import SHARED
 
     SHARED.hold()
@@ -126,7 +125,7 @@ def fault_proxy(
         proxies.close()
     finally:
         SHARED.release()
-    _fail([complaint for complaint in proxies.complaints if complaint not in told])
+    fail([complaint for complaint in proxies.complaints if complaint not in told])
 
 
 @pytest.fixture
@@ -135,6 +134,7 @@ def firewall() -> Iterator[Firewall]:
 
     `firewall.drop(port)`, `firewall.reject(port)`, `firewall.apply("idle-firewall", port=port)`. Elsewhere it fails the test.
     """
+    _must_be_new_enough("firewall")
     from faultkit.errors import Unable
     from faultkit.serving.firewall import open_firewall
 
@@ -148,7 +148,9 @@ def firewall() -> Iterator[Firewall]:
 
 def opened(request: pytest.FixtureRequest, engine: Engine, defaults: Mapping[str, Any]) -> FaultServer:
     """What the fixture gives, noted for the hooks below."""
+    _must_be_new_enough(str(request.fixturename))
     from faultkit.errors import Misuse
+    from faultkit.pytest_plugin_hooks import OPENED
     from faultkit.serving.fixture import FaultServer
 
     try:
@@ -159,16 +161,12 @@ def opened(request: pytest.FixtureRequest, engine: Engine, defaults: Mapping[str
     return servers
 
 
-def _of(item: pytest.Item) -> list[Opener]:
-    """What this test has servers of."""
-    wider = item.session.stash.get(OPENED, []) if WHOLE_SESSION in getattr(item, "fixturenames", ()) else []
-    return [*wider, *item.stash.get(OPENED, [])]
-
-
 def opened_proxies(request: pytest.FixtureRequest, loop: Loop, defaults: Mapping[str, Any]) -> FaultProxy:
     """The same of proxies."""
+    _must_be_new_enough(str(request.fixturename))
     from faultkit.errors import Misuse
     from faultkit.proxying.fixture import FaultProxy
+    from faultkit.pytest_plugin_hooks import OPENED
 
     try:
         proxies = FaultProxy(loop, request.fixturename, defaults)
@@ -178,41 +176,31 @@ def opened_proxies(request: pytest.FixtureRequest, loop: Loop, defaults: Mapping
     return proxies
 
 
-def _fail(complaints: list[str]) -> None:
+def fail(complaints: list[str]) -> None:
+    """Fail the test if there is any."""
     if complaints:
         raise _sentence("\n".join(complaints))
 
 
+def _too_old() -> bool:
+    return int(pytest.__version__.split(".")[0]) < OLDEST
+
+
+def _must_be_new_enough(fixture: str) -> None:
+    if _too_old():
+        raise _sentence(
+            f"{fixture} needs pytest {OLDEST} or later, and this is {pytest.__version__}: pip install 'pytest>={OLDEST}'"
+        )
+
+
+def _must_be_real() -> None:
+    from faultkit.errors import Unable, refuse_green_threads
+
+    try:
+        refuse_green_threads()
+    except Unable as refusal:
+        raise _sentence(str(refusal)) from None
+
+
 def _sentence(sentence: str) -> BaseException:
     return pytest.fail.Exception(sentence, pytrace=False)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    item.stash[OPENED] = []
-    for servers in _of(item):
-        servers.begin_again()
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    __tracebackhide__ = True
-    try:
-        yield
-    finally:
-        for servers in _of(item):
-            servers.check()
-    # Only where the test did not fail by itself.
-    _fail([complaint for servers in _of(item) for complaint in servers.complaints])
-
-
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    if call.excinfo:
-        tracebacks.shorten(call.excinfo.value)
-    report = yield
-    if report.failed:
-        report.sections += [("faultkit", told) for servers in _of(item) if (told := str(servers))]
-    return report

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from faultkit.errors import Misuse, exhausted
+from faultkit.errors import Misuse, exhausted, refuse_green_threads
 
 T = TypeVar("T")
 
@@ -40,6 +40,7 @@ class Engine:
     """Runs in Trio: in the loop that asks for it, or in a thread of its own (`thread`)."""
 
     def __init__(self) -> None:
+        refuse_green_threads()
         self._epoll = select.epoll()
         self._process = os.getpid()
         self._watches: dict[int, Watch] = {}  # by descriptor

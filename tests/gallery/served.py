@@ -27,7 +27,7 @@ async def websocket(conn: Live, *, at_ping: Callable[[Live], None] | None = None
                 else:
                     await conn.send(ws.send(event.response()))
             elif isinstance(event, events.TextMessage | events.BytesMessage):
-                await conn.answer(ws.send(type(event)(event.data)))
+                await conn.answer(ws.send(event))
             elif isinstance(event, events.CloseConnection):
                 await conn.send(ws.send(event.response()))
                 return

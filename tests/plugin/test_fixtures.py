@@ -308,13 +308,17 @@ def test_a_project_that_does_not_use_it_pays_for_no_import(project: Project) -> 
 
 
 def test_importing_it_brings_in_nothing_of_the_server() -> None:
-    script = "import sys, pytest\nbefore = set(sys.modules)\nimport faultkit.pytest_plugin\nprint(*set(sys.modules) - before)"
+    script = (
+        "import sys, pytest\nbefore = set(sys.modules)\n"
+        "import faultkit.pytest_plugin, faultkit.pytest_plugin_hooks\nprint(*set(sys.modules) - before)"
+    )
     brought = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout
     assert set(brought.split()) == {
         "faultkit",
         "faultkit.pytest_plugin",
+        "faultkit.pytest_plugin_hooks",
         "faultkit.serving",
         "faultkit.serving.tracebacks",
         "faultkit.version",
