@@ -21,7 +21,7 @@ Told = dict[str, tuple[int, str, str]]
 def told() -> Iterator[Told]:
     """What each of them says, all played at once: they are what keeps every core busy, and what waits has company."""
     spinning = [sys.executable, "-c", "while True: pass"]
-    others = [subprocess.Popen(spinning) for _ in range(2 * len(os.sched_getaffinity(0)))]
+    others = [subprocess.Popen(spinning, text=True) for _ in range(2 * len(os.sched_getaffinity(0)))]
     plays = {
         name: subprocess.Popen(
             [sys.executable, "-m", "tests.playing.clocks", name],
