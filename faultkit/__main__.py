@@ -1,10 +1,12 @@
 """`faultkit`, and `python -m faultkit`."""
 
 import signal
+import sys
+from collections.abc import Sequence
 from typing import NoReturn
 
 
-def main() -> NoReturn:
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line.
 
     Ctrl-C while Python imports would be a traceback, or lost: KeyboardInterrupt is ignored in some of its callbacks. So
@@ -14,7 +16,12 @@ def main() -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     from faultkit.commands.line.main import main
 
-    main()
+    main(arguments)
+
+
+def toxiproxy_server() -> NoReturn:
+    """The program `faultkit-toxiproxy-server`, for what starts one as `toxiproxy-server -host H -port P`."""
+    main(["proxy", "--api", *sys.argv[1:]])
 
 
 if __name__ == "__main__":

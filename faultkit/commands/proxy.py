@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from faultkit.commands.line.proxy_api import command as api
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
 from faultkit.commands.line.values import as_typed, ipv6_flag, milliseconds, whole
 from faultkit.errors import Misuse, Unable
@@ -31,7 +32,20 @@ def rate(value: str | float) -> float:
     return float(found[1]) * UNITS[found[2]]
 
 
-@click.command("proxy", short_help="a fault between any client and a real service")
+class Either(click.Command):
+    """With --api it is another command, which has options of its own."""
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> click.Context:
+        if "--api" in args:
+            args.remove("--api")
+            return api.make_context(f"{info_name} --api", args, *more, **extra)
+        return super().make_context(info_name, args, *more, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        return api.invoke(ctx) if ctx.command is api else super().invoke(ctx)
+
+
+@click.command("proxy", cls=Either, short_help="a fault between any client and a real service")
 @click.argument("port", type=whole)
 @click.argument("upstream")
 @click.option("--fault", metavar="FAULT", help="a fault that faultkit serve lists")
@@ -75,6 +89,9 @@ def rate(value: str | float) -> float:
 @click.option("--pcap", type=click.Path(path_type=Path), metavar="FILE", help="the packets of both sides on loopback")
 @click.option("--record", type=click.Path(path_type=Path), metavar="FILE", help="the run as a JSON document")
 @click.option("--json", "as_json", is_flag=True, help="for machines: one document per line")
+@click.option(
+    "--api", "_", is_flag=True, help="toxiproxy's server instead: faultkit proxy --api --help has its options"
+)
 def command(
     upstream: str,
     fault: str | None,
@@ -87,6 +104,7 @@ def command(
     pcap: Path | None,
     record: Path | None,
     as_json: bool,
+    _: bool,
     **options: Any,
 ) -> int:
     """Listen on PORT, 0 for a free one, and pass all that comes on to UPSTREAM, such as localhost:6379, until Ctrl-C or SIGTERM.

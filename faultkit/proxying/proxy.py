@@ -62,8 +62,8 @@ class Proxy:
     def __init__(
         self,
         loop: Loop,
-        listen: str | tuple[str, int],
-        upstream: str | tuple[str, int],
+        listen: str | tuple[str, int] | Endpoint,
+        upstream: str | tuple[str, int] | Endpoint,
         *,
         name: str = "proxy",
         seed: int | None = None,
@@ -222,7 +222,13 @@ class Proxy:
         if not self.loop.closed:
             self.loop.call(self._close)
 
-    def change(self, *, listen: str | None = None, upstream: str | None = None, enabled: bool | None = None) -> None:
+    def change(
+        self,
+        *,
+        listen: str | Endpoint | None = None,
+        upstream: str | Endpoint | None = None,
+        enabled: bool | None = None,
+    ) -> None:
         """All of it or nothing. Another address ends the connections, and keeps the toxics."""
         self._call(functools.partial(self._change, listen, upstream, enabled))
 
@@ -349,7 +355,7 @@ class Proxy:
         for pair in self.live:
             pair.close(why)
 
-    def _change(self, listen: str | None, upstream: str | None, enabled: bool | None) -> None:
+    def _change(self, listen: str | Endpoint | None, upstream: str | Endpoint | None, enabled: bool | None) -> None:
         there = self._door.wanted if listen is None else resolving.endpoint(listen)
         service = self._upstream if upstream is None else resolving.endpoint(upstream)
         run = self.enabled if enabled is None else enabled

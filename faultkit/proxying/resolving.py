@@ -18,16 +18,21 @@ class Endpoint:
 
     host: str
     port: int
+    written: str = ""  # as somebody wrote it who is told the same again
 
     def __str__(self) -> str:
+        if self.written:
+            return self.written
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 Found = list[tuple[int, tuple[str, int]]]  # address families, and what connect(2) takes
 
 
-def endpoint(text: str | tuple[str, int]) -> Endpoint:
+def endpoint(text: str | tuple[str, int] | Endpoint) -> Endpoint:
     """Of "host:port", "[::1]:80", or a pair. A host that is left out is all addresses, or loopback. Raises `Misuse`."""
+    if isinstance(text, Endpoint):
+        return text
     if isinstance(text, tuple):
         host, port = text[:2]
         number = port if isinstance(port, int) else -1

@@ -1,0 +1,1 @@
+"""The page: what the proxies do at this moment, and switches."""

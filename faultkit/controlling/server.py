@@ -1,0 +1,211 @@
+"""The server in the foreground: HTTP and the proxies in one Trio loop, until a signal."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ipaddress
+import logging
+import os
+import resource
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio import serve as serve_http
+from hypercorn.typing import Framework
+
+from faultkit.controlling import body
+from faultkit.controlling.guard import Guard
+from faultkit.controlling.journal import Handler, Journal
+from faultkit.controlling.metrics import Metrics
+from faultkit.controlling.page.routes import Page
+from faultkit.controlling.proxies import Kept, Proxies, Settings
+from faultkit.controlling.refusal import Refusal
+from faultkit.controlling.routes import CONTRACT, Api, router
+from faultkit.errors import Misuse, Unable
+from faultkit.playing.signals import endings
+from faultkit.proxying.down import UpstreamDown
+from faultkit.proxying.loop import Loop
+from faultkit.proxying.proxy import Event
+from faultkit.serving.foreground import PATIENCE, Lines
+
+WRITING = 30_000  # ms that an answer may wait for its reader
+IDLE = 60  # seconds between two requests on a connection
+GRACE = 1.0  # seconds for requests that are under way at the end; arbitrary
+BACKLOG = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a server is to be."""
+
+    host: str = "localhost"
+    port: int = 8474
+    config: str | None = None
+    seed: int | None = None
+    proxy_metrics: bool = False
+    runtime_metrics: bool = False
+    ui: bool = False
+    token: str | None = None
+    allow_host: Sequence[str] = ()
+    beyond_loopback: bool = False
+    upstream_down: UpstreamDown = "close"
+
+
+def run(options: Options, write: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM. `write` writes text, as `Lines` has it.
+
+    Raises `Misuse`, and `Unable` where the port is taken.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    lines = Lines(write, '{{"level":"warn","message":"{} lines were not read in time"}}'.format)
+    trio.run(_main, options, lines)
+    if lines.refused:
+        raise lines.refused
+
+
+async def _main(options: Options, lines: Lines) -> None:
+    journal = Journal(lines.add, os.environ.get("LOG_LEVEL"))
+    with trio.open_signal_receiver(*endings()) as signals:
+        async with trio.open_nursery() as nursery:
+            written = trio.Event()
+            nursery.start_soon(_write, lines, written)
+            try:
+                await _serve(options, journal, signals)
+            finally:
+                lines.end()
+                with trio.move_on_after(PATIENCE, shield=True):
+                    await written.wait()
+                nursery.cancel_scope.cancel()
+
+
+async def _write(lines: Lines, written: trio.Event) -> None:
+    await lines.write()
+    written.set()
+
+
+async def _serve(options: Options, journal: Journal, signals: Any) -> None:
+    journal.add("info", "Starting Toxiproxy", version=CONTRACT)
+    door = _door(options, journal)
+    loop, stop = Loop(), trio.Event()
+    loop.failed = functools.partial(_failed, journal)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(functools.partial(loop.host, alone=True))
+        page = Page() if options.ui else None
+
+        def tell(event: Event) -> None:
+            journal.told(event)
+            if page:
+                page.told(event)
+
+        proxies = Proxies(loop, Settings(options.seed, options.upstream_down, options.beyond_loopback, tell))
+        if options.config is not None:
+            await _populate(proxies, options.config, journal)
+        metrics = Metrics(proxies, of_proxies=options.proxy_metrics, of_runtime=options.runtime_metrics)
+        api = Api(proxies, metrics, journal, page=options.ui)
+        app = Guard(
+            router(api, page.routes(proxies, stop) if page else []),
+            names=[*options.allow_host, *([] if _is_address(options.host) else [options.host])],
+            token=options.token,
+        )
+        async with trio.open_nursery() as http:
+            config = _config(door, journal)
+            await http.start(
+                functools.partial(serve_http, cast(Framework, app), config, shutdown_trigger=stop.wait, mode="asgi")
+            )
+            url = "http://{}:{}".format(*door.getsockname()[:2])
+            journal.add("info", "Starting Toxiproxy HTTP server", address=url.removeprefix("http://"), url=url)
+            await anext(signals)
+            journal.add("info", "Shutdown started")
+            address = door.getsockname()
+            stop.set()
+            http.start_soon(_hang_up, address)
+        proxies.close()
+        nursery.cancel_scope.cancel()
+
+
+def _door(options: Options, journal: Journal) -> socket.socket:
+    """The API's listening socket, at the first address of its name."""
+    try:
+        told = socket.getaddrinfo(options.host or "localhost", options.port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise Misuse(f"proxy: --host {options.host} is no address here ({error.strerror}): take 127.0.0.1") from error
+    family, _, _, _, where = min(told, key=lambda one: one[0] != socket.AF_INET)
+    host = str(where[0])
+    if not ipaddress.ip_address(host.partition("%")[0]).is_loopback and not options.beyond_loopback:
+        raise Misuse(
+            f"proxy: --host {options.host} is not loopback, and who reaches it can open ports here: "
+            "add --beyond-loopback if that is meant, and --token"
+        )
+    door = socket.socket(family, socket.SOCK_STREAM)
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # What is accepted inherits these two.
+    door.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, WRITING)
+    door.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        door.bind(where)
+        door.listen(BACKLOG)
+    except OSError as error:
+        door.close()
+        reason = f"listen tcp {host}:{options.port}: bind: {os.strerror(error.errno or 0).lower()}"
+        journal.add("error", "Server finished with error", error=reason)
+        raise Unable(f"proxy: the API cannot listen: {reason}: take another --port, or end what has it") from error
+    return door
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _config(door: socket.socket, journal: Journal) -> Config:
+    config = Config()
+    config.bind = [f"fd://{door.fileno()}"]
+    config.keep_alive_timeout = IDLE
+    config.graceful_timeout = GRACE
+    config.include_server_header = False
+    config.accesslog = None
+    log = logging.getLogger("faultkit.controlling")
+    log.propagate = False
+    log.handlers = [Handler(journal)]
+    log.setLevel(logging.DEBUG)
+    config.errorlog = log
+    return config
+
+
+async def _hang_up(address: Any) -> None:
+    """End the connections whose clients do not read what they asked for: who writes to them cannot be cancelled."""
+    await trio.sleep(GRACE * 1.5)
+    for descriptor in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(descriptor))) as sock:
+            if sock.getsockname() == address and sock.getpeername():
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+async def _populate(proxies: Proxies, path: str, journal: Journal) -> None:
+    """What the file wants; where it cannot be had the server goes on without it."""
+    try:
+        text = await trio.Path(path).read_bytes()
+    except OSError as error:
+        reason = f"open {path}: {os.strerror(error.errno or 0).lower()}"
+        journal.add("error", "Error reading config file", config=path, error=reason)
+        return
+    done: list[Kept] = []
+    try:
+        await proxies.populate(body.decoded(text), done)
+    except Refusal as error:
+        journal.add("error", "Failed to populate proxies from file", config=path, error=error.text)
+    else:
+        journal.add("info", "Populated proxies from file", config=path, proxies=len(done))
+
+
+def _failed(journal: Journal, error: Exception) -> None:
+    journal.add("error", f"nobody foresaw this: {type(error).__name__}: {error}")
