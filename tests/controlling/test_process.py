@@ -1,0 +1,197 @@
+"""The process: flags, environment, configuration, journal, signals."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.controlling import served
+from tests.controlling.served import connect, echo
+from tests.ordinary import CHECKOUT
+from tests.shell import ENVIRONMENT, faultkit
+
+SERVER = [sys.executable, "-c", "from faultkit.__main__ import toxiproxy_server; toxiproxy_server()"]
+
+
+def server(*flags: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*SERVER, *flags], capture_output=True, text=True, cwd=CHECKOUT, env=ENVIRONMENT, timeout=30)
+
+
+@pytest.mark.parametrize("flag", ["-version", "--version", "-version=true"])
+def test_version(flag: str) -> None:
+    ended = server(flag)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert re.fullmatch(r"toxiproxy-server version 2\.\d+\.\d+\n", ended.stdout)
+
+
+@pytest.mark.parametrize(
+    ("flags", "status", "sentence"),
+    [
+        (["-nonsense"], 2, "No such option"),
+        (["-port", "x"], 2, "x is not a whole number"),
+        (["-port", "70000"], 2, "--port 70000 is none: it is 0 to 65535"),
+        (["-proxy-metrics=perhaps"], 2, "perhaps is neither true nor false"),
+        (["-host", "0.0.0.0"], 2, "add --beyond-loopback if that is meant"),
+        (["-host", "no.invalid"], 2, "--host no.invalid is no address here"),
+        (["-token", ""], 2, "--token is empty"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_line(flags: list[str], status: int, sentence: str) -> None:
+    ended = server(*flags)
+    assert ended.returncode == status
+    assert sentence in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_the_command_is_the_same_program() -> None:
+    ended = faultkit("proxy", "--api", "-version")
+    assert (ended.returncode, ended.stdout) == (0, server("--version").stdout)
+
+
+def test_a_port_that_is_taken_ends_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = server("-host", "localhost", "-port", str(port))
+    reason = f"listen tcp 127.0.0.1:{port}: bind: address already in use"
+    assert ended.returncode == 3
+    assert reason in ended.stderr
+    last = json.loads(ended.stdout.splitlines()[-1])
+    assert (last["level"], last["message"], last["error"]) == ("error", "Server finished with error", reason)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_in_order(number: int) -> None:
+    with echo() as upstream, served.api() as api:
+        body = {"name": "x", "listen": "localhost:0", "upstream": upstream}
+        listen = api.ask("POST", "/proxies", body).json["listen"]
+        with connect(listen) as client, socket.create_connection(("127.0.0.1", api.port)):
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            assert api.end(number) == 0
+            assert client.recv(1) == b""
+        assert api.said("Shutdown started")["level"] == "info"
+        with pytest.raises(ConnectionRefusedError):
+            connect(listen)
+
+
+def test_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    proxy = {"name": "redis", "listen": "127.0.0.1:0", "upstream": "localhost:1", "toxics": [{"type": "noop"}]}
+    file.write_text(json.dumps([proxy, {**proxy, "name": "off", "enabled": False}]))
+    with served.api("-config", str(file)) as api:
+        assert api.said("Populated proxies from file")["proxies"] == 2
+        proxies = api.ask("GET", "/proxies").json
+        assert [(name, one["enabled"], len(one["toxics"])) for name, one in proxies.items()] == [
+            ("redis", True, 1),
+            ("off", False, 1),
+        ]
+        assert api.end() == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "error", "left"),
+    [
+        (None, "Error reading config file", "open {}: no such file or directory", []),
+        ("[{", "Failed to populate proxies from file", "bad request body: unexpected EOF", []),
+        (
+            '[{"name": "a", "upstream": "u:1", "listen": "localhost:0"}, {"name": "b", "upstream": "u:1", "listen": "X"}]',
+            "Failed to populate proxies from file",
+            "listen tcp: address X: missing port in address",
+            ["a"],
+        ),
+    ],
+)
+def test_a_bad_configuration_is_said_and_the_server_runs(
+    tmp_path: Path, text: str | None, message: str, error: str, left: list[str]
+) -> None:
+    file = tmp_path / "config.json"
+    if text is not None:
+        file.write_text(text)
+    with served.api("--config", str(file)) as api:
+        line = api.said(message)
+        assert (line["level"], line["error"]) == ("error", error.format(file))
+        assert list(api.ask("GET", "/proxies").json) == left
+        assert api.ask("GET", "/metrics").status == 404
+
+
+def test_the_journal(tmp_path: Path) -> None:
+    with served.api() as api:
+        api.ask("GET", "/version", User_Agent="curl")
+        assert api.end() == 0
+        api._reader.join()
+        line = next(one for one in api.journal if one.get("handler"))
+    assert (line["level"], line["method"], line["url"], line["status"]) == ("debug", "GET", "/version", 200)
+    assert line["user_agent"] == "curl"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line["time"])
+
+
+@pytest.mark.parametrize(
+    ("level", "levels"), [("info", {"info"}), ("WARNING", set()), ("nonsense", {"error", "info", "debug"})]
+)
+def test_log_level(level: str, levels: set[str]) -> None:
+    process = subprocess.Popen(
+        [*SERVER, "-port=0"], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT, env=ENVIRONMENT | {"LOG_LEVEL": level}
+    )
+    with process:
+        assert process.stdout
+        lines = [] if level == "WARNING" else [json.loads(process.stdout.readline()) for _ in range(2)]
+        if level == "WARNING":
+            _await_listening(process.pid)
+        process.send_signal(signal.SIGTERM)
+        lines += map(json.loads, process.stdout)
+    assert process.returncode == 0
+    assert {line["level"] for line in lines} == levels - {"debug"}
+    if level == "nonsense":
+        assert lines[0]["message"] == 'unknown LOG_LEVEL value: "nonsense"'
+
+
+def _await_listening(pid: int) -> None:
+    import psutil  # type: ignore[import-untyped]
+
+    while not [one for one in psutil.Process(pid).net_connections("tcp") if one.status == psutil.CONN_LISTEN]:
+        pass
+
+
+def test_a_seed_repeats_who_is_met() -> None:
+    def lots() -> list[bytes]:
+        with echo() as upstream, served.api("-seed", "7") as api:
+            toxics = [{"type": "limit_data", "toxicity": 0.5, "attributes": {"bytes": 0}}]
+            body = {"name": "x", "listen": "localhost:0", "upstream": upstream, "toxics": toxics}
+            listen = api.ask("POST", "/proxies", body).json["listen"]
+            met = []
+            for _ in range(20):
+                with connect(listen) as client:
+                    client.sendall(b"x")
+                    met.append(client.recv(1))
+            return met
+
+    first = lots()
+    assert first == lots()
+    assert set(first) == {b"", b"x"}
+
+
+def test_runtime_metrics() -> None:
+    with served.api("-runtime-metrics") as api:
+        text = api.ask("GET", "/metrics").body.decode()
+        assert re.search(r'^go_build_info\{checksum="[^"]*",path="[^"]*",version="[^"]*"\} 1$', text, re.M)
+        found = re.search(r"^process_open_fds (\d+)$", text, re.M)
+        assert found
+        assert 5 < int(found[1]) < 100
+        assert "toxiproxy_proxy" not in text
+
+
+def test_a_name_with_a_slash_can_be_made_and_never_addressed() -> None:
+    with served.api() as api:
+        made = api.ask("POST", "/populate", [{"name": "a/b", "upstream": "u"}, {"name": "ä %", "upstream": "u"}])
+        assert made.status == 201
+        assert api.ask("GET", "/proxies/a%2Fb").status == 404
+        assert api.ask("GET", "/proxies/%C3%A4%20%25").json["name"] == "ä %"
+        assert api.ask("DELETE", "/proxies/%C3%A4%20%25").status == 204
+        assert list(api.ask("GET", "/proxies").json) == ["a/b"]
