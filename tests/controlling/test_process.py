@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from faultkit.commands.line.main import run
+from faultkit.controlling.journal import Journal
 from tests.controlling import served
 from tests.controlling.served import connect, echo
 from tests.ordinary import CHECKOUT
@@ -43,11 +45,13 @@ def test_version(flag: str) -> None:
         (["-token", ""], 2, "--token is empty"),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_line(flags: list[str], status: int, sentence: str) -> None:
-    ended = server(*flags)
-    assert ended.returncode == status
-    assert sentence in ended.stderr
-    assert ended.stderr.count("\n") == 1
+def test_what_cannot_be_is_refused_in_a_line(
+    flags: list[str], status: int, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["proxy", "--api", "-port=0", *flags]) == status
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert told.count("\n") == 1
 
 
 def test_the_command_is_the_same_program() -> None:
@@ -133,30 +137,32 @@ def test_the_journal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("level", "levels"), [("info", {"info"}), ("WARNING", set()), ("nonsense", {"error", "info", "debug"})]
+    ("level", "levels"),
+    [
+        (None, ["debug", "info", "warn", "error"]),
+        ("info", ["info", "warn", "error"]),
+        ("WARNING", ["warn", "error"]),
+        ("panic", []),
+        ("trace", ["trace", "debug", "info", "warn", "error"]),
+        ("nonsense", ["error", "debug", "info", "warn", "error"]),
+    ],
 )
-def test_log_level(level: str, levels: set[str]) -> None:
-    process = subprocess.Popen(
-        [*SERVER, "-port=0"], stdout=subprocess.PIPE, text=True, cwd=CHECKOUT, env=ENVIRONMENT | {"LOG_LEVEL": level}
-    )
-    with process:
-        assert process.stdout
-        lines = [] if level == "WARNING" else [json.loads(process.stdout.readline()) for _ in range(2)]
-        if level == "WARNING":
-            _await_listening(process.pid)
-        process.send_signal(signal.SIGTERM)
-        lines += map(json.loads, process.stdout)
-    assert process.returncode == 0
-    assert {line["level"] for line in lines} == levels - {"debug"}
+def test_log_level(level: str | None, levels: list[str]) -> None:
+    lines: list[str] = []
+    journal = Journal(lines.append, level)
+    for one in ("trace", "debug", "info", "warn", "error"):
+        journal.add(one, "x")
+    assert [json.loads(line)["level"] for line in lines] == levels
     if level == "nonsense":
-        assert lines[0]["message"] == 'unknown LOG_LEVEL value: "nonsense"'
+        assert json.loads(lines[0])["message"] == 'unknown LOG_LEVEL value: "nonsense"'
 
 
-def _await_listening(pid: int) -> None:
-    import psutil  # type: ignore[import-untyped]
-
-    while not [one for one in psutil.Process(pid).net_connections("tcp") if one.status == psutil.CONN_LISTEN]:
-        pass
+def test_log_level_is_of_the_environment() -> None:
+    with served.api(LOG_LEVEL="info") as api:
+        api.ask("GET", "/version")
+        assert api.end() == 0
+        api._reader.join()
+    assert {line["level"] for line in api.journal[:-1]} == {"info"}
 
 
 def test_a_seed_repeats_who_is_met() -> None:
