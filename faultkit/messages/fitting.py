@@ -71,6 +71,7 @@ _TIMERS = {
     "own timer: total": (r"(recv|send|connect) (ETIMEDOUT|cancelled)",),
     "own timer: pool": (r"connect (ETIMEDOUT|cancelled)",),
     "probes unanswered": (r"recv (ETIMEDOUT|cancelled)", r"send ETIMEDOUT"),
+    "packets dropped here": (r"(recv|send|connect) (ETIMEDOUT|cancelled)",),
 }
 
 
@@ -121,6 +122,8 @@ def _bad(calls: Sequence[str]) -> tuple[str, str]:
 def _told(told: str, calls: Sequence[str], counters: Sequence[str]) -> tuple[str, bool] | None:
     """The call of a promise that tells it, and whether nothing else was told before."""
     first, before = _bad(calls)
+    if told.startswith("counter "):
+        return ("", True) if told.removeprefix("counter ") in counters else None
     if told == "accept backlog":
         return ("", True) if any("Listen" in name for name in counters) else None
     if told == "connect failed":

@@ -92,5 +92,7 @@ WHEN = {
 
 
 def unknown(told: str) -> bool:
-    """Is that no word of `TOLD`? "{errno}" stands for every errno."""
+    """Is that no word of `TOLD`? "{errno}" stands for every errno; "counter " and a kernel counter's name is one, too."""
+    if re.fullmatch(r"counter (?:Tcp|TcpExt|MPTcpExt|Icmp)[A-Z]\w+", told):
+        return False
     return told not in TOLD and re.sub(r"\{errno\}", "ECONNRESET", told) not in TOLD
