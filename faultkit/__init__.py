@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from faultkit.explaining.diagnosis import Diagnosis as Diagnosis
     from faultkit.explaining.explain import explain as explain
     from faultkit.playing.check import NotProduced as NotProduced
+    from faultkit.playing.check import Report as Report
     from faultkit.playing.check import check_cause as check_cause
     from faultkit.proxying.entry import proxy as proxy
     from faultkit.proxying.fixture import FaultProxy as FaultProxy
@@ -54,7 +55,7 @@ __version__ = VERSION
 
 # Where each public name lives. Imported when first asked for: `faultkit list` must not pay for what it does not use.
 _HOMES = {
-    **dict.fromkeys(("check_cause", "NotProduced"), "playing.check"),
+    **dict.fromkeys(("check_cause", "NotProduced", "Report"), "playing.check"),
     **dict.fromkeys(("Misuse", "Unable"), "errors"),
     **dict.fromkeys(("Diagnosis",), "explaining.diagnosis"),
     **dict.fromkeys(("explain",), "explaining.explain"),
@@ -96,6 +97,7 @@ __all__ = [
     "FaultNotMet",
     "FaultProxy",
     "FaultServer",
+    "Firewall",
     "HandlerCrashed",
     "Http",
     "Live",
@@ -104,6 +106,7 @@ __all__ = [
     "Opening",
     "Pair",
     "Proxy",
+    "Report",
     "Server",
     "Toxic",
     "Unable",
@@ -129,6 +132,10 @@ __all__ = [
     "timeout",
     "vanish",
 ]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

@@ -6,16 +6,24 @@ from typing import Any
 
 import click
 
+from faultkit.commands.line import completion
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
 from faultkit.commands.line.values import json_flag, no_progress_flag, on_option, whole
 from faultkit.errors import Misuse
 
 
 @click.command("clients", short_help="what curl, Chromium, Node and others say to each fault")
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--fault", "faults", multiple=True, metavar="FAULT", help="only this one, as in faultkit serve")
+@click.argument("names", nargs=-1, shell_complete=completion.client, metavar="[NAME]...")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    shell_complete=completion.fault,
+    metavar="FAULT",
+    help="only this one, as in faultkit serve",
+)
 @click.option("--repeat", type=whole, default=1, metavar="N", help="N times, for what is told by chance  [default: 1]")
-@click.option("--save", metavar="FILE", help="keep it, for faultkit which --message")
+@click.option("--save", shell_complete=completion.file, metavar="FILE", help="keep it, for faultkit which --message")
 @on_option
 @json_flag
 @no_progress_flag

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
+from faultkit.commands.line import completion
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
 from faultkit.commands.line.values import json_flag, whole
 from faultkit.errors import Misuse
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
 
 @click.command("explain", short_help="why the connections in a capture died")
-@click.argument("capture")
+@click.argument("capture", shell_complete=completion.file)
 @click.option("--connection", type=whole, metavar="N", help="this one alone, whole")
-@click.option("--html", metavar="FILE", help="a page of it, in one file")
-@click.option("--svg", metavar="FILE", help="the ladder of the --connection as a picture")
+@click.option("--html", shell_complete=completion.file, metavar="FILE", help="a page of it, in one file")
+@click.option(
+    "--svg", shell_complete=completion.file, metavar="FILE", help="the ladder of the --connection as a picture"
+)
 @json_flag
 def command(capture: str, connection: int | None, html: str | None, svg: str | None, as_json: bool) -> int:
     """What died in a capture (pcap, pcapng, gzip or zstd; or rows of tcpdump, tshark or Wireshark), why, and who did it.

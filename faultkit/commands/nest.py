@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from faultkit.commands.line import completion
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
 from faultkit.commands.line.values import json_flag
 from faultkit.errors import Misuse
@@ -11,7 +12,12 @@ from faultkit.errors import Misuse
 
 @click.command("nest", short_help="do the timeouts of a chain nest, and which two race")
 @click.argument("timeouts", nargs=-1, metavar="[[NAME=]TIMEOUT]...")
-@click.option("--file", metavar="FILE", help="the chain as a file, a [hop] each; - is standard input")
+@click.option(
+    "--file",
+    shell_complete=completion.file,
+    metavar="FILE",
+    help="the chain as a file, a [hop] each; - is standard input",
+)
 @click.option("--requests", is_flag=True, help="the TIMEOUTs are request timeouts, not idle timeouts")
 @click.option("--margin", default="1s", metavar="TIMEOUT", help="how far apart they must be  [default: 1s]")
 @json_flag

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from faultkit.commands.line import completion
 from faultkit.commands.line.proxy_api import command as api
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
 from faultkit.commands.line.values import as_typed, ipv6_flag, milliseconds, whole
@@ -48,8 +49,13 @@ class Either(click.Command):
 @click.command("proxy", cls=Either, short_help="a fault between any client and a real service")
 @click.argument("port", type=whole)
 @click.argument("upstream")
-@click.option("--fault", metavar="FAULT", help="a fault that faultkit serve lists")
-@click.option("--plan", metavar="FAULT,...", help="the fault of each connection in turn, ok for none")
+@click.option("--fault", shell_complete=completion.fault, metavar="FAULT", help="a fault that faultkit serve lists")
+@click.option(
+    "--plan",
+    shell_complete=completion.plan,
+    metavar="FAULT,...",
+    help="the fault of each connection in turn, ok for none",
+)
 @click.option("--when", metavar="WHICH", help="only for path=/upload*, method=POST, first=TEXT or peer=ADDRESS")
 @click.option("--random", type=float, metavar="P", help="the fault, or one of all, with that probability")
 @click.option("--seed", type=whole, metavar="N", help="repeats --random, lots, jitter and slices exactly")

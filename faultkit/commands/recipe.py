@@ -6,11 +6,12 @@ from typing import Any
 
 import click
 
+from faultkit.commands.line import completion
 from faultkit.commands.line.values import whole
 
 
 @click.command("recipe", short_help="a firewall recipe, filled in for this host, to apply by hand")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=completion.recipe)
 @click.option("--port", type=whole, default=7654, metavar="N", help="the port it is about  [default: 7654]")
 @click.option("--ipv6", is_flag=True, help="for IPv6")
 @click.option("--as", "tool", type=click.Choice(["iptables", "nft"]), default="iptables", help="[default: iptables]")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from faultkit.commands.line import completion
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
 from faultkit.commands.line.values import as_typed, ipv6_flag, milliseconds, whole
 from faultkit.errors import Misuse
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command("serve", short_help="a fault on a port, for a client in any language")
-@click.argument("fault", required=False)
+@click.argument("fault", required=False, shell_complete=completion.fault)
 @click.option("--port", multiple=True, metavar="N[=FAULT]", help="several: each with its own [default: a free one]")
 @click.option("--host", metavar="ADDRESS", help="[default: loopback]")
 @ipv6_flag
@@ -31,18 +32,28 @@ if TYPE_CHECKING:
 @click.option("--after-requests", type=whole, metavar="N", help="or: instead of the N-th answer")
 @click.option("--after-answers", type=whole, metavar="N", help="or: after N answers")
 @click.option("--after-idle", type=milliseconds, metavar="MS", help="or: after MS without a byte")
-@click.option("--plan", metavar="FAULT,...", help="the fault of each connection in turn, ok for none")
+@click.option(
+    "--plan",
+    shell_complete=completion.plan,
+    metavar="FAULT,...",
+    help="the fault of each connection in turn, ok for none",
+)
 @click.option("--when", metavar="WHICH", help="only for path=/upload*, method=POST, first=TEXT or peer=ADDRESS")
 @click.option("--random", type=float, metavar="P", help="the fault, or one of all, with that probability")
 @click.option("--seed", type=whole, metavar="N", help="repeats --random exactly")
 @click.option("--http", is_flag=True, help="healthy connections speak HTTP/1.1  [default: a byte echo]")
 @click.option("--chunked", is_flag=True, help="the same, the body in chunks")
 @click.option("--body", metavar="TEXT", help="what they answer, with --http the body")
-@click.option("--body-file", metavar="FILE", help="the same, from a file: any bytes")
+@click.option("--body-file", shell_complete=completion.file, metavar="FILE", help="the same, from a file: any bytes")
 @click.option("--latency", type=milliseconds, metavar="MS", help="a round trip takes MS longer")
 @click.option("--rate", type=whole, metavar="N", help="N bytes per second in each direction")
 @click.option("--tls", is_flag=True, help="TLS with a test authority, whose certificate it writes to a file")
-@click.option("--control", metavar="FILE", help="orders to the servers, a line each; - for standard input")
+@click.option(
+    "--control",
+    shell_complete=completion.file,
+    metavar="FILE",
+    help="orders to the servers, a line each; - for standard input",
+)
 @click.option("--connections", type=whole, metavar="N", help="end after N connections  [default: at Ctrl-C]")
 @click.option("--json", "as_json", is_flag=True, help="for machines: one document per line")
 def command(

@@ -114,6 +114,10 @@ class Proxy:
 
     # What it is.
 
+    def __repr__(self) -> str:
+        closed = ", closed" if self._closed else ""
+        return f"<proxy at {self.listen} for {self.upstream}: {self._plan}; {unmet.came(self._count)}{closed}>"
+
     @property
     def address(self) -> tuple[str, int]:
         """Where it listens, or did, or is to: the port as it was given out once it was started."""

@@ -29,6 +29,13 @@ class Plan:
         """Those that the plan names."""
         return [one for one in (self.fault, self.door, self.waiting, *self.drawn, *self.listed) if one]
 
+    def __str__(self) -> str:
+        if self.seed is not None:
+            return f"faults by chance, seed={self.seed}"
+        if self.listed:
+            return ", ".join(fault.title if fault else OK for fault in self.listed)
+        return next((fault.title for fault in self.named), OK)
+
     @property
     def gated(self) -> bool:
         """Does it turn some away before they are connected, one by one?"""

@@ -30,6 +30,10 @@ class HandlerCrashed(AssertionError):
 class Server(Port):
     """A port with a fault on it. Made by `faultkit.serve`, and by the fixture `fault_server`."""
 
+    def __repr__(self) -> str:
+        closed = ", closed" if self._closed else ""
+        return f"<server at {self.url}: {self._plan}; {unmet.came(self._count)}{closed}>"
+
     @property
     def address(self) -> tuple[str, int]:
         """Host and port, as `socket.connect` takes them."""

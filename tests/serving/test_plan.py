@@ -188,3 +188,20 @@ def test_a_client_that_left_at_once_has_met_it_all_the_same() -> None:
     for _ in range(200):
         with faultkit.serve("linger") as server, client(server) as plain:
             plain.sock.sendall(b"x")
+
+
+@pytest.mark.parametrize(
+    ("keywords", "told"),
+    [
+        ({"fault": "linger"}, "linger"),
+        ({"fault": "refuse"}, "refuse"),
+        ({"fault": "stall + linger@sent=5"}, "stall + linger@sent=5"),
+        ({"plan": ["linger", "ok", "stall"]}, "linger, ok, stall"),
+        ({"fault": "linger", "random": 0.5, "seed": 7}, "faults by chance, seed=7"),
+        ({}, "ok"),
+    ],
+)
+def test_a_server_says_what_it_is(keywords: dict[str, Any], told: str) -> None:
+    with faultkit.serve(must_be_met=False, **keywords) as server:
+        assert repr(server) == f"<server at http://127.0.0.1:{server.port}/: {told}; no connection came>"
+    assert repr(server).endswith("; no connection came, closed>")

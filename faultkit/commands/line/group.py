@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from faultkit import causes, commands
+from faultkit.cause import FAMILIES
 from faultkit.version import VERSION
 
 ABOUT = "faultkit makes TCP connections fail on real sockets, on purpose, and proves what happened."
@@ -37,6 +38,18 @@ class Catalogue(click.Group):
         if not args[0].startswith("-") and args[0] not in self.list_commands(ctx):
             causes.load(args[0], beside=commands.names())  # raises, with the nearest name
         return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The causes by family, and the commands beside them."""
+        rows = [(name, command) for name in self.list_commands(ctx) if (command := self.get_command(ctx, name))]
+        room = formatter.width - 6 - max(len(name) for name, _ in rows)
+        told = {name: command.get_short_help_str(room) for name, command in rows}
+        known = causes.by_family()
+        for family, about in FAMILIES.items():
+            with formatter.section(f"{family}: {about}"):
+                formatter.write_dl([(one.name, told[one.name]) for one in known if one.family == family])
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, told[name]) for name in commands.names()])
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import NoReturn
 import click
 
 from faultkit.commands.line import streams
+from faultkit.commands.line.completion import VARIABLE
 from faultkit.commands.line.group import Interior, faultkit
 from faultkit.commands.line.status import BROKEN_PIPE, INTERRUPTED, MISUSED, PRODUCED, UNABLE, UNFORESEEN
 from faultkit.errors import Ended, Misuse, Unable, Unwritten, exhausted, one_line
@@ -21,6 +23,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The `faultkit` command. Exit status: 0 produced, 1 seen otherwise, 2 bad usage, 3 this machine cannot, 70 nobody
     foresaw it, 130 Ctrl-C, 128 + its number another signal, 141 nobody reads the output any more."""
     streams.prepare()
+    if VARIABLE in os.environ:  # a shell asks
+        faultkit.main(arguments, prog_name="faultkit", complete_var=VARIABLE)
     sys.exit(run(arguments))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from faultkit.cause import Cause, Options, checked
+from faultkit.commands.line import completion
 from faultkit.commands.line.values import milliseconds, whole
 from faultkit.options import flag, spec, written
 
@@ -28,7 +29,12 @@ def _flag(option: Field[Any]) -> click.Option:
     number = isinstance(default, int | float) or rule.least is not None
     kind: Any = (milliseconds if rule.unit == "ms" else whole) if number else click.STRING
     return click.Option(
-        [flag(option), option.name], type=kind, default=None, metavar=rule.metavar or text, help=rule.help + shown
+        [flag(option), option.name],
+        type=kind,
+        default=None,
+        metavar=rule.metavar or text,
+        help=rule.help + shown,
+        shell_complete=completion.choices(rule.choices) if rule.choices else None,
     )
 
 
@@ -48,9 +54,19 @@ def common() -> list[click.Parameter]:
         click.Option(["--repeat", "times"], type=whole, default=1, metavar="N", help="play it N times and count"),
         click.Option(["--json", "as_json"], is_flag=True, help="one JSON document instead of text"),
         click.Option(["--packets"], is_flag=True, help="the capture as a table with Wireshark's columns"),
-        click.Option(["--pcap"], metavar="FILE", help="write the capture for Wireshark and tshark"),
-        click.Option(["--html"], metavar="FILE", help="a page with the ladder as a picture, in one file"),
-        click.Option(["--svg"], metavar="FILE", help="the ladder alone, as a picture"),
+        click.Option(
+            ["--pcap"],
+            shell_complete=completion.file,
+            metavar="FILE",
+            help="write the capture for Wireshark and tshark",
+        ),
+        click.Option(
+            ["--html"],
+            shell_complete=completion.file,
+            metavar="FILE",
+            help="a page with the ladder as a picture, in one file",
+        ),
+        click.Option(["--svg"], shell_complete=completion.file, metavar="FILE", help="the ladder alone, as a picture"),
         click.Option(["--quiet"], is_flag=True, help="say nothing but what was not as promised"),
     ]
 
