@@ -16,6 +16,18 @@ from faultkit.evidence.verdict import TELLING_CALLS, Promise
 
 ERRNOS = frozenset(errno.errorcode.values())
 
+# Errnos that Linux gives to no connection, in its own terms. Windows gives WSAECONNABORTED where its stack gave the connection
+# up after its retransmissions, or where a RST had come before a call; WSAENETRESET where keepalive gave up.
+ALIKE = {
+    "ECONNABORTED": ("EPIPE", "ECONNRESET", "ETIMEDOUT"),
+    "ENETRESET": ("ETIMEDOUT",),
+    "EHOSTDOWN": ("EHOSTUNREACH",),
+    "ENETDOWN": ("ENETUNREACH",),
+    "ESHUTDOWN": ("EPIPE",),
+    "EIO": ("ECONNRESET", "EPIPE"),
+    "EPROTO": ("ECONNRESET",),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
@@ -82,6 +94,9 @@ def _in_order(wanted: Iterable[str], calls: Sequence[str]) -> bool:
 
 def _same(want: str, call: str) -> bool:
     """A size is a size: "send 5" was seen where "send 41" is promised."""
+    name, _, told = want.partition(" ")
+    if told in ALIKE and want != call:
+        return call in [f"{name} {alike}" for alike in ALIKE[told]]
     return re.sub(r" (n|\d+)$", " n", want) == re.sub(r" (n|\d+)$", " n", call)
 
 

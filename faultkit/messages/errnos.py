@@ -21,6 +21,15 @@ _NUMBERED = re.compile(
     re.IGNORECASE,
 )
 
+# Errnos that no packet of the other end has made.
+LOCAL = {
+    "EADDRNOTAVAIL": "the address to connect from is not there, or its ports are used up: `ss -s`, net.ipv4.ip_local_port_range",
+    "EMFILE": "this process has as many files open as it may: `ulimit -n`",
+    "EACCES": "this host does not allow it: a firewall rule, a security module or a sandbox here",
+    "EPERM": "this host does not allow it: a firewall rule, a security module or a sandbox here",
+    "ENOBUFS": "this kernel has no memory for it: `dmesg`, net.ipv4.tcp_mem",
+}
+
 
 @functools.cache
 def _table() -> dict[str, dict[str, Any]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from faultkit import causes
 from faultkit.acting.play import rehearsal
 from faultkit.cause import Cause, Options, Promise, checked
+from faultkit.clients.sighting import ALIKE
 from faultkit.serving.faults import TESTERS
 
 # What either end can do to the other, though the catalogue plays it from one side: a server that was told it by its client was
@@ -33,18 +34,8 @@ MIRRORED = frozenset(
     }
 )
 
-# Errnos that Linux does not give to a connection, in its own terms. Windows gives WSAECONNABORTED where its stack gave the
-# connection up after its retransmissions, or where a RST had come before a call; WSAENETRESET where keepalive gave up.
-_ALIKE = {
-    "ECONNABORTED": ("EPIPE", "ECONNRESET", "ETIMEDOUT"),
-    "ENETRESET": ("ETIMEDOUT",),
-    "EHOSTDOWN": ("EHOSTUNREACH",),
-    "ENETDOWN": ("ENETUNREACH",),
-    "ENOTCONN": ("ECONNRESET", "EOF"),
-    "ESHUTDOWN": ("EPIPE",),
-    "EIO": ("ECONNRESET", "EPIPE"),
-    "EPROTO": ("ECONNRESET",),
-}
+# Where somebody else has been told before, or has closed.
+_ALIKE = {**ALIKE, "ENOTCONN": ("ECONNRESET", "EOF")}
 
 # Of the faults that are no causes, those that tell a client that.
 _TESTERS = {
@@ -101,6 +92,13 @@ def variant(name: str, number: int) -> tuple[Cause, Options, Promise]:
     return causes.load(name), *_rehearsed(name)[number]
 
 
+@functools.cache
+def ends() -> frozenset[str]:
+    """Who sends a RST, in any promise."""
+    every = (promise for cause in causes.by_family() for _, promise in _rehearsed(cause.name))
+    return frozenset(rst.by for promise in every for rst in promise.resets or ())
+
+
 def _roles(name: str, promise: Promise, server: bool) -> Iterator[Sequence[str]]:
     """The calls of whoever may have written it."""
     for role, calls in promise.calls.items():
@@ -135,7 +133,7 @@ def _told(told: str, calls: Sequence[str], counters: Sequence[str]) -> tuple[str
         if first != "recv EOF" and not (first == "send EPIPE" and "recv EOF" in calls):
             return None
         if told != "EOF" and first == "recv EOF" and not before.startswith("send"):
-            return ("recv EOF", False)
+            return None
         return ("recv EOF", True)
     if told in _TIMERS:
         for wanted in _TIMERS[told]:

@@ -23,6 +23,7 @@ class Answer:
     name: str
     says: str
     fits: tuple[Fit, ...]  # the likeliest first
+    likely: bool = True  # False: the row does not name it
 
 
 @dataclass(frozen=True)
@@ -60,15 +61,56 @@ def answers(found: Sequence[Fit], row: Prior, peer: str) -> list[Answer]:
     """What fits, as answers: those of the row in its order, then the others; what only fits if more happened comes last, and
     so does what is hardly ever met."""
     rest = {fit.name: fit for fit in found}
-    made = []
+    made: list[Answer] = []
     listed = document()["answers"]
-    for number, name in enumerate([*row.answers, *(name for name in listed if name not in row.answers)]):
+    for name in [*row.answers, *(name for name in listed if name not in row.answers)]:
+        likely = name in row.answers
         mine = [rest[cause] for cause in listed[name]["causes"] if cause in rest]
-        if number >= len(row.answers):
+        if not likely:
             mine = [fit for fit in mine if fit.strong or fit.tester]
-        if mine:
-            for fit in mine:
-                del rest[fit.name]
-            ordered = sorted(mine, key=lambda fit: not fit.tester and causes.load(fit.name).seldom)
-            made.append(Answer(name, listed[name]["says"].format(peer=peer), tuple(ordered)))
-    return made
+        if not mine:
+            continue
+        for fit in mine:
+            del rest[fit.name]
+        ordered = sorted(mine, key=lambda fit: (not fit.strong, not fit.tester and causes.load(fit.name).seldom))
+        seldom = all(not fit.tester and causes.load(fit.name).seldom for fit in ordered)
+        says = listed[name]["says"].format(peer=peer)
+        made.append(Answer(name, says, tuple(ordered), likely and not (seldom and len(made) > 0)))
+    return sorted(made, key=lambda answer: not answer.likely)
+
+
+def hinted(every: float | None, since: str | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What it means that a failure comes every so many seconds, or since something: the answers that it speaks for, and in
+    words why."""
+    names: list[str] = []
+    said: list[str] = []
+    if every is not None:
+        row = timer(every)
+        names += row.get("answers", [])
+        names += document()["hints"]["every"]
+        if row:
+            said.append(f"{every:g} s, which is most often {row['whose']}")
+    for row in document()["since"] if since is not None else ():
+        if any(word in str(since).casefold() for word in row["words"]):
+            names += row["answers"]
+            said.append(row["says"])
+    return tuple(dict.fromkeys(names)), tuple(said)
+
+
+def causes_of(names: Sequence[str]) -> frozenset[str]:
+    """The causes of some answers."""
+    return frozenset(cause for name in names for cause in document()["answers"][name]["causes"])
+
+
+def timer(seconds: float) -> dict[str, Any]:
+    """Whose timeout that usually is; nothing where nobody's is known."""
+    for row in document()["timer"]:
+        if any(abs(seconds - one) <= max(0.1, one * 0.02) for one in row["seconds"]):
+            return dict(row)
+    return {}
+
+
+def first(made: Sequence[Answer], names: Sequence[str]) -> list[Answer]:
+    """The same, those that are named first, in that order."""
+    speaks = {name: number for number, name in reversed(list(enumerate(names)))}
+    return sorted(made, key=lambda answer: speaks.get(answer.name, len(names)) if answer.likely else len(names))

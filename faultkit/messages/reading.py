@@ -6,11 +6,12 @@ import difflib
 import functools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from faultkit import causes
 from faultkit.errors import Misuse
-from faultkit.messages import errnos, fitting, likely, unwrapping
+from faultkit.messages import asking, errnos, fitting, likely, peers, unwrapping
+from faultkit.messages.peers import NOBODY, Peers
 from faultkit.messages.table import Entry, Found, entries, found_in
 from faultkit.serving.faults import TESTERS
 
@@ -25,6 +26,8 @@ class Known:
     after_idle: bool = False
     first_request: bool = False
     rst_from: str | None = None
+    every: float | None = None  # seconds
+    since: str | None = None  # what happened then
 
 
 @dataclass(frozen=True)
@@ -36,9 +39,8 @@ class Told:
     writer: str
     pool: str
     when: tuple[str, ...]
-    peer: str = ""
-    upstream: str = ""
-    idle: str = ""
+    peers: Peers = NOBODY
+    idle: str = ""  # for how long, as the line has it
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,9 @@ class Reading:
     not_tcp: tuple[str, ...] = ()
     nearest: Entry | None = None
     settings: tuple[str, ...] = ()
-    dropped: tuple[str, ...] = field(default=())  # what is known besides, and fits no cause of the line
+    questions: tuple[asking.Question, ...] = ()
+    dropped: tuple[str, ...] = ()  # what is known besides, and fits no cause of the line
+    hints: tuple[str, ...] = ()  # what is known besides says so
 
     @property
     def known(self) -> bool:
@@ -66,61 +70,82 @@ def read(pasted: str, known: Known | None = None, among: Sequence[Entry] | None 
         raise Misuse(
             f"which: --message has more than {MOST} characters: paste the lines of one failure, or read the log with --log"
         )
-    layers = unwrapping.layers(pasted)
-    found = _deciding([one for layer in layers for one in found_in(layer, among)])
     known = known or Known()
-    if not found:
+    layers = unwrapping.layers(pasted)
+    there: list[Found] = []
+    outdone: set[Entry] = set()
+    for layer in layers:
+        found, less = found_in(layer, among)
+        there += found
+        outdone |= less
+    deciding = _deciding([one for one in there if one.entry not in outdone], _outwards(layers[-1]))
+    if not deciding:
         return _by_errno(layers, known, among)
-    not_tcp = tuple(dict.fromkeys(one.entry.not_tcp for one in found if one.entry.not_tcp))
-    failed = [one for one in found if one.entry.told]
+    not_tcp = tuple(dict.fromkeys(one.entry.not_tcp for one in deciding if one.entry.not_tcp))
+    failed = [one for one in deciding if one.entry.told]
     if not failed:
-        return Reading(found, not_tcp=not_tcp)
-    settings = tuple(dict.fromkeys(one.entry.setting for one in found if one.entry.setting))
-    return answered(Reading(found, _told(failed), not_tcp=not_tcp, settings=settings), known)
+        return Reading(deciding, not_tcp=not_tcp)
+    told = _told(failed, layers)
+    settings = tuple(dict.fromkeys(one.entry.setting for one in failed if one.entry.setting))
+    return answered(Reading(deciding, told, not_tcp=not_tcp, settings=settings), known)
 
 
 # The more a line says, the more it decides.
 _TELLS = (
-    "recv ",
-    "send ",
-    "connect E",
-    "accept ",
-    "recv or send ",
-    "EOF ",
-    "any ",
-    "EOF",
-    "own timer",
-    "connect failed",
+    r"\w+( or send)? E[A-Z]+$",
+    r"EOF .*|own timer: (connect|handshake|first byte|between bytes|idle|send|request|pool)|accept backlog",
+    r"EOF|probes unanswered|bad answer|packets dropped here",
+    r"own timer: total|connect failed",
+    r"closed or reset",
 )
 
 
 def _rank(one: Found) -> tuple[bool, int]:
-    told = one.told
-    fits = [(len(word), number) for number, word in enumerate(_TELLS) if told.startswith(word)]
-    return one.entry.part, max(fits, default=(0, len(_TELLS)))[1]
+    number = next((number for number, told in enumerate(_TELLS) if re.fullmatch(told, one.told)), len(_TELLS))
+    return one.entry.part, number
 
 
-def _deciding(found: Sequence[Found]) -> tuple[Found, ...]:
-    """Each entry once; the one that says most first, and of two that say as much the innermost."""
-    once = {(one.entry, one.errno): one for one in found}
-    return tuple(sorted(once.values(), key=lambda one: (*_rank(one), not one.entry.pool, -one.length)))
+def _outwards(text: str) -> bool:
+    """Does what is written first lie behind what is written later? Python tells the inner exception first."""
+    return "Traceback (most recent call last)" in text or "During handling of the above exception" in text
 
 
-def _told(found: Sequence[Found]) -> Told:
+def _deciding(found: Sequence[Found], outwards: bool) -> tuple[Found, ...]:
+    """Each entry once; the one that says most first, and of those that say as much the innermost."""
+    once: dict[tuple[Entry, str], Found] = {}
+    for one in found:
+        once.setdefault((one.entry, one.errno), one)
+    return tuple(sorted(once.values(), key=lambda one: (*_rank(one), one.start if outwards else -one.start)))
+
+
+def _told(found: Sequence[Found], layers: Sequence[str]) -> Told:
     first = found[0]
     groups: dict[str, str] = {}
     for one in found:
         groups = {**one.groups, **groups}
+    told = first.told
+    if _rank(first) >= (False, len(_TELLS) - 2) and (named := _beside(found, layers)):
+        told = named
+    when = [when for one in found for when in one.entry.when]
+    if len(re.sub(r"\D", "", groups.get("idle", "").partition(".")[0])) > 3:
+        when.append("idle")
     return Told(
-        program=first.entry.program,
-        told=first.told,
+        program=next((one.entry.program for one in found if one.entry.pool or one.entry.writer), first.entry.program),
+        told=told,
         writer=next((one.entry.writer for one in found if one.entry.writer), ""),
         pool=next((one.entry.pool for one in found if one.entry.pool), ""),
-        when=tuple(dict.fromkeys(when for one in found for when in one.entry.when)),
-        peer=groups.get("peer", ""),
-        upstream=groups.get("upstream", ""),
+        when=tuple(dict.fromkeys(when)),
+        peers=peers.named(layers[-1]),
         idle=groups.get("idle", ""),
     )
+
+
+def _beside(found: Sequence[Found], layers: Sequence[str]) -> str:
+    """What an errno says that is named beside entries that say little."""
+    for start, _, name in errnos.mentions(layers[-1]):
+        if not any(one.start <= start < one.end for one in found):
+            return _call(layers[-1][:start], name)
+    return ""
 
 
 _FRESH = frozenset({"first request", "at login", "tls handshake", "in the answer"})
@@ -151,18 +176,42 @@ def answered(reading: Reading, known: Known) -> Reading:
         found = tuple(fit for fit in found if fit.name != "accept-then-reset")
     prior = likely.prior(told.program, told.pool, told.writer, told.told, when)
     answers = likely.answers(found, prior, _PEERS.get(told.writer, "the other end"))
-    return replace(reading, answers=tuple(answers), prior=prior, dropped=tuple(dropped))
+    named, hints = likely.hinted(known.every, known.since)
+    answers = likely.first(answers, named)
+    asked = asking.questions([answer.name for answer in answers], told.pool, told.peers.of(told.writer))
+    return replace(
+        reading, answers=tuple(answers), prior=prior, dropped=tuple(dropped), hints=hints, questions=tuple(asked)
+    )
 
 
 def _idle(name: str) -> bool:
     return name not in TESTERS and causes.load(name).after_idle
 
 
-_CONNECTING = re.compile(r"\b(?:connect(?:ing)?|dial|establish\w*|handshake)\b", re.IGNORECASE)
+_CONNECTING = re.compile(r"\b(?:connect(?:ing|ion to)?|dial|establish\w*|opening)\b", re.IGNORECASE)
+_READING = re.compile(r"\b(?:read|recv|receive|receiving|reading)\b", re.IGNORECASE)
+_WRITING = re.compile(r"\b(?:write|send|sending|writing|writev|sendfile)\b", re.IGNORECASE)
 # Broken pipe is what a shell says, too, of a pipe between two processes.
 _PIPES = re.compile(
-    r"(?:^|\s)(?:write error|standard output|stdout|echo|printf|cat|yes|tee|grep|awk|sed|tar|gzip)\b", re.IGNORECASE
+    r"\b(?:write error|standard output|stdout|echo|printf|cat|yes|tee|grep|awk|sed|tar|gzip|sort|head|ls|find)\b",
+    re.IGNORECASE,
 )
+
+
+def _call(before: str, name: str) -> str:
+    """Which call may have been told that, by the words before the errno."""
+    near = before.rpartition("\n")[2][-60:]
+    if name == "ECONNREFUSED" or name in ("EHOSTUNREACH", "ENETUNREACH"):
+        return f"connect {name}"
+    places = {
+        "connect": [found.start() for found in _CONNECTING.finditer(near)],
+        "recv": [found.start() for found in _READING.finditer(near)],
+        "send": [found.start() for found in _WRITING.finditer(near)],
+    }
+    last = max(places, key=lambda call: max(places[call], default=-1))
+    if not places[last]:
+        return f"{'any' if name == 'ETIMEDOUT' else 'recv or send'} {name}"
+    return f"{last} {name}" if (last, name) != ("connect", "ECONNRESET") else f"recv or send {name}"
 
 
 def _by_errno(layers: Sequence[str], known: Known, among: Sequence[Entry] | None) -> Reading:
@@ -171,17 +220,15 @@ def _by_errno(layers: Sequence[str], known: Known, among: Sequence[Entry] | None
         mentions = errnos.mentions(layer)
         if not mentions:
             continue
-        start, end, name = mentions[-1]
-        around = layer[max(0, start - 60) : start]
-        if name == "EPIPE" and _PIPES.search(around):
+        start, end, name = mentions[0 if _outwards(layer) else -1]
+        if name == "EPIPE" and _PIPES.search(layer[max(0, start - 60) : start]):
             return Reading(
                 words=layer[start:end],
-                not_tcp=(
-                    "a program wrote to a pipe whose reader had gone, as `yes | head -1` does: no TCP connection",
-                ),
+                not_tcp=("a program wrote to a pipe whose reader had gone, as `yes | head -1` does",),
             )
-        calls = "connect" if _CONNECTING.search(around) or name == "ECONNREFUSED" else "recv or send"
-        told = Told("", f"{calls} {name}", "", "", ())
+        if name in errnos.LOCAL:
+            return Reading(words=layer[start:end], not_tcp=(errnos.LOCAL[name],))
+        told = Told("", _call(layer[:start], name), "", "", (), peers.named(layer))
         return answered(Reading(told=told, words=layer[start:end]), known)
     return Reading(nearest=_nearest(layers[0], entries() if among is None else among))
 

@@ -140,13 +140,15 @@ def entries() -> tuple[Entry, ...]:
     )
 
 
-def found_in(text: str, among: Sequence[Entry] | None = None) -> list[Found]:
-    """Every entry that is in a text; of those that overlap the longest, unless they are equally long."""
+def found_in(text: str, among: Sequence[Entry] | None = None) -> tuple[list[Found], set[Entry]]:
+    """Every entry that is in a text; of those that overlap the longest, unless they are equally long. And those that were so
+    outdone."""
     plain = " ".join(text.split())
     low = plain.casefold()
     found = [one for entry in (entries() if among is None else among) if (one := entry.find(text, plain, low))]
-    return [
-        one
-        for one in found
-        if not any(other.start <= one.start and one.end <= other.end and other.length > one.length for other in found)
-    ]
+    outdone = [one for one in found if any(_outdoes(other, one) for other in found)]
+    return [one for one in found if one not in outdone], {one.entry for one in outdone}
+
+
+def _outdoes(one: Found, other: Found) -> bool:
+    return one.start <= other.start and other.end <= one.end and one.length > other.length

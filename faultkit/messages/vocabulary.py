@@ -55,12 +55,12 @@ OTHERWISE = {
 TOLD = (*(f"{call} {name}" for call in CALLS for name in ERRNOS), *OTHERWISE)
 
 WRITERS = {
-    "client": "a client",
-    "server": "a server, of its client",
-    "upstream": "a proxy, of the server behind it",
-    "downstream": "a proxy, of its client",
-    "kernel": "a kernel",
-    "": "either end: the line does not say",
+    "client": "as a client",
+    "server": "as a server, of its client",
+    "upstream": "as a proxy, of the server behind it",
+    "downstream": "as a proxy, of its client",
+    "kernel": "as a kernel",
+    "": "as a client or as a server: the line does not say",
 }
 
 POOLS = {

@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     from faultkit.messages.likely import Answer
     from faultkit.messages.reading import Reading
 
-SOURCES = 3  # that are named
-WAY_ON = (
-    "Say what the call gave: faultkit which --saw 'recv ECONNRESET'. From the symptom to the cause: docs/debugging.md"
-)
+SOURCES = 2  # that are named
+WHOLE = 4  # answers that are told whole; arbitrary: what comes later is seldom
+WAY_ON = "From the symptom to the cause: docs/debugging.md. What a call gave: faultkit which --saw 'recv ECONNRESET'"
 
 
 def show(console: Console, reading: Reading) -> None:
-    """At most what fits a screen: who said it, the answers, the setting, the way on."""
+    """Who said what, what it most likely is, what to ask next and what usually ends it."""
     if not reading.known:
         paragraph(console, "No line that is known is in it, and no errno.")
         if reading.nearest is not None:
@@ -33,45 +32,71 @@ def show(console: Console, reading: Reading) -> None:
         return
     _who(console, reading)
     for sentence in reading.not_tcp:
-        paragraph(
-            console, f"No failure of a TCP connection: {sentence}." if not reading.answers else f"Besides: {sentence}."
-        )
-    for number, answer in enumerate(reading.answers, 1):
+        paragraph(console, f"{'Besides' if reading.answers else 'No failure of a TCP connection'}: {sentence}.")
+    if reading.dropped:
+        paragraph(console, f"Nothing that fits it fits {' and '.join(reading.dropped)}: left out.")
+    for hint in reading.hints:
+        paragraph(console, f"You say: {hint}.")
+    told = _told(reading)
+    for number, answer in enumerate(told, 1):
         console.print()
         _answer(console, number, answer)
-    if reading.prior is not None and reading.answers:
+    rest = [fit.name for answer in reading.answers[len(told) :] for fit in answer.fits]
+    if reading.answers:
         console.print()
-        paragraph(console, f"In this order because {reading.prior.because}.")
+        if rest:
+            paragraph(console, f"Hardly ever: {', '.join(rest)}.")
+        if reading.prior is not None:
+            paragraph(console, f"In this order because: {reading.prior.because}.")
     for setting in reading.settings[:2]:
-        paragraph(console, f"What usually ends it: {setting}", rest="  ")
+        paragraph(console, f"What usually ends it: {setting}.", rest="  ")
+    _questions(console, reading)
+
+
+def _told(reading: Reading) -> list[Answer]:
+    """The answers that are told whole."""
+    return [answer for answer in reading.answers if answer.likely][:WHOLE] or list(reading.answers[:WHOLE])
 
 
 def _who(console: Console, reading: Reading) -> None:
     told = reading.told
     if reading.words:
-        paragraph(console, f'No line that is known is in it, but what many programs say: "{reading.words}".')
+        said = f'No line that is known is in it, but what many programs say: "{reading.words}"'
+        paragraph(console, f"{said}, which is {told.told}." if told else f"{said}.")
         return
-    sources = list(
-        dict.fromkeys(f"{one.entry.program} ({one.entry.source})" for one in reading.found if not one.entry.part)
-    )
-    for source in sources[:SOURCES] or [f"{one.entry.program} ({one.entry.source})" for one in reading.found[:1]]:
-        paragraph(console, f"Written by {source}", rest="  ")
-    if told is not None and told.told:
+    shown = [one.entry for one in reading.found if not one.entry.part] or [one.entry for one in reading.found]
+    said = ", ".join(dict.fromkeys(entry.program for entry in shown[:SOURCES]))
+    if told is not None:
         means = OTHERWISE.get(told.told)
-        words = [f"It says: {told.told}{f' ({means})' if means else ''}", f"to {WRITERS[told.writer]}"]
-        words += [WHEN[when] for when in told.when]
-        paragraph(console, "; ".join(words), rest="  ")
+        words = [
+            f"{told.told} {WRITERS[told.writer]}",
+            *([means] if means else []),
+            *(WHEN[when] for when in told.when),
+        ]
+        said += f" says: {'; '.join(words)}"
+        if told.idle:
+            said += f"; idle for {told.idle}"
+        if peer := told.peers.of(told.writer):
+            said += f"; the other end is {peer}"
+    paragraph(console, f"{said}.", rest="  ")
+    sources = ", ".join(dict.fromkeys(f"{entry.source} ({entry.versions})" for entry in shown[:SOURCES]))
+    paragraph(console, f"Read in {sources}.", rest="  ", style="dim")
 
 
 def _answer(console: Console, number: int, answer: Answer) -> None:
     says = answer.says[0].upper() + answer.says[1:]
-    paragraph(
-        console,
-        f"{number}. {says}: {', '.join(fit.name for fit in answer.fits)}",
-        rest="   ",
-        drawn={answer.fits[0].name: "cyan"},
-    )
-    paragraph(console, f"play it: {whole(command(answer.fits[0]))}", "   ", "   ")
+    paragraph(console, f"{number}. {says}.", rest="   ")
+    names = ", ".join(fit.name for fit in answer.fits)
+    paragraph(console, f"{names}: {whole(command(answer.fits[0]))}", "   ", "   ", drawn={answer.fits[0].name: "cyan"})
+
+
+def _questions(console: Console, reading: Reading) -> None:
+    numbers = {answer.name: number for number, answer in enumerate(_told(reading), 1)}
+    for question in reading.questions:
+        console.print()
+        told = sorted(str(numbers[name]) for name in question.answers if name in numbers)
+        paragraph(console, f"{question.asks} ({' or '.join(told)}; {question.where})")
+        paragraph(console, whole(question.command), "  ", "  ")
 
 
 def command(fit: Fit) -> str:
@@ -103,7 +128,9 @@ def document(reading: Reading) -> dict[str, Any]:
         "told": told and told.told,
         "writer": told and (told.writer or None),
         "when": list(told.when) if told else [],
-        "peer": (told and (told.upstream or told.peer)) or None,
+        "server": (told and told.peers.server) or None,
+        "client": (told and told.peers.client) or None,
+        "idle": (told and told.idle) or None,
         "causes": [
             {
                 "cause": answer.fits[0].name,
@@ -116,8 +143,18 @@ def document(reading: Reading) -> dict[str, Any]:
             }
             for answer in reading.answers
         ],
+        "hints": list(reading.hints),
         "because": reading.prior and reading.prior.because,
         "sources": list(reading.prior.sources) if reading.prior else [],
+        "next": [
+            {
+                "asks": question.asks,
+                "command": question.command,
+                "where": question.where,
+                "tells": list(question.answers),
+            }
+            for question in reading.questions
+        ],
         "settings": list(reading.settings),
         "not_tcp": list(reading.not_tcp),
         "nearest": reading.nearest and reading.nearest.examples[0],

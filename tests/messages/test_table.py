@@ -17,7 +17,7 @@ ENTRIES = table.entries()
 def test_every_example_is_matched_by_its_entry_and_decided_by_nobody_wrongly(file: str) -> None:
     for entry in (entry for entry in ENTRIES if entry.file == file):
         for example in entry.examples:
-            found = table.found_in(example)
+            found, _ = table.found_in(example)
             assert entry in [one.entry for one in found], (entry.texts, example)
             first = reading.read(example).found[0]
             mine = next(one for one in found if one.entry == entry)
