@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING
 
 import click
 
+from faultkit.commands.explain import size
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
 from faultkit.commands.line.values import json_flag
 from faultkit.errors import Misuse
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
     "--saw", "told", multiple=True, metavar="CALL", help="'recv ECONNRESET', 'send EPIPE' ...; in order, if several"
 )
 @click.option("--message", metavar="TEXT", help="or: what a program said, a line or a stack trace; '-' reads it")
+@click.option("--log", "log", metavar="FILE", help="or: what failed in a log, or several; gzip, zstd; '-' reads it")
+@click.argument("more", nargs=-1, metavar="[FILE ...]")
 @click.option("--after-idle", is_flag=True, help="the connection had been idle")
 @click.option("--first-request", is_flag=True, help="it was the connection's first request")
 @click.option("--rst-from", metavar="END", help="whose address the RST carries: client, server ...")
@@ -30,6 +35,8 @@ if TYPE_CHECKING:
 def command(
     told: tuple[str, ...],
     message: str | None,
+    log: str | None,
+    more: tuple[str, ...],
     after_idle: bool,
     first_request: bool,
     rst_from: str | None,
@@ -38,11 +45,19 @@ def command(
     as_json: bool,
 ) -> int:
     """Name the causes that fit what was seen, most likely first, and what tells each from the others."""
-    if told and message is not None:
-        raise Misuse("which: --message says what was seen: leave --saw out")
+    if more and log is None:
+        raise Misuse(f"which: {more[0]} is not asked for: write --log {more[0]} to read a log")
+    if (bool(told), message is not None, log is not None).count(True) > 1:
+        raise Misuse("which: --saw, --message and --log each say what was seen: take one of them")
     if every is not None and not 0 < every < 1e6:
         raise Misuse(f"which: --every {every:g} is no interval: it takes seconds, above 0")
     _check_end(rst_from)
+    if log is not None:
+        if after_idle or first_request or rst_from is not None or every is not None or since is not None:
+            raise Misuse(
+                "which: --log reads from the times what it can: leave the other flags out, or paste one line of it"
+            )
+        return _log((log, *more), as_json)
     if message is not None:
         from faultkit.messages.reading import Known
 
@@ -108,3 +123,45 @@ def _message(message: str, known: Known, as_json: bool) -> int:
     else:
         view.show(console(), read)
     return PRODUCED if read.known else OTHERWISE
+
+
+def _log(names: tuple[str, ...], as_json: bool) -> int:
+    from faultkit.messages.log import Log
+    from faultkit.views import log as view
+    from faultkit.views import progress
+    from faultkit.views.console import console, emit
+
+    with contextlib.ExitStack() as files:
+        streams = [(name, files.enter_context(_opened(name))) for name in by_age(names)]
+        sizes = [size(stream) for _, stream in streams]
+        total = None if None in sizes else sum(one or 0 for one in sizes)
+        with progress.amount("which", total) as step:
+            read = Log(step)
+            for name, stream in streams:
+                read.read(stream, name)
+    if as_json:
+        emit(view.document(read))
+    else:
+        view.show(console(), read)
+    return PRODUCED
+
+
+def by_age(names: Sequence[str]) -> list[str]:
+    """Rotated logs, the oldest first: `log.2.gz`, `log.1`, `log`. The others as they were named."""
+
+    def key(name: str) -> tuple[int, int]:
+        rotated = re.fullmatch(r"(.+?)\.(\d{1,5})(?:\.(?:gz|zst))?", name)
+        base = rotated[1] if rotated else name
+        return bases.setdefault(base, len(bases)), -int(rotated[2]) if rotated else 0
+
+    bases: dict[str, int] = {}
+    return sorted(dict.fromkeys(names), key=key)
+
+
+def _opened(name: str) -> IO[bytes]:
+    if name == "-":
+        return sys.stdin.buffer
+    try:
+        return open(name, "rb")  # by the caller's stack
+    except OSError as error:
+        raise Misuse(f"which: {name} cannot be read ({error.strerror}): name a log, or - for standard input") from error

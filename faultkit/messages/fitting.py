@@ -44,25 +44,27 @@ _TESTERS = {
     "EOF in the body": ("truncate",),
     "bad answer": ("garbage",),
     "own timer: handshake": ("stall",),
-    "own timer: first byte": ("stall",),
+    "own timer: first byte": ("stall", "slow"),
     "own timer: between bytes": ("stall", "slow"),
     "own timer: request": ("stall", "slow"),
     "own timer: total": ("stall", "slow"),
 }
 
-# The writer's own timer ends what the kernel's would have ended later: these calls, of which it would have been told.
-_TIMERS = {
-    "own timer: connect": (r"connect (ETIMEDOUT|cancelled)",),
-    "own timer: handshake": (r"recv (ETIMEDOUT|cancelled)",),
-    "own timer: first byte": (r"recv (ETIMEDOUT|cancelled)",),
-    "own timer: between bytes": (r"recv (ETIMEDOUT|cancelled)",),
-    "own timer: request": (r"recv (ETIMEDOUT|cancelled)",),
-    "own timer: send": (r"send ETIMEDOUT", r"recv ETIMEDOUT"),
-    "own timer: idle": (r"recv (ETIMEDOUT|cancelled)", r"send ETIMEDOUT"),
-    "own timer: total": (r"(recv|send|connect) (ETIMEDOUT|cancelled)",),
-    "own timer: pool": (r"connect (ETIMEDOUT|cancelled)",),
-    "probes unanswered": (r"recv (ETIMEDOUT|cancelled)", r"send ETIMEDOUT"),
-    "packets dropped here": (r"(recv|send|connect) (ETIMEDOUT|cancelled)",),
+# The writer's own timer ends what the kernel's would have ended later: these calls, of which it would have been told. The
+# second are those of a writer that was still sending, which the line does not say.
+_SILENT, _SENDING, _CONNECTING = r"recv (ETIMEDOUT|cancelled)", r"send ETIMEDOUT", r"connect (ETIMEDOUT|cancelled)"
+_TIMERS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "own timer: connect": ((_CONNECTING,), ()),
+    "own timer: handshake": ((_SILENT,), ()),
+    "own timer: first byte": ((_SILENT,), (_SENDING,)),
+    "own timer: between bytes": ((_SILENT,), (_SENDING,)),
+    "own timer: request": ((_SILENT,), ()),
+    "own timer: send": ((_SENDING, _SILENT), ()),
+    "own timer: idle": ((_SILENT, _SENDING), ()),
+    "own timer: total": ((_SILENT, _CONNECTING), (_SENDING,)),
+    "own timer: pool": ((_CONNECTING,), ()),
+    "probes unanswered": ((_SILENT, _SENDING), ()),
+    "packets dropped here": ((_SILENT, _SENDING, _CONNECTING), ()),
 }
 
 
@@ -127,19 +129,20 @@ def _told(told: str, calls: Sequence[str], counters: Sequence[str]) -> tuple[str
     if told == "connect failed":
         return (first, True) if first.startswith("connect ") else None
     if told == "closed or reset":
-        fits = first in ("recv EOF", "send EPIPE", "recv ECONNRESET", "send ECONNRESET")
-        return (first, True) if fits else None
+        if first in ("recv EOF", "send EPIPE", "recv ECONNRESET", "send ECONNRESET"):
+            return first, True
+        return (first, False) if first in ("recv ETIMEDOUT", "send ETIMEDOUT") else None
     if told.startswith("EOF"):
-        if first != "recv EOF" and not (first == "send EPIPE" and "recv EOF" in calls):
+        if "recv EOF" not in calls:
             return None
-        if told != "EOF" and first == "recv EOF" and not before.startswith("send"):
-            return None
-        return ("recv EOF", True)
+        if first != "recv EOF":
+            return "recv EOF", first == "send EPIPE"
+        return ("recv EOF", True) if told == "EOF" or before.startswith("send") else None
     if told in _TIMERS:
-        for wanted in _TIMERS[told]:
+        for wanted, strong in zip(_TIMERS[told], (True, False), strict=True):
             for call in calls:
-                if re.fullmatch(wanted, call):
-                    return call, True
+                if any(re.fullmatch(one, call) for one in wanted):
+                    return call, strong
         return None
     call, _, outcome = told.rpartition(" ")
     names = {"recv or send": ("recv", "send"), "any": ("connect", "recv", "send")}.get(call, (call,))
@@ -154,6 +157,12 @@ def _told(told: str, calls: Sequence[str], counters: Sequence[str]) -> tuple[str
                 if f"{name} {alike}" in calls and first == f"{name} {alike}":
                     return f"{name} {alike}", True
     return None
+
+
+def _testers(told: str) -> tuple[str, ...]:
+    if told.endswith("ECONNRESET") or told == "closed or reset":
+        return ("accept-then-reset",)
+    return _TESTERS.get(told, ())
 
 
 @functools.cache
@@ -181,5 +190,5 @@ def fitting(
         if best is not None:
             found.append(best)
     if not after_idle and rst_from is None:
-        found += [Fit(name, True, "") for name in _TESTERS.get(told, ())]
+        found += [Fit(name, True, "") for name in _testers(told)]
     return tuple(found)

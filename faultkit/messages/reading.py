@@ -149,6 +149,7 @@ def _beside(found: Sequence[Found], layers: Sequence[str]) -> str:
 
 
 _FRESH = frozenset({"first request", "at login", "tls handshake", "in the answer"})
+_USED = frozenset({"reused", "idle", "in the answer", "between requests", "in a transaction", "uploading"})
 _PEERS = {"server": "the client", "downstream": "the client", "upstream": "the server", "client": "the server"}
 
 
@@ -172,7 +173,7 @@ def answered(reading: Reading, known: Known) -> Reading:
         found = fitting.fitting(told.told, server)
     if not _FRESH.isdisjoint(when) and "idle" not in when:
         found = tuple(replace(fit, strong=False) if _idle(fit.name) else fit for fit in found)
-    if "tls handshake" not in when and "first request" not in when:
+    if not _USED.isdisjoint(when):
         found = tuple(fit for fit in found if fit.name != "accept-then-reset")
     prior = likely.prior(told.program, told.pool, told.writer, told.told, when)
     answers = likely.answers(found, prior, _PEERS.get(told.writer, "the other end"))

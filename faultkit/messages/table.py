@@ -17,7 +17,7 @@ from faultkit.messages.vocabulary import POOLS, WHEN, WRITERS, unknown
 
 LINES = Path(__file__).with_name("lines")
 _HEAD = frozenset({"program", "pool", "writer", "versions", "source", "setting", "around", "line"})
-_OWN = frozenset({"text", "told", "when", "example", "case", "has", "not_tcp", "part"}) | (_HEAD - {"line", "around"})
+_OWN = frozenset({"text", "told", "when", "example", "case", "not_tcp", "part", "fine"}) | (_HEAD - {"line", "around"})
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,15 @@ class Entry:
     examples: tuple[str, ...]
     setting: str
     case: bool
-    has: tuple[str, ...]  # for each text: without it, it is not there
+    has: tuple[tuple[str, ...], ...]  # for each text: without one of these, it is not there
     not_tcp: str
     part: bool
+    fine: bool  # nothing failed
 
     def find(self, text: str, plain: str, low: str) -> Found | None:
         """The entry in a text, if it is there. `plain` is the text with single spaces, `low` that in small letters."""
         for one, has in zip(self.texts, self.has, strict=True):
-            if (has if self.case else has.casefold()) not in (plain if self.case else low):
+            if not any(word in (plain if self.case else low) for word in has):
                 continue
             match = template.pattern(one, self.case).search(text)
             if match is None:
@@ -124,9 +125,16 @@ def parse(file: str, document: dict[str, Any]) -> Iterator[Entry]:
             examples=_several(said["example"]),
             setting=said.get("setting", ""),
             case=bool(said.get("case")),
-            has=tuple(said.get("has") or template.longest(text) for text in texts),
+            has=tuple(
+                tuple(
+                    " ".join(word.split() if said.get("case") else word.casefold().split())
+                    for word in template.anchors(text)
+                )
+                for text in texts
+            ),
             not_tcp=said.get("not_tcp", ""),
             part=bool(said.get("part")),
+            fine=bool(said.get("fine")),
         )
 
 

@@ -113,7 +113,12 @@ def pattern(template: str, case: bool = False) -> re.Pattern[str]:
     return re.compile("".join(out), 0 if case else re.IGNORECASE)
 
 
-def longest(template: str) -> str:
-    """The longest literal of it, white space as single spaces: without this in it, no text can match."""
-    literals = [" ".join(text.split()) for kind, text in parts(template) if kind == "literal"]
-    return max(literals, key=len, default="")
+LONG = 5  # letters of a literal that is looked for alone; arbitrary
+
+
+def anchors(template: str) -> tuple[str, ...]:
+    """Literals of which one is in every text that it matches: the longest, or of a choice where that is short."""
+    choices = [tuple(text.split("|")) for kind, text in parts(template) if kind == "either"]
+    literals = [(text,) for kind, text in parts(template) if kind == "literal"]
+    longest = max(literals, key=lambda one: len(one[0]), default=("",))
+    return longest if len(longest[0]) >= LONG else max([longest, *choices], key=lambda one: min(map(len, one)))

@@ -18,6 +18,16 @@ SIGNS = {
     "×": "x",
     "–": "-",
     "…": "...",
+    "│": "|",
+    # A chart's bars.
+    "▁": ".",
+    "▂": ".",
+    "▃": ":",
+    "▄": ":",
+    "▅": "|",
+    "▆": "|",
+    "▇": "#",
+    "█": "#",
 }
 IN_WORDS, ESCAPED = "faultkit.in-words", "faultkit.escaped"
 

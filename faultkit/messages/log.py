@@ -1,0 +1,241 @@
+"""A log of any size: what failed in it, how often and when. It is read once, in blocks, and what is kept is bounded."""
+
+from __future__ import annotations
+
+import codecs
+import datetime
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import IO
+
+from faultkit.explaining.files import Source
+from faultkit.messages import peers, reading, unwrapping
+from faultkit.messages.kinds import EXAMPLE, Kind
+from faultkit.messages.prefilter import Prefilter
+from faultkit.messages.times import Times, written_at
+
+BLOCK = 1 << 21  # bytes that are looked through at once
+LINE = 1 << 16  # bytes of a line; what is longer is cut there
+RECORD = 1 << 13  # bytes of one failure with what belongs to it, as stack traces do
+LINES = 120  # of them
+BEHIND = 1 << 17  # bytes before a failure in which the line before it is looked for that names the same server
+KEPT = 20_000  # different lines whose reading is remembered
+KINDS = 500  # kinds that are told apart; more than there are programs in one log
+AFTER = 5_000  # failures of each kind of which the line before is looked for
+
+# What belongs to the line before: stack traces, wrapped lines, the parts of a chain.
+_GOES_ON = re.compile(
+    rb"[ \t]|$|Caused by: |Suppressed: |\.\.\. \d+ more|at |Traceback \(most recent call last\)|During handling of the above"
+    rb"|The above exception was|[\])}]+[,;]?\r?$|--- End of|goroutine \d"
+)
+_EXCEPTION = re.compile(rb"[\w.$:]{1,100}(?:Error|Exception|Timeout|Reset|Closed|Disconnected)\b")
+_DIGITS = re.compile(rb"[0-9]+|0x[0-9a-f]+|[0-9a-f]{8,}")
+
+
+@dataclass
+class Log:
+    """What was read."""
+
+    step: Callable[[int], None] = lambda read: None
+    kinds: dict[str, Kind] = field(default_factory=dict)
+    lines: int = 0
+    size: int = 0  # bytes, unpacked
+    times: Times = field(default_factory=Times)  # of the failures
+    begin: float | None = None  # of the whole log
+    end: float | None = None
+    damaged: list[str] = field(default_factory=list)
+    overflow: int = 0  # failures of kinds that are too many
+
+    def __post_init__(self) -> None:
+        self._filter = Prefilter()
+        self._read: dict[bytes, tuple[str, reading.Reading] | None] = {}
+        self._year = datetime.datetime.now(datetime.UTC).year
+        self._done = 0
+
+    @property
+    def failures(self) -> int:
+        """How many there are."""
+        return sum(kind.count for kind in self.kinds.values()) + self.overflow
+
+    def read(self, stream: IO[bytes], name: str = "") -> None:
+        """Read it to its end."""
+        source = Source(stream)
+        for block in _blocks(source):
+            self._block(block)
+            self.step(self._done + source.at)
+        self._done += source.at
+        if source.broken:
+            self.damaged.append(f"{name}: {source.broken}")
+
+    def _block(self, block: bytes) -> None:
+        self.size += len(block)
+        self.lines += block.count(b"\n") + (not block.endswith(b"\n"))
+        self._span(block)
+        done = 0
+        for place in self._filter.places(block):
+            if place < done:
+                continue
+            start, done = _record(block, place, done)
+            self._record(block, start, done)
+
+    def _span(self, block: bytes) -> None:
+        """The times of its first and last lines."""
+        for line in (block[: LINE // 8].split(b"\n", 3)[:3], block[-LINE // 8 :].split(b"\n")[-3:]):
+            for one in line:
+                at = written_at(one.decode("utf-8", "replace"), self._year)
+                if at is not None:
+                    self.begin = at if self.begin is None else min(self.begin, at)
+                    self.end = at if self.end is None else max(self.end, at)
+
+    def _record(self, block: bytes, start: int, end: int) -> None:
+        data = block[start:end]
+        known = self._reading(data)
+        if known is None:
+            return
+        key, read = known
+        text = data.decode("utf-8", "replace")
+        kind = self.kinds.get(key)
+        if kind is None:
+            if len(self.kinds) >= KINDS:
+                self.overflow += 1
+                return
+            kind = self.kinds[key] = Kind(key, read, _short(text))
+        kind.count += 1
+        at = written_at(text, self._year)
+        if at is not None:
+            kind.times.add(at)
+            self.times.add(at)
+        named = peers.named(text)
+        if named.client:
+            kind.clients.add(named.client)
+        if named.server:
+            kind.servers.add(named.server)
+            if at is not None and kind.count <= AFTER:
+                self._after(block, start, named.server, at, kind)
+
+    def _after(self, block: bytes, start: int, server: str, at: float, kind: Kind) -> None:
+        """How long after the line before that names the same server."""
+        begin = max(0, start - BEHIND)
+        place = block.rfind(server.encode(), begin, start)
+        if place < 0:
+            return
+        line = block.rfind(b"\n", 0, place) + 1
+        before = written_at(block[line : line + LINE // 8].decode("utf-8", "replace"), self._year)
+        if before is not None and 0.5 <= at - before < 1e5:
+            gap = at - before
+            kind.after[round(gap, 1) if gap < 10 else float(round(gap))] += 1
+
+    def _reading(self, data: bytes) -> tuple[str, reading.Reading] | None:
+        """What the lines mean, None where they hold no failure. Lines that differ in numbers alone are read once."""
+        like = _DIGITS.sub(b"0", data)
+        if like in self._read:
+            return self._read[like]
+        if len(self._read) >= KEPT:
+            self._read.clear()
+        self._read[like] = found = _meaning(data)
+        return found
+
+
+def _meaning(data: bytes) -> tuple[str, reading.Reading] | None:
+    text = unwrapping.decoded(data)
+    read = reading.read(text)
+    if read.found:
+        first = read.found[0].entry
+        if first.fine:
+            return None
+        told = read.told
+        name = (
+            f"{told.program}|{told.told}|{told.writer}|{'|'.join(told.when)}"
+            if told
+            else f"{first.program}|{first.not_tcp}"
+        )
+        return name, read
+    if read.told is not None or read.not_tcp:
+        return f"|{read.told.told if read.told else read.not_tcp[0]}", read
+    return ("?", read) if LOOKS.search(text) else None
+
+
+# What looks like a failure of a connection, whoever wrote it.
+_WHAT = "connection|socket|stream|channel|peer|upstream|backend|tcp|tls|ssl|handshake|server|client|host|network"
+_HAPPENED = (
+    "reset|refused|closed|lost|timed out|timeout|time-out|aborted|failed|failure|terminated|dropped|broken|disconnected"
+    "|unreachable|error|gone|interrupted|prematurely"
+)
+LOOKS = re.compile(
+    rf"\b(?:{_WHAT})\b[^\n]{{0,80}}?\b(?:{_HAPPENED})\b"
+    r"|\b(?:lost|failed|unable|cannot|could not|error|timeout|timed out)\b[^\n]{0,60}?\b(?:connect\w*|socket|peer|upstream)\b",
+    re.IGNORECASE,
+)
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= EXAMPLE else line[: EXAMPLE - 3] + "..."
+
+
+def _record(block: bytes, place: int, least: int) -> tuple[int, int]:
+    """From where to where the lines of one failure go, one of which is at that place."""
+    start = block.rfind(b"\n", least, place) + 1 or least
+    for _ in range(LINES):
+        if start <= least or place - start > RECORD or not _goes_on(block, start, least):
+            break
+        start = block.rfind(b"\n", least, start - 1) + 1 or least
+    end = block.find(b"\n", place)
+    for _ in range(LINES):
+        if end < 0 or end - start > RECORD or end + 1 >= len(block) or not _goes_on(block, end + 1, least):
+            break
+        end = block.find(b"\n", end + 1)
+    end = len(block) if end < 0 else end + 1
+    return max(start, place - RECORD), min(end, max(place, start) + RECORD) if end - start > 2 * RECORD else end
+
+
+def _goes_on(block: bytes, start: int, least: int) -> bool:
+    """Does the line that starts there belong to the one before?"""
+    line = block[start : start + 200].split(b"\n", 1)[0]
+    if _GOES_ON.match(line):
+        return True
+    if not _EXCEPTION.match(line) or start <= least:
+        return False
+    before = block[block.rfind(b"\n", least, start - 1) + 1 : start]
+    return bool(before[:1] in (b" ", b"\t"))
+
+
+def _blocks(source: Source) -> Iterator[bytes]:
+    """Whole lines, as many as make a block, and not in the middle of a failure."""
+    carry = b""
+    decoder: codecs.IncrementalDecoder | None = None
+    if (mark := source.peek(2)) in (b"\xff\xfe", b"\xfe\xff"):
+        decoder = codecs.getincrementaldecoder("utf-16")("replace")
+    elif len(mark) == 2 and source.peek(4)[1::2] == b"\0\0":
+        decoder = codecs.getincrementaldecoder("utf-16-le")("replace")
+    parts, size = [carry], 0
+    while more := source.some():
+        if decoder is not None:
+            more = decoder.decode(more).encode()
+        parts.append(more)
+        size += len(more)
+        if size < BLOCK:
+            continue
+        whole = b"".join(parts)
+        cut = _cut(whole)
+        yield whole[:cut]
+        carry = whole[cut:]
+        parts, size = [carry], len(carry)
+    if rest := b"".join(parts):
+        yield rest
+
+
+def _cut(block: bytes) -> int:
+    """Where the last line begins that may still go on; the end where there is none within reason."""
+    start = block.rfind(b"\n") + 1
+    if not start or len(block) - start > LINE:
+        return len(block)
+    for _ in range(LINES):
+        before = block.rfind(b"\n", 0, start - 1) + 1
+        if not before or len(block) - before > LINE:
+            return start
+        if not _goes_on(block, before, 0):
+            return before
+        start = before
+    return start

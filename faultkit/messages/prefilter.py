@@ -1,0 +1,122 @@
+"""Which places of a block of bytes may hold a line of the table: all that is done for the lines that hold nothing."""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from typing import TYPE_CHECKING
+
+from faultkit.messages import errnos, template
+from faultkit.messages.table import entries
+from faultkit.messages.vocabulary import ERRNOS
+
+if TYPE_CHECKING:
+    from ahocorasick_rs import BytesAhoCorasick
+
+SHORT = 5  # bytes; arbitrary: shorter literals count with their capitals alone
+# What network failures are called, by whoever: the lines that hold it and are not known are counted.
+LOOKS = (
+    "connection reset",
+    "connection refused",
+    "connection closed",
+    "connection lost",
+    "connection timed out",
+    "connection timeout",
+    "connection aborted",
+    "connection error",
+    "connection fail",
+    "connection terminated",
+    "connection dropped",
+    "connection was",
+    "lost connection",
+    "closed connection",
+    "closed the connection",
+    "failed to connect",
+    "could not connect",
+    "cannot connect",
+    "unable to connect",
+    "connect timeout",
+    "connect timed out",
+    "connect failed",
+    "read timed out",
+    "read timeout",
+    "write timeout",
+    "socket closed",
+    "socket error",
+    "socket hang up",
+    "socket timeout",
+    "socket is closed",
+    "stream closed",
+    "stream reset",
+    "channel closed",
+    "unexpected eof",
+    "end of file",
+    "end of stream",
+    "premature",
+    "broken pipe",
+    "disconnected",
+    "handshake fail",
+    "handshake timeout",
+    "tls handshake",
+    "closed by peer",
+    "closed by remote",
+    "reset by",
+    "forcibly closed",
+    "i/o timeout",
+    "timed out while",
+    "gateway time",
+    "bad gateway",
+    "keepalive",
+)
+
+
+class Prefilter:
+    """Literals of which at least one is in every line of the table, and in every line that looks like a network failure."""
+
+    def __init__(self) -> None:
+        from ahocorasick_rs import BytesAhoCorasick, Implementation
+
+        small: set[str] = {*LOOKS, *_errno_words()}
+        capital: dict[bytes, list[re.Pattern[bytes]]] = {}
+        for entry in (entry for entry in entries() if not entry.fine):
+            for text in entry.texts:
+                words = template.anchors(text)
+                if entry.case and min(map(len, words)) < SHORT:
+                    # Too short for its own sake: the whole must be there.
+                    whole = re.compile(template.pattern(text, case=True).pattern.encode())
+                    capital.setdefault(words[0].encode(), []).append(whole)
+                else:
+                    small.update(words)
+        low = {word.encode().lower() for word in small if word}
+        self._small: BytesAhoCorasick = BytesAhoCorasick(sorted(low), implementation=Implementation.DFA)
+        self._exact = sorted(capital)
+        self._whole = [capital[word] for word in self._exact]
+        self._capital: BytesAhoCorasick = BytesAhoCorasick(self._exact or [b"\0"], implementation=Implementation.DFA)
+
+    def places(self, block: bytes) -> list[int]:
+        """Where they are, in order."""
+        found = [start for _, start, _ in self._small.find_matches_as_indexes(block.lower())]
+        more = [
+            start
+            for number, start, _ in self._capital.find_matches_as_indexes(block)
+            if any(whole.match(block, start) for whole in self._whole[number])
+        ]
+        return sorted({*found, *more}) if more else found
+
+
+@functools.cache
+def _errno_words() -> frozenset[str]:
+    table = tomllib.loads(errnos.KNOWN.read_text("utf-8"))
+    words = {
+        word
+        for name in ERRNOS
+        for word in (*table.get(name, {}).get("words", ()), *table.get(name, {}).get("names", ()))
+    }
+    return frozenset(word for word in words if len(word) >= SHORT) | {
+        "ECONN",
+        "ETIMEDOUT",
+        "EPIPE",
+        "os error",
+        "errno",
+    }
