@@ -100,9 +100,13 @@ _TELLS = (
 )
 
 
+def tells(told: str) -> int:
+    """How little it says: 0 is an errno."""
+    return next((number for number, words in enumerate(_TELLS) if re.fullmatch(words, told)), len(_TELLS))
+
+
 def _rank(one: Found) -> tuple[bool, int]:
-    number = next((number for number, told in enumerate(_TELLS) if re.fullmatch(told, one.told)), len(_TELLS))
-    return one.entry.part, number
+    return one.entry.part, tells(one.told)
 
 
 def _outwards(text: str) -> bool:

@@ -21,7 +21,11 @@ def test_every_example_is_matched_by_its_entry_and_decided_by_nobody_wrongly(fil
             assert entry in [one.entry for one in found], (entry.texts, example)
             first = reading.read(example).found[0]
             mine = next(one for one in found if one.entry == entry)
-            assert entry.part or first.entry.file == file or first.told == mine.told, (example, first.entry.texts)
+            says_more = reading.tells(first.told) < reading.tells(mine.told)
+            assert entry.part or first.entry.file == file or first.told == mine.told or says_more, (
+                example,
+                first.entry.texts,
+            )
 
 
 @pytest.mark.parametrize("file", sorted({entry.file for entry in ENTRIES}))

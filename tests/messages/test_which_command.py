@@ -12,7 +12,7 @@ from tests.shell import faultkit
 def test_the_command() -> None:
     ended = faultkit("which", "--message", "curl: (56) Recv failure: Connection reset by peer")
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.startswith("Written by curl ")
+    assert ended.stdout.startswith("curl says: recv ECONNRESET as a client")
     assert "linger" in ended.stdout and "faultkit crash" in ended.stdout
     assert all(len(line) <= 80 for line in ended.stdout.splitlines())
     pasted = "curl: (52) Empty reply from server\n"

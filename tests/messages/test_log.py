@@ -1,0 +1,225 @@
+"""A log leads to its kinds of failure, with counts that grep gives too, and times that are what was written."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from faultkit.commands.which import by_age
+from faultkit.messages.log import BLOCK, Log
+from faultkit.messages.prefilter import Prefilter
+from faultkit.messages.table import entries
+from faultkit.messages.times import written_at
+from tests.shell import faultkit
+
+RESET = (
+    "{at} [error] 31#31: *{n} recv() failed (104: Connection reset by peer) while reading response header from upstream, "
+    'client: 10.1.2.{host}, server: _, request: "GET /a/{n} HTTP/1.1", upstream: "http://10.0.0.7:8080/a/{n}"\n'
+)
+REFUSED = '{at} [error] 31#31: *{n} connect() failed (111: Connection refused) while connecting to upstream, upstream: "http://10.0.0.8:80/"\n'
+TRACE = """{at},123 ERROR app: order {n}
+Traceback (most recent call last):
+  File "client.py", line 294, in _read_status
+http.client.RemoteDisconnected: Remote end closed connection without response
+
+During handling of the above exception, another exception occurred:
+
+Traceback (most recent call last):
+  File "pool.py", line 3, in urlopen
+urllib3.exceptions.ProtocolError: ('Connection aborted.', RemoteDisconnected('Remote end closed connection without response'))
+"""
+FINE = "{at} [info] 31#31: *{n} request was answered, status 200, bytes {n}, agent Mozilla/5.0 (X11; Linux x86_64)\n"
+START = datetime.datetime(2026, 5, 6, 7, 0, 0)
+
+
+def lines(seconds: int) -> Iterator[str]:
+    """One line a second; a reset each minute, a traceback each 100 s, and in one moment nothing but refusals."""
+    for n in range(seconds):
+        at = f"{START + datetime.timedelta(seconds=n):%Y/%m/%d %H:%M:%S}"
+        yield FINE.format(at=at, n=n)
+        if n % 60 == 30:
+            yield RESET.format(at=at, n=n, host=n % 7)
+        if n % 100 == 50:
+            yield TRACE.format(at=at, n=n)
+        if n == 1234:
+            yield from (REFUSED.format(at=at, n=n + i) for i in range(12))
+
+
+def read(data: bytes) -> Log:
+    log = Log()
+    log.read(io.BytesIO(data))
+    return log
+
+
+def test_what_is_in_it() -> None:
+    text = "".join(lines(3600))
+    log = read(text.encode())
+    assert (log.lines, log.size) == (text.count("\n"), len(text))
+    kinds = {kind.reading.told.told: kind for kind in log.kinds.values() if kind.reading.told}
+    assert {told: kind.count for told, kind in kinds.items()} == {
+        "recv ECONNRESET": 60,
+        "connect ECONNREFUSED": 12,
+        "EOF before any answer": 36,
+    }
+    reset, refused = kinds["recv ECONNRESET"], kinds["connect ECONNREFUSED"]
+    assert reset.times.interval() == 60
+    assert reset.times.first == (START + datetime.timedelta(seconds=30)).replace(tzinfo=datetime.UTC).timestamp()
+    assert reset.servers.top() == [("10.0.0.7:8080", 60)]
+    assert sum(number for _, number in reset.clients.top()) == 60
+    assert "nginx's keepalive_timeout of an upstream" in reset.when(log.begin, log.end)[0]
+    assert refused.when(log.begin, log.end) == ["all within 1 s of 07:20:34: a restart?"]
+    assert kinds["EOF before any answer"].times.interval() == 100
+
+
+def test_the_line_before_about_the_same_server() -> None:
+    text = ""
+    for n in range(20):
+        at = START + datetime.timedelta(seconds=n * 77 + n * n)  # at no interval
+        text += f'{at:%Y/%m/%d %H:%M:%S} served /, upstream: "http://10.0.0.7:8080/"\n'
+        text += RESET.format(at=f"{at + datetime.timedelta(seconds=5):%Y/%m/%d %H:%M:%S}", n=n, host=1)
+    (kind,) = read(text.encode()).kinds.values()
+    assert kind.since == 5
+    assert "Node, uvicorn" in kind.when(None, None)[0]
+
+
+def test_a_failure_is_one_wherever_a_block_ends() -> None:
+    """Blocks are cut between failures, not in them."""
+    trace = TRACE.format(at="2026-05-06 07:00:00", n=1)
+    for before in range(0, len(trace), 97):
+        text = "x" * 99 + "\n"
+        padding = text * ((BLOCK - before) // 100)
+        padding += "y" * (BLOCK - before - len(padding) - 1) + "\n"
+        log = read((padding + trace + text * 2).encode())
+        assert [kind.count for kind in log.kinds.values()] == [1], before
+
+
+def wrapped(form: str) -> bytes:
+    """The same log as others write it."""
+    text = "".join(lines(600))
+    if form == "gzip":
+        return gzip.compress(text.encode())
+    if form == "utf-16":
+        return text.encode("utf-16")
+    if form == "crlf":
+        return text.replace("\n", "\r\n").encode()
+    if form == "docker":
+        rows = [
+            {"log": line + "\n", "stream": "stderr", "time": "2026-05-06T07:00:00.1Z"} for line in text.splitlines()
+        ]
+    else:
+        rows = [{"MESSAGE": line, "__REALTIME_TIMESTAMP": "1778050800000000"} for line in text.splitlines()]
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+@pytest.mark.parametrize("form", ["gzip", "utf-16", "crlf", "docker", "journald"])
+def test_the_same_in_other_forms(form: str) -> None:
+    log = read(wrapped(form))
+    counts = {kind.reading.told.told: kind.count for kind in log.kinds.values() if kind.reading.told}
+    assert counts["recv ECONNRESET"] == 10
+
+
+def test_every_line_of_the_table_passes_the_filter() -> None:
+    passes = Prefilter()
+    for entry in entries():
+        for example in entry.examples if not entry.fine else ():
+            assert passes.places(example.encode()), (entry.file, example)
+
+
+def test_lines_that_hold_nothing_do_not_pass() -> None:
+    passes = Prefilter()
+    for line in (
+        FINE.format(at="2026/05/06 07:00:00", n=1),
+        '192.0.2.4 - - [06/May/2026:07:08:09 +0000] "GET /a?id=7 HTTP/1.1" 200 4711 "-" "Mozilla/5.0 (X11; Linux x86_64)"',
+        'haproxy[9]: 192.0.2.7:39001 [23/Mar/2022:11:12:13.001] fe be/s1 0/0/1/12/44 200 183 - - ---- 6/6/3/7/0 0/0 "GET /"',
+        "2026-05-06T07:08:09.123Z INFO  [worker-3] c.e.shop.OrderService - order 17 accepted for customer 3, user ID 5, items=3",
+        "May  6 07:08:09 host systemd[1]: Started Daily apt download activities. CC SD PR",
+        '{"level":"info","ts":1720600000.1,"msg":"handled","status":200,"duration":0.0021}',
+    ):
+        assert passes.places(line.encode()) == [], line
+
+
+def test_a_gigabyte_takes_no_more_memory_than_a_megabyte() -> None:
+    """Here 40 MB of it, compressed; the peak of the whole process is asked of the kernel."""
+    block = "".join(lines(3000)).encode() * 4
+    packed = gzip.compress(block, 1)
+    code = (
+        "import resource, sys; from faultkit.messages.log import Log; log = Log(); log.read(sys.stdin.buffer); "
+        "print(log.lines, log.failures, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+    )
+    peaks = {}
+    for times in (1, 30):
+        ended = subprocess.run([sys.executable, "-c", code], input=packed * times, capture_output=True, check=True)
+        number, failures, peaks[times] = map(int, ended.stdout.split())
+        assert number == times * block.count(b"\n")
+        assert failures == times * 4 * (50 + 12 + 30)
+    assert peaks[30] < peaks[1] + 30_000, peaks  # kB
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [
+        ("2026-05-06T07:08:09.5Z x", 1778051289.5),
+        ("2026-05-06T09:08:09+02:00 x", 1778051289),
+        ("2026/05/06 07:08:09 [error]", 1778051289),
+        ("2026-05-06 07:08:09,500 ERROR", 1778051289.5),
+        ('1.2.3.4 - - [06/May/2026:07:08:09 +0000] "GET', 1778051289),
+        ("haproxy[1]: 1.2.3.4:5 [06/May/2026:07:08:09.500] fe", 1778051289.5),
+        ("[Wed May 06 07:08:09.500 2026] [proxy_http:error]", 1778051289.5),
+        ("May  6 07:08:09 host app: x", 1778051289),
+        ("E0506 07:08:09.500000 1 x.go:1] x", 1778051289.5),
+        ('{"level":"error","ts":1778051289.5,"msg":"x"}', 1778051289.5),
+        ('{"__REALTIME_TIMESTAMP":"1778051289500000","MESSAGE":"x"}', 1778051289.5),
+        ("no time at all", None),
+        ("99/99/2026 x", None),
+    ],
+)
+def test_when_a_line_was_written(line: str, seconds: float | None) -> None:
+    assert written_at(line, 2026) == seconds
+
+
+def test_the_command(tmp_path: Path) -> None:
+    text = "".join(lines(3600)) + "2026/05/06 08:00:01 [warn] flux: the backend connection was lost in space\n"
+    file = tmp_path / "error.log"
+    file.write_text(text)
+    ended = faultkit("which", "--log", str(file))
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "108 failures of 3 kinds" in " ".join(ended.stdout.split())
+    assert "Every 60 s" in ended.stdout and "a restart?" in ended.stdout
+    assert "1 lines look like failures" in ended.stdout
+    assert all(len(line) <= 80 for line in ended.stdout.splitlines())
+    document = json.loads(faultkit("which", "--log", "-", "--json", input=text).stdout)
+    assert (document["failures"], document["lines"], len(document["unknown"])) == (108, text.count("\n"), 1)
+    assert document["kinds"][0]["causes"][0]["cause"] == "keepalive-race"
+
+
+def test_no_finding_is_a_finding(tmp_path: Path) -> None:
+    file = tmp_path / "a.log"
+    file.write_text("all is well\n" * 5)
+    ended = faultkit("which", "--log", str(file))
+    assert (ended.returncode, ended.stdout) == (0, "5 lines, 60 bytes: no failure that is known.\n")
+
+
+@pytest.mark.parametrize(
+    "typed", [["--log", "/no/such"], ["stray.log"], ["--log", "-", "--saw", "recv EOF"], ["--log", "-", "--after-idle"]]
+)
+def test_what_cannot_mean_anything(typed: list[str]) -> None:
+    ended = faultkit("which", *typed, input="")
+    assert (ended.returncode, ended.stdout) == (2, "")
+
+
+def test_rotated_logs_are_read_from_the_oldest() -> None:
+    assert by_age(["a.log", "a.log.1", "b.log", "a.log.10.gz", "a.log.2.gz"]) == [
+        "a.log.10.gz",
+        "a.log.2.gz",
+        "a.log.1",
+        "a.log",
+        "b.log",
+    ]
