@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ahocorasick_rs import BytesAhoCorasick
 
 SHORT = 5  # bytes; arbitrary: shorter literals count with their capitals alone
+AROUND = 64  # bytes before and behind such a literal in which the whole is looked for; arbitrary
 # What network failures are called, by whoever: the lines that hold it and are not known are counted.
 LOOKS = (
     "connection reset",
@@ -85,7 +86,8 @@ class Prefilter:
                 if entry.case and min(map(len, words)) < SHORT:
                     # Too short for its own sake: the whole must be there.
                     whole = re.compile(template.pattern(text, case=True).pattern.encode())
-                    capital.setdefault(words[0].encode(), []).append(whole)
+                    for word in words:
+                        capital.setdefault(word.encode(), []).append(whole)
                 else:
                     small.update(words)
         low = {word.encode().lower() for word in small if word}
@@ -100,7 +102,7 @@ class Prefilter:
         more = [
             start
             for number, start, _ in self._capital.find_matches_as_indexes(block)
-            if any(whole.match(block, start) for whole in self._whole[number])
+            if any(whole.search(block, max(0, start - AROUND), start + AROUND) for whole in self._whole[number])
         ]
         return sorted({*found, *more}) if more else found
 
