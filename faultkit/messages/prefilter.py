@@ -101,7 +101,7 @@ class Prefilter:
         found = [start for _, start, _ in self._small.find_matches_as_indexes(block.lower())]
         more = [
             start
-            for number, start, _ in self._capital.find_matches_as_indexes(block)
+            for number, start, _ in self._capital.find_matches_as_indexes(block, overlapping=True)
             if any(whole.search(block, max(0, start - AROUND), start + AROUND) for whole in self._whole[number])
         ]
         return sorted({*found, *more}) if more else found
