@@ -48,11 +48,15 @@ def command(
     scenes = asked.chosen(stage, faults)
     with progress.steps(len(wanted.there) * len(scenes) * repeat, quiet, "clients") as step:
         told = asked.ask(stage, wanted, scenes, repeat, step)
-    if file is not None:
-        with file:
-            kept.keep(file, told.document())
     if as_json:
         emit(told.document())
     else:
         messages.show(console(), stage, told.versions, told.missing, told.seen)
+    if file is not None:
+        assert save
+        try:
+            with file:
+                kept.keep(file, told.document())
+        except OSError as error:
+            raise kept.unwritable(save, error) from error
     return PRODUCED if all(one.met for one in told.seen) else OTHERWISE

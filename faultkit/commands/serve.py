@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from faultkit.serving.answers import Answer
 
 
+LARGEST = 64 << 20  # bytes of a body; arbitrary
+
+
 @click.command("serve", short_help="a fault on a port, for a client in any language")
 @click.argument("fault", required=False, shell_complete=completion.fault)
 @click.option("--port", multiple=True, metavar="N[=FAULT]", help="several: each with its own [default: a free one]")
@@ -136,9 +139,11 @@ def _answer(body: str | None, file: str | None, *, http: bool, chunked: bool) ->
             raise Misuse("serve: --body and --body-file: leave one of them out")
         try:
             with open(file, "rb") as content:
-                told = content.read()
+                told = content.read(LARGEST + 1)
         except OSError as error:
             raise Misuse(f"serve: --body-file {file} cannot be read ({error.strerror})") from error
+        if len(told) > LARGEST:
+            raise Misuse(f"serve: --body-file {file} has more than {LARGEST} bytes: an answer is kept in memory")
     if http or chunked:
         return Http(Http.body if told is None else told, chunked=chunked)
     return "echo" if told is None else told

@@ -25,7 +25,7 @@ from faultkit.controlling.metrics import Metrics
 from faultkit.controlling.page.routes import Page
 from faultkit.controlling.proxies import Kept, Proxies, Settings
 from faultkit.controlling.refusal import Refusal
-from faultkit.controlling.routes import CONTRACT, Api, router
+from faultkit.controlling.routes import CONTRACT, LARGEST, Api, router
 from faultkit.errors import Misuse, Unable
 from faultkit.playing.signals import endings
 from faultkit.proxying.down import UpstreamDown
@@ -193,9 +193,14 @@ async def _hang_up(address: Any) -> None:
 async def _populate(proxies: Proxies, path: str, journal: Journal) -> None:
     """What the file wants; where it cannot be had the server goes on without it."""
     try:
-        text = await trio.Path(path).read_bytes()
+        async with await trio.open_file(path, "rb") as file:
+            text = await file.read(LARGEST + 1)
     except OSError as error:
         reason = f"open {path}: {os.strerror(error.errno or 0).lower()}"
+        journal.add("error", "Error reading config file", config=path, error=reason)
+        return
+    if len(text) > LARGEST:
+        reason = f"it is larger than {LARGEST} bytes"
         journal.add("error", "Error reading config file", config=path, error=reason)
         return
     done: list[Kept] = []

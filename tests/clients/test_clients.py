@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import tempfile
@@ -182,6 +184,7 @@ def test_a_client_that_is_not_here_is_named_with_its_package(tmp_path: Path) -> 
         (["curl", "--fault", "lingr"], "'lingr' is no fault that is played here"),
         (["curl", "--repeat", "0"], "--repeat 0 plays nothing: take 1 or more"),
         (["curl", "--save", "/nowhere/at/all"], "--save /nowhere/at/all cannot be written"),
+        (["curl", "--save", "/dev/full"], "--save /dev/full is no file that keeps anything"),
         (["curl", "--save", "README.md"], "--save README.md holds something else, which stays as it is"),
     ],
 )
@@ -189,6 +192,28 @@ def test_what_cannot_mean_anything(typed: list[str], told: str) -> None:
     ended = faultkit("clients", *typed)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert told in ended.stderr
+
+
+def test_what_is_too_large_to_be_what_was_saved_is_not_read(tmp_path: Path) -> None:
+    file = tmp_path / "large"
+    with file.open("wb") as large:
+        large.truncate(1 << 40)  # and takes no room
+    ended = faultkit("clients", "curl", "--save", str(file))
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert f"--save {file} holds something else" in ended.stderr
+
+
+def test_what_was_saved_stays_where_there_is_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "kept.json"
+    file.write_text('{"seen": []}')
+
+    def full(*_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with kept.opened(str(file)) as store, pytest.raises(OSError, match="No space left"):
+        kept.keep(store, {"kernel": "6.18", "versions": {}, "seen": []})
+    assert file.read_text() == '{"seen": []}'
 
 
 ENDINGS = [signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP]

@@ -218,6 +218,7 @@ def test_the_authority_is_for_everybody_to_read_and_ends_with_the_server(number:
         (("linger", "--after-idle", "-5"), "--after-idle -5 never comes: take more than 0"),
         (("linger", "--at", "handshake"), "--at handshake never comes without TLS: add --tls"),
         (("linger", "--host", "127.0.0.1", "--ipv6"), "--host 127.0.0.1 is no IPv6 address: leave --ipv6 out"),
+        (("ok", "--body-file", "/dev/zero"), "serve: --body-file /dev/zero has more than 67108864 bytes"),
         (("linger", "--at", "lunch"), "serve: Invalid value for '--at'"),
     ],
 )

@@ -125,6 +125,13 @@ def test_a_bad_configuration_is_said_and_the_server_runs(
         assert api.ask("GET", "/metrics").status == 404
 
 
+def test_a_configuration_without_an_end_is_said(tmp_path: Path) -> None:
+    with served.api("--config", "/dev/zero") as api:
+        line = api.said("Error reading config file")
+        assert line["error"] == "it is larger than 16777216 bytes"
+        assert api.ask("GET", "/version").status == 200
+
+
 def test_the_journal(tmp_path: Path) -> None:
     with served.api() as api:
         api.ask("GET", "/version", User_Agent="curl")
