@@ -20,7 +20,6 @@ LOOKING: Sequence[tuple[str, str]] = (
     ("Illegal trailing comma before end of object", "looking for beginning of object key string"),
     ("Illegal trailing comma before end of array", "looking for beginning of value"),
     ("Expecting ':'", "after object key"),
-    ("Expecting ','", "after object key:value pair or array element"),
     ("Invalid control character", "in string literal"),
     ("Invalid \\", "in string escape code"),
 )
@@ -47,7 +46,18 @@ def _constant(name: str) -> Any:
     raise bad_body(f"invalid character {name[:1]!r} looking for beginning of value")
 
 
-DECODER = json.JSONDecoder(parse_constant=_constant)
+class Written(float):
+    """A number with a point or an exponent, and how it was written."""
+
+    def __new__(cls, text: str) -> Written:
+        self = super().__new__(cls, text)
+        self.text = text
+        return self
+
+    text: str
+
+
+DECODER = json.JSONDecoder(parse_constant=_constant, parse_float=Written)
 
 
 def _complaint(text: str, error: json.JSONDecodeError) -> str:
@@ -65,8 +75,24 @@ def _complaint(text: str, error: json.JSONDecodeError) -> str:
                 return "unexpected EOF"
             if text[at + number] != letter:
                 return f"invalid character {_quoted(text[at + number])} in literal {word} (expecting {letter!r})"
+    if error.msg.startswith("Expecting ','"):
+        return f"invalid character {_quoted(text[at])} after {_inside(text, at)}"
     where = next((said for begins, said in LOOKING if error.msg.startswith(begins)), "looking for beginning of value")
     return f"invalid character {_quoted(text[at])} {where}"
+
+
+def _inside(text: str, at: int) -> str:
+    """What ends at that place: strings are left out, and what is closed again."""
+    opened = re.sub(r'"(?:[^"\\]|\\.)*"', "", text[:at], flags=re.DOTALL)
+    depth = 0
+    for letter in reversed(opened):
+        if letter in "]}":
+            depth += 1
+        elif letter in "[{":
+            if not depth:
+                return "array element" if letter == "[" else "object key:value pair"
+            depth -= 1
+    return "top-level value"
 
 
 def _after_space(text: str, at: int) -> int:
@@ -76,7 +102,7 @@ def _after_space(text: str, at: int) -> int:
 
 
 def _quoted(letter: str) -> str:
-    return repr(letter) if letter.isprintable() else ascii(letter)
+    return "'\\''" if letter == "'" else f"'{letter}'" if letter.isprintable() else ascii(letter)
 
 
 def kind(value: object) -> str:
@@ -86,8 +112,10 @@ def kind(value: object) -> str:
             return "bool"
         case str():
             return "string"
+        case Written(text=text):
+            return f"number {text}"
         case int() | float():
-            return "number" if isinstance(value, int) else f"number {value!r}"
+            return "number"
         case list():
             return "array"
         case _:
@@ -108,7 +136,7 @@ def fields(value: object, where: str) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise mistyped(value, where, "map[string]interface {}" if "." in where else where)
+        raise mistyped(value, where, "map[string]interface {}" if "." in where else f"toxiproxy.{where}")
     return {name.lower(): one for name, one in value.items() if one is not None}
 
 
@@ -138,7 +166,7 @@ def single(given: Mapping[str, Any], name: str, where: str) -> float | None:
     try:
         rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
     except OverflowError:
-        raise mistyped(float("inf") if isinstance(value, int) else value, f"{where}.{name}", "float32") from None
+        raise mistyped(value, f"{where}.{name}", "float32") from None
     return rounded
 
 
@@ -154,4 +182,7 @@ def shortest(value: float) -> int | float:
 
 def encoded(value: object) -> bytes:
     """As the API answers it."""
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for letter in "<>&\u2028\u2029":  # as Go's encoder has it, for who puts it into a page
+        text = text.replace(letter, f"\\u{ord(letter):04x}")
+    return text.encode("utf-8", "replace")

@@ -41,6 +41,9 @@ class Metrics:
         if self._of_runtime:
             for name, kind, help, samples in _runtime():
                 parts += _family(name, kind, help, samples)
+        causes = [({"cause": cause}, 0.0) for cause in ("encoding", "gathering")]
+        help = "Total number of internal errors encountered by the metric handler."
+        parts += _family("promhttp_metric_handler_errors_total", "counter", help, causes)
         return "".join(f"{line}\n" for line in parts)
 
     def _bytes(self, which: str) -> Samples:
@@ -110,6 +113,3 @@ def _runtime() -> Iterable[tuple[str, str, str, Samples]]:
     yield "go_info", "gauge", "Information about what it runs on.", [(python, 1)]
     for name, kind, help, value in plain:
         yield name, kind, help, [({}, value)]
-    causes = [({"cause": cause}, 0.0) for cause in ("encoding", "gathering")]
-    help = "Total number of internal errors encountered by the metric handler."
-    yield "promhttp_metric_handler_errors_total", "counter", help, causes

@@ -18,6 +18,7 @@ from faultkit.proxying.resolving import Endpoint
 from faultkit.proxying.toxics import TYPES, WHEN, Toxic, UnknownStream, UnknownType, made
 
 Document = dict[str, Any]
+OWN = {"shared", *WHEN}  # attributes that toxiproxy has not: its clients see them where they are not 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +218,7 @@ class Proxies:
         told = body.fields(given, "Toxic")
         type = kept.proxy.toxic(toxic).type
         attributes = _attributes(told, type)
-        toxicity = body.single(told, "toxicity", "Toxic")
+        toxicity = body.single(told, "toxicity", "")
         try:
             return of_toxic(kept.proxy.update(toxic, attributes, toxicity))
         except Misuse as error:
@@ -283,10 +284,10 @@ def _toxics(told: Document) -> list[Toxic]:
 
 
 def _toxic(given: Any, taken: Any) -> Toxic:
-    told = body.fields(given, "Toxic")
-    name, type = (body.text(told, field, "Toxic", "") for field in ("name", "type"))
-    stream = body.text(told, "stream", "Toxic", "downstream")
-    toxicity = body.single(told, "toxicity", "Toxic")
+    told = body.fields(given, "ToxicWrapper")
+    name, type = (body.text(told, field, "ToxicWrapper", "") for field in ("name", "type"))
+    stream = body.text(told, "stream", "ToxicWrapper", "downstream")
+    toxicity = body.single(told, "toxicity", "ToxicWrapper")
     attributes = told.pop("attributes", None)
     try:
         made(type, stream=stream, attributes=None)
@@ -313,21 +314,21 @@ def _toxic(given: Any, taken: Any) -> Toxic:
 def _attributes(told: Document, type: str) -> Document:
     attributes = told.get("attributes")
     if attributes is not None and not isinstance(attributes, dict):
-        raise body.mistyped(attributes, "Toxic.attributes", "map[string]interface {}")
+        raise body.mistyped(attributes, ".attributes", "map[string]interface {}")
     known = {**(TYPES[type][1] if type in TYPES else {}), **WHEN}
-    given = body.fields(attributes, "Toxic.attributes")
+    given = body.fields(attributes, ".attributes")
     for key, value in given.items():
         if key in known and (
             isinstance(value, bool) or not isinstance(value, int if known[key].whole else int | float)
         ):
-            raise body.mistyped(value, f"Toxic.attributes.{key}", "int64" if known[key].whole else "float64")
+            raise body.mistyped(value, f".attributes.{key}", "int64" if known[key].whole else "float64")
     return given
 
 
 def of_toxic(toxic: Toxic) -> Document:
     """As the API answers it."""
     return {
-        "attributes": dict(toxic.attributes),
+        "attributes": {key: value for key, value in toxic.attributes.items() if value or key not in OWN},
         "name": toxic.name,
         "type": toxic.type,
         "stream": toxic.stream_as_given or toxic.stream,

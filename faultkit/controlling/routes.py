@@ -120,7 +120,7 @@ class Api:
 
     async def index(self, _: Request) -> Response:
         """GET /proxies"""
-        return answers.document({kept.proxy.name: kept.document() for kept in self._proxies})
+        return answers.document(dict(sorted((kept.proxy.name, kept.document()) for kept in self._proxies)))
 
     async def create(self, request: Request) -> Response:
         """POST /proxies"""

@@ -18,10 +18,10 @@ class Endpoint:
 
     host: str
     port: int
-    written: str = ""  # as somebody wrote it who is told the same again
+    written: str | None = None  # as somebody wrote it who is told the same again
 
     def __str__(self) -> str:
-        if self.written:
+        if self.written is not None:
             return self.written
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 

@@ -105,7 +105,7 @@ def test_a_method_that_a_path_has_not(api: Api, method: str, path: str) -> None:
         (b'{"a": NaN}', 400, "bad request body: invalid character 'N' looking for beginning of value"),
         (b'{"name": 5}', 400, "json: cannot unmarshal number into Go struct field Proxy.name of type string"),
         (b'{"enabled": "yes"}', 400, "json: cannot unmarshal string into Go struct field Proxy.enabled of type bool"),
-        (b"[]", 400, "json: cannot unmarshal array into Go value of type Proxy"),
+        (b"[]", 400, "json: cannot unmarshal array into Go value of type toxiproxy.Proxy"),
         (b"[" * 100_000, 400, "bad request body: exceeded max depth"),
         (b'{"name": ' + b"9" * 10_000, 400, "bad request body: json: cannot unmarshal"),
         (b"null", 400, "missing required field: name"),

@@ -93,8 +93,8 @@ def test_configuration(tmp_path: Path) -> None:
         assert api.said("Populated proxies from file")["proxies"] == 2
         proxies = api.ask("GET", "/proxies").json
         assert [(name, one["enabled"], len(one["toxics"])) for name, one in proxies.items()] == [
-            ("redis", True, 1),
             ("off", False, 1),
+            ("redis", True, 1),
         ]
         assert api.end() == 0
 
