@@ -52,7 +52,7 @@ def test_a_template_is_linear() -> None:
             parts = template.parts(text)
             filled = "".join(written.split("|")[0] if kind != "place" else "1" for kind, written in parts[:-1] or parts)
             begun = time.process_time()
-            template.pattern(text, entry.case).search((filled + " ") * (60_000 // (len(filled) + 1)) + "\n")
+            template.pattern(text, entry.case).search((filled + " ") * (20_000 // (len(filled) + 1)) + "\n")
             assert time.process_time() - begun < 1, (entry.file, text)
 
 
