@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
 from dataclasses import dataclass
 
-from faultkit.stage import recipe
+from faultkit.stage import recipe, route
 
 EXAMPLE_PORT = 7654  # arbitrary
 
@@ -21,36 +22,40 @@ class Host:
 
 
 def look(*, ipv6: bool) -> Host:
-    """The default route's interface with its address; loopback where there is none."""
-    # netifaces-plus: the same import as netifaces, which is archived and has no wheels for Python >= 3.10.
-    import netifaces
-
-    family = netifaces.AF_INET6 if ipv6 else netifaces.AF_INET
-    word = "IPv6" if ipv6 else "IPv4"
-    lo = "::1" if ipv6 else "127.0.0.1"
-    defaults = netifaces.gateways().get("default")
-    # Without a default route of this family the other's interface may still have an address of it.
-    route = None
-    if isinstance(defaults, dict):
-        route = defaults.get(family) or next(iter(defaults.values()), None)
-    if route is None:
-        return Host("lo", lo, "loopback, because this host has no default route", _up("lo"))
-    interface = route[1]
+    """The default route's interface, and the address that the kernel sends from; loopback where there is no such route."""
+    family = socket.AF_INET6 if ipv6 else socket.AF_INET
     try:
-        entries = netifaces.ifaddresses(interface).get(family, [])
-    except (ValueError, OSError):  # it went away between the two calls
-        entries = []
-    addresses = [entry["addr"].partition("%")[0] for entry in entries if "addr" in entry]
-    # A rule for a link-local address would meet nobody from further away.
+        ours, other = (route.default(one) for one in (family, socket.AF_INET if ipv6 else socket.AF_INET6))
+    except OSError as error:
+        return _loopback(ipv6, f"no route can be looked up here ({error.strerror})")
+    if ours and ours[1]:
+        return Host(ours[0], ours[1], "of the default route", _up(ours[0]))
+    # Without a default route of this family the other's interface may still have an address of it.
+    found = ours or other
+    if found is None:
+        return _loopback(ipv6, "this host has no default route")
+    if address := _address(found[0], family):
+        return Host(found[0], address, "of the default route", _up(found[0]))
+    return _loopback(ipv6, f"{found[0]} of the default route has no {'IPv6' if ipv6 else 'IPv4'} address")
+
+
+def _loopback(ipv6: bool, why: str) -> Host:
+    return Host("lo", "::1" if ipv6 else "127.0.0.1", f"loopback, because {why}", _up("lo"))
+
+
+def _address(interface: str, family: socket.AddressFamily) -> str | None:
+    """One of its addresses; a rule for a link-local one would meet nobody from further away, so that comes last."""
+    import psutil  # type: ignore[import-untyped]
+
+    entries = psutil.net_if_addrs().get(interface, [])
+    addresses = [entry.address.partition("%")[0] for entry in entries if entry.family == family]
     addresses.sort(key=lambda address: ipaddress.ip_address(address).is_link_local)
-    if not addresses:
-        return Host("lo", lo, f"loopback, because {interface} of the default route has no {word} address", _up("lo"))
-    return Host(interface, addresses[0], "of the default route", _up(interface))
+    return next(iter(addresses), None)
 
 
 def listeners(port: int) -> str:
     """Who listens on that port, in words: with name and pid where we may see them."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     try:
         # An ordinary user gets other users' sockets without their pid.

@@ -1,68 +1,97 @@
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import subprocess
 from types import SimpleNamespace
 
-import netifaces
 import psutil  # type: ignore[import-untyped]
 import pytest
 
 from faultkit.errors import Misuse
-from faultkit.stage import host, namespace, recipe
+from faultkit.stage import host, namespace, recipe, route
+from faultkit.stage.firewall import find
 from tests.stage.child import in_child
 
-V4, V6 = netifaces.AF_INET, netifaces.AF_INET6
+
+def routed(*commands: str) -> list[str | None]:
+    """What is found in a namespace with loopback alone, once `ip` has done that: for IPv4 and for IPv6."""
+
+    def look() -> list[str | None]:
+        namespace.enter()
+        ip = find("ip")
+        assert ip
+        for words in commands:
+            subprocess.run([ip, *words.split()], check=True)
+        told = (host.look(ipv6=ipv6) for ipv6 in (False, True))
+        return [f"{one.interface} {one.address} {one.found} {one.up}" for one in told]
+
+    found: list[str | None] = in_child(look)
+    return found
 
 
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A machine whose routes and addresses the test writes down."""
-    told = SimpleNamespace(routes={}, addresses={}, up={"lo": True})
-    monkeypatch.setattr(netifaces, "gateways", lambda: {"default": told.routes})
-    monkeypatch.setattr(netifaces, "ifaddresses", lambda name: told.addresses[name])
-    statistics = {name: SimpleNamespace(isup=up) for name, up in told.up.items()}
-    monkeypatch.setattr(psutil, "net_if_stats", lambda: {**statistics, "wan": SimpleNamespace(isup=False)})
-    return told
+WAN = ("link add wan type veth peer name away", "link set wan up", "link set away up")
+VPN = ("tuntap add wg0 mode tun", "link set wg0 up", "addr add 10.9.8.7/32 dev wg0")
+NOWHERE = "loopback, because this host has no default route True"
 
 
-def test_the_default_routes_interface(machine: SimpleNamespace) -> None:
-    machine.routes = {V4: ("192.0.2.1", "wan")}
-    machine.addresses = {"wan": {V4: [{"addr": "192.0.2.2"}], V6: [{"addr": "fe80::1%wan"}, {"addr": "2001:db8::2"}]}}
-    assert host.look(ipv6=False) == host.Host("wan", "192.0.2.2", "of the default route", False)
-    assert host.look(ipv6=True).address == "2001:db8::2"  # not the link-local one, though it comes first
-    assert "interface wan (of the default route, DOWN), address 192.0.2.2;" in host.filled("syn-drop")
+def test_the_default_routes_interface() -> None:
+    addresses = ("addr add 192.0.2.2/24 dev wan", "-6 addr add 2001:db8:1::2/64 dev wan nodad")
+    routes = ("route add default via 192.0.2.1", "-6 route add default via 2001:db8:1::1")
+    assert routed(*WAN, *addresses, *routes) == [
+        "wan 192.0.2.2 of the default route True",
+        "wan 2001:db8:1::2 of the default route True",
+    ]
+    # Not the link-local address, though the kernel has that too.
+    assert routed(*WAN, *addresses, routes[0])[1] == "wan 2001:db8:1::2 of the default route True"
 
 
-def test_a_link_local_address_is_better_than_none(machine: SimpleNamespace) -> None:
-    machine.routes = {V6: ("fe80::2", "wan")}
-    machine.addresses = {"wan": {V6: [{"addr": "fe80::1%wan"}]}}
-    assert host.look(ipv6=True).address == "fe80::1"
-    assert host.look(ipv6=False).interface == "lo"
+@pytest.mark.parametrize(
+    "route",
+    [
+        ["route add default dev wg0"],  # no gateway: VPN, PPP
+        ["route add default dev wg0 table 51820", "rule add table 51820"],  # as wg-quick does
+        ["route add 0.0.0.0/1 dev wg0", "route add 128.0.0.0/1 dev wg0"],  # as OpenVPN does
+        ["route add default via 192.0.2.1 metric 100", "route add default dev wg0 metric 50"],
+    ],
+)
+def test_a_default_route_without_a_gateway(route: list[str]) -> None:
+    assert routed(*WAN, "addr add 192.0.2.2/24 dev wan", *VPN, *route)[0] == "wg0 10.9.8.7 of the default route False"
 
 
-def test_no_default_route(machine: SimpleNamespace) -> None:
-    assert host.look(ipv6=True) == host.Host("lo", "::1", "loopback, because this host has no default route", True)
-    assert "interface lo (loopback, because this host has no default route, up), address 127.0.0.1" in host.filled(
-        "syn-drop"
+def test_an_interface_that_has_no_address_of_its_own() -> None:
+    """The kernel sends from another's."""
+    wan, vpn = (*WAN, "addr add 192.0.2.2/24 dev wan"), VPN[:2]
+    assert routed(*wan, *vpn, "route add default dev wg0")[0] == "wg0 192.0.2.2 of the default route False"
+    assert routed(*vpn, "route add default dev wg0")[1] == (
+        "lo ::1 loopback, because wg0 of the default route has no IPv6 address True"
     )
 
 
-def test_no_address_of_that_family(machine: SimpleNamespace) -> None:
-    machine.routes = {V4: ("192.0.2.1", "wan")}
-    machine.addresses = {"wan": {V4: [{"addr": "192.0.2.2"}]}}
-    found = host.look(ipv6=True)
-    assert (found.interface, found.address) == ("lo", "::1")
-    assert found.found == "loopback, because wan of the default route has no IPv6 address"
+@pytest.mark.parametrize("kind", ["unreachable", "blackhole", "prohibit"])
+def test_no_default_route(kind: str) -> None:
+    assert routed() == [f"lo 127.0.0.1 {NOWHERE}", f"lo ::1 {NOWHERE}"]
+    assert routed(f"route add {kind} default")[0] == f"lo 127.0.0.1 {NOWHERE}"
 
 
-def test_an_interface_with_an_odd_name(machine: SimpleNamespace) -> None:
-    machine.routes = {V4: ("192.0.2.1", "a;b'c")}
-    machine.addresses = {"a;b'c": {V4: [{"addr": "192.0.2.2"}]}}
+def test_routes_that_may_not_be_looked_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
+
+    monkeypatch.setattr(route, "default", refuse)
+    assert host.look(ipv6=False).found == (
+        "loopback, because no route can be looked up here (Address family not supported by protocol)"
+    )
+
+
+def test_an_interface_with_an_odd_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(route, "default", lambda family: ("a;b'c", "192.0.2.2"))
     assert "\niptables -I INPUT -i 'a;b'\"'\"'c' -p tcp " in host.filled("syn-drop")
     assert host.look(ipv6=False).up is None
-    machine.routes = {V4: ("192.0.2.1", "wan+")}
-    machine.addresses = {"wan+": {V4: [{"addr": "192.0.2.2"}]}}
+    monkeypatch.setattr(host, "_up", lambda interface: False)
+    assert "interface a;b'c (of the default route, DOWN), address 192.0.2.2;" in host.filled("syn-drop")
+    monkeypatch.setattr(route, "default", lambda family: ("wan+", "192.0.2.2"))
     with pytest.raises(Misuse, match=r"interface 'wan\+' cannot be written"):
         host.filled("syn-drop")
 
@@ -70,7 +99,7 @@ def test_an_interface_with_an_odd_name(machine: SimpleNamespace) -> None:
 def test_this_machine_as_it_is() -> None:
     for ipv6 in (False, True):
         found = host.look(ipv6=ipv6)
-        assert found.interface in netifaces.interfaces()
+        assert found.interface in psutil.net_if_addrs()
         for name in recipe.names():
             for tool in recipe.TOOLS:
                 values: dict[str, str | int] = {"port": 7654, "interface": found.interface, "address": found.address}
