@@ -165,6 +165,7 @@ def test_what_a_cause_says_about_itself(name: str) -> None:
     assert cause.story
     assert cause.met
     assert cause.remedy
+    assert cause.remedy == causes.remedy(name)
     assert {*cause.lookalikes} <= {*causes.names()} - {name}
     for variant in cause.variants:
         options = checked(cause, dict(variant))

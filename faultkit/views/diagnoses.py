@@ -162,7 +162,7 @@ def remedies(d: Diagnosis) -> tuple[str, ...]:
 
     if not d.causes or d.harm not in ("failed", "suspicious"):
         return ()
-    return causes.load(d.cause).remedy
+    return causes.remedy(d.cause)
 
 
 def explained(d: Diagnosis, alike: int, width: int, *, full: bool = False) -> Iterator[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from faultkit import causes, commands
 from tests.ordinary import CHECKOUT
-from tests.shell import ENVIRONMENT
+from tests.shell import ENVIRONMENT, faultkit
 
 PACKAGE = CHECKOUT / "faultkit"
 GREETING = '''
@@ -63,6 +63,20 @@ def test_only_the_one_that_runs_is_imported(typed: str, imported: set[str]) -> N
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=CHECKOUT)
     there = {name.rpartition(".")[2] for name in ended.stderr.split() if name.startswith("faultkit.commands.")}
     assert there & set(commands.names()) == imported
+
+
+def test_explain_needs_nothing_that_plays(tmp_path: Path) -> None:
+    capture = tmp_path / "race.pcap"
+    assert faultkit("keepalive-race", "--fin", "in-flight", "--pcap", str(capture), "--quiet").returncode == 0
+    program = (
+        f"import sys; sys.argv = ['faultkit', 'explain', {str(capture)!r}]\n"
+        "from faultkit.__main__ import main\n"
+        "try: main()\n"
+        "finally: print(*sys.modules, file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=CHECKOUT)
+    assert "Remedy: let timeouts nest" in ended.stdout
+    assert not {"trio", "h11", "dpkt", "faultkit.cause"} & {*ended.stderr.split()}
 
 
 def imports(file: Path) -> set[str]:

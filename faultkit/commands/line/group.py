@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from faultkit import causes, commands
-from faultkit.cause import FAMILIES
 from faultkit.version import VERSION
 
 ABOUT = "faultkit makes TCP connections fail on real sockets, on purpose, and proves what happened."
@@ -41,6 +40,8 @@ class Catalogue(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The causes by family, and the commands beside them."""
+        from faultkit.cause import FAMILIES
+
         rows = [(name, command) for name in self.list_commands(ctx) if (command := self.get_command(ctx, name))]
         room = formatter.width - 6 - max(len(name) for name, _ in rows)
         told = {name: command.get_short_help_str(room) for name, command in rows}
