@@ -31,16 +31,20 @@ if TYPE_CHECKING:
     from faultkit.proxying.toxics import slicer as slicer
     from faultkit.proxying.toxics import slow_close as slow_close
     from faultkit.proxying.toxics import timeout as timeout
-    from faultkit.serving.answers import Http as Http
     from faultkit.serving.connection import Live as Live
     from faultkit.serving.entry import serve as serve
     from faultkit.serving.firewall import Firewall as Firewall
     from faultkit.serving.firewall import open_firewall as open_firewall
     from faultkit.serving.fixture import FaultServer as FaultServer
+    from faultkit.serving.http1 import Http as Http
+    from faultkit.serving.http2 import Http2 as Http2
+    from faultkit.serving.lines import Redis as Redis
+    from faultkit.serving.lines import Smtp as Smtp
     from faultkit.serving.record import Connection as Connection
     from faultkit.serving.server import FaultNotMet as FaultNotMet
     from faultkit.serving.server import HandlerCrashed as HandlerCrashed
     from faultkit.serving.server import Server as Server
+    from faultkit.serving.websocket import WebSocket as WebSocket
     from faultkit.serving.which import Opening as Opening
     from faultkit.sockets import abort as abort
     from faultkit.sockets import black_hole as black_hole
@@ -81,7 +85,10 @@ _HOMES = {
     ),
     **dict.fromkeys(("Connection",), "serving.record"),
     **dict.fromkeys(("FaultNotMet", "HandlerCrashed", "Server"), "serving.server"),
-    **dict.fromkeys(("Http",), "serving.answers"),
+    **dict.fromkeys(("Http",), "serving.http1"),
+    **dict.fromkeys(("Http2",), "serving.http2"),
+    **dict.fromkeys(("Redis", "Smtp"), "serving.lines"),
+    **dict.fromkeys(("WebSocket",), "serving.websocket"),
     **dict.fromkeys(("Opening",), "serving.which"),
     **dict.fromkeys(("serve",), "serving.entry"),
     **dict.fromkeys(("FaultServer",), "serving.fixture"),
@@ -100,16 +107,20 @@ __all__ = [
     "Firewall",
     "HandlerCrashed",
     "Http",
+    "Http2",
     "Live",
     "Misuse",
     "NotProduced",
     "Opening",
     "Pair",
     "Proxy",
+    "Redis",
     "Report",
     "Server",
+    "Smtp",
     "Toxic",
     "Unable",
+    "WebSocket",
     "abort",
     "bandwidth",
     "black_hole",

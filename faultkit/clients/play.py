@@ -15,9 +15,9 @@ from faultkit.clients.program import Ask, Call, Client
 from faultkit.clients.scene import SYSCTLS, Ending, Scene
 from faultkit.errors import Unable, exhausted
 from faultkit.evidence.transcript import Address
-from faultkit.serving.answers import Http
 from faultkit.serving.connection import Live
 from faultkit.serving.entry import serve
+from faultkit.serving.http1 import Http
 from faultkit.serving.server import Server
 from faultkit.stage import Stage
 from faultkit.stage.scratch import scratch

@@ -46,6 +46,10 @@ LARGEST = 64 << 20  # bytes of a body; arbitrary
 @click.option("--seed", type=whole, metavar="N", help="repeats --random exactly")
 @click.option("--http", is_flag=True, help="healthy connections speak HTTP/1.1  [default: a byte echo]")
 @click.option("--chunked", is_flag=True, help="the same, the body in chunks")
+@click.option("--status", type=whole, metavar="N", help="the same, with that status  [default: 200]")
+@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="the same, with that header")
+@click.option("--early", is_flag=True, help="the same, before the request's body is read; then FIN, never RST")
+@click.option("--answer", metavar="NAME", help="or they speak http2, websocket, redis or smtp")
 @click.option("--body", metavar="TEXT", help="what they answer, with --http the body")
 @click.option("--body-file", shell_complete=completion.file, metavar="FILE", help="the same, from a file: any bytes")
 @click.option("--latency", type=milliseconds, metavar="MS", help="a round trip takes MS longer")
@@ -66,6 +70,10 @@ def command(
     after_idle: int | None,
     http: bool,
     chunked: bool,
+    status: int | None,
+    headers: tuple[str, ...],
+    early: bool,
+    answer: str | None,
     body: str | None,
     body_file: str | None,
     latency: int | None,
@@ -108,7 +116,15 @@ def command(
             plan=None if plan is None else [name.strip() for name in plan.split(",")],
             after_idle_seconds=None if after_idle is None else after_idle / 1000,
             latency_seconds=(latency or 0) / 1000,
-            answer=_answer(body, body_file, http=http, chunked=chunked),
+            answer=_answer(
+                answer,
+                _body(body, body_file),
+                http=http or chunked or status is not None or bool(headers) or early,
+                status=200 if status is None else status,
+                headers=dict(map(_header, headers)),
+                chunked=chunked,
+                early=early,
+            ),
             tls=tls,
             **options,
         )
@@ -130,20 +146,40 @@ def _port(text: str) -> tuple[int, str | None]:
     return whole(number), own.strip() or None
 
 
-def _answer(body: str | None, file: str | None, *, http: bool, chunked: bool) -> Answer:
-    from faultkit.serving.answers import Http
+def _header(text: str) -> tuple[str, str]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise click.BadParameter(f"{text} has no colon: a header is NAME:VALUE", param_hint="--header")
+    return name.strip(), value.strip()
 
-    told = None if body is None else os.fsencode(body)
-    if file is not None:
-        if body is not None:
-            raise Misuse("serve: --body and --body-file: leave one of them out")
-        try:
-            with open(file, "rb") as content:
-                told = content.read(LARGEST + 1)
-        except OSError as error:
-            raise Misuse(f"serve: --body-file {file} cannot be read ({error.strerror})") from error
-        if len(told) > LARGEST:
-            raise Misuse(f"serve: --body-file {file} has more than {LARGEST} bytes: an answer is kept in memory")
-    if http or chunked:
-        return Http(Http.body if told is None else told, chunked=chunked)
-    return "echo" if told is None else told
+
+def _body(text: str | None, file: str | None) -> bytes | None:
+    if file is None:
+        return None if text is None else os.fsencode(text)
+    if text is not None:
+        raise Misuse("serve: --body and --body-file: leave one of them out")
+    try:
+        with open(file, "rb") as content:
+            told = content.read(LARGEST + 1)
+    except OSError as error:
+        raise Misuse(f"serve: --body-file {file} cannot be read ({error.strerror})") from error
+    if len(told) > LARGEST:
+        raise Misuse(f"serve: --body-file {file} has more than {LARGEST} bytes: an answer is kept in memory")
+    return told
+
+
+def _answer(name: str | None, body: bytes | None, *, http: bool, **options: Any) -> Answer:
+    from faultkit.serving.http1 import Http
+    from faultkit.serving.http2 import Http2
+
+    if name == "http2":
+        if options["chunked"] or options["early"]:
+            raise Misuse("serve: --answer http2 has frames: leave --chunked and --early out")
+        return Http2(Http.body if body is None else body, options["status"], options["headers"])
+    if name is not None and (http or body is not None):
+        raise Misuse(f"serve: --answer {name} and how HTTP or bytes are answered: leave one of them out")
+    if name is not None:
+        return name  # type: ignore[return-value]  # checked by `answers.chosen`
+    if http:
+        return Http(Http.body if body is None else body, **options)
+    return "echo" if body is None else body

@@ -11,6 +11,7 @@ from faultkit.errors import Misuse
 from faultkit.proxying import stages
 from faultkit.proxying.stages import Stage
 from faultkit.serving import faults, steps, words
+from faultkit.serving import plan as plans
 from faultkit.serving.faults import Fault
 from faultkit.trigger import Trigger
 
@@ -171,7 +172,8 @@ def _fault(type: str) -> Fault:
     if not isinstance(type, str):
         raise UnknownType(f"{type!r} is not the name of a toxic: it is one of {', '.join(TYPES)}, or a fault")
     try:
-        return steps.fault(type)
+        found = steps.fault(type)
+        plans.check_spoken(plans.Plan(lambda number: found, fault=found), "")
     except Misuse as error:
         if "there is no fault" in str(error):
             meant = words.hint(type.replace("_", "-"), [*TYPES, *faults.names()])
@@ -179,6 +181,7 @@ def _fault(type: str) -> Fault:
                 f"there is no toxic {type!r}: {meant or 'it is one of ' + ', '.join(TYPES) + ', or a fault of faultkit serve'}"
             ) from None
         raise
+    return found
 
 
 def _checked(type: str, key: str, number: Number, value: object, fractions: bool) -> int | float:

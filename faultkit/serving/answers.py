@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from faultkit.errors import Misuse
+from faultkit.serving.http1 import Http, InTurn
+from faultkit.serving.http2 import Http2
+from faultkit.serving.lines import Redis, Smtp
+from faultkit.serving.websocket import WebSocket
 
 if TYPE_CHECKING:
-    import h11
-
     from faultkit.serving.connection import Live
 
 Handler = Callable[["Live"], Awaitable[None]]
@@ -35,97 +37,57 @@ class Fixed:
             await conn.answer(self.body)
 
 
-@dataclass(frozen=True)
-class Http:
-    """HTTP/1.1 with keep-alive, for `answer=`: any request is answered with that status and that body.
+Answer = (
+    Literal["echo", "http", "http2", "websocket", "redis", "smtp"]
+    | bytes
+    | Http
+    | Http2
+    | WebSocket
+    | Redis
+    | Smtp
+    | Sequence[Http]
+    | Handler
+)
 
-    Chunked: in one chunk (RFC 9112 section 7.1) instead of with its length; HTTP/1.0 knows none, so there its end is FIN.
-    Raises `Misuse` for a status that ends no request, and for a body that is no bytes.
-    """
-
-    body: bytes = b"hello from faultkit\n"
-    status: int = 200
-    content_type: str = "text/plain"
-    chunked: bool = False
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.status, int) or not 200 <= self.status <= 599:
-            raise Misuse(f"Http(status={self.status!r}): it is 200 to 599")
-        if not isinstance(self.body, bytes):
-            raise Misuse(f"Http(body={self.body!r}): it is bytes")
-
-    async def __call__(self, conn: Live) -> None:
-        import h11
-
-        http = h11.Connection(h11.SERVER)
-        try:
-            while await self._answer(conn, http):
-                http.start_next_cycle()
-        except h11.RemoteProtocolError as error:
-            if http.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-                body = f"{error}\n".encode()
-                fields = [*self._fields(body), ("Connection", "close")]
-                await conn.answer(body, self._head(http, error.error_status_hint, fields))
-                conn.finish()  # a close over what is still coming would reset the answer
-
-    async def _answer(self, conn: Live, http: h11.Connection) -> bool:
-        """Read one request and answer it. False where there is no further one."""
-        import h11
-
-        method = b"GET"
-        while True:
-            event = http.next_event()
-            if event is h11.NEED_DATA:
-                if http.they_are_waiting_for_100_continue:
-                    going_on = http.send(h11.InformationalResponse(status_code=100, headers=[]))
-                    await conn.send(going_on or b"")
-                http.receive_data(await conn.receive())
-            elif isinstance(event, h11.Request):
-                method = event.method
-            elif isinstance(event, h11.EndOfMessage):
-                break
-            elif isinstance(event, h11.ConnectionClosed):
-                return False
-        await conn.request()
-        fields = self._fields(self.body)
-        if self.chunked:
-            fields.pop()  # where no length is told, h11 takes chunks
-        status = self.status if method != b"CONNECT" else 405  # a 200 would make a tunnel of it
-        head = self._head(http, status, fields if status != 204 else [])
-        body = b"" if method == b"HEAD" or status in (204, 304) else self.body  # RFC 9110 section 6.4.1
-        framed = (http.send(h11.Data(body)) or b"") if body else b""
-        await conn.answer(framed + (http.send(h11.EndOfMessage()) or b""), head)
-        return http.our_state is h11.DONE and http.their_state is h11.DONE
-
-    def _fields(self, body: bytes) -> list[tuple[str, str]]:
-        return [("Content-Type", self.content_type), ("Content-Length", str(len(body)))]
-
-    def _head(self, http: h11.Connection, status: int, fields: list[tuple[str, str]]) -> bytes:
-        import h11
-
-        return http.send(h11.Response(status_code=status, headers=fields)) or b""
-
-
-Answer = Literal["echo", "http"] | bytes | Http | Handler
+# By name, and which of them say nothing before the client does. What is not listed is the test's own.
+NAMED: Mapping[str, Callable[[], Handler]] = {
+    "echo": lambda: echo,
+    "http": Http,
+    "http2": Http2,
+    "websocket": WebSocket,
+    "redis": Redis,
+    "smtp": Smtp,
+}
+WAITS = (Fixed, Http, InTurn, WebSocket, Redis)
+OURS = (*WAITS, Http2, Smtp)
 
 
 def chosen(answer: Answer) -> Handler:
-    """The handler that this asks for. Raises `Misuse`."""
-    if answer == "echo":
-        return echo
-    if answer == "http":
-        return Http()
+    """The handler that this asks for. Raises `Misuse`, and `Unable` where a library is missing."""
+    if isinstance(answer, str) and answer in NAMED:
+        return NAMED[answer]()
     if isinstance(answer, bytes | bytearray):
         return Fixed(bytes(answer))
-    if isinstance(answer, Http):
-        return answer
+    if isinstance(answer, list | tuple):
+        return InTurn(answer)
     if callable(answer):
         return answer
     raise Misuse(
-        f"answer={answer!r} is nothing to answer: take 'echo', 'http', faultkit.Http(...), bytes, or async def handler(conn)"
+        f"answer={answer!r} is nothing to answer: take {', '.join(map(repr, NAMED))}, faultkit.Http(...) or a list of them, "
+        "bytes, or async def handler(conn)"
     )
 
 
+def is_ours(handler: Handler) -> bool:
+    """Is it none of the test's own?"""
+    return handler is echo or isinstance(handler, OURS)
+
+
 def speaks_first(handler: Handler) -> bool:
-    """May it speak before the client does? Only what we wrote is known not to."""
-    return not (handler is echo or isinstance(handler, Fixed | Http))
+    """May it speak before the client does?"""
+    return not (handler is echo or isinstance(handler, WAITS))
+
+
+def protocol(handler: Handler) -> str:
+    """The protocol whose words faults may say, "" for none that has any."""
+    return "http2" if isinstance(handler, Http2) else ""

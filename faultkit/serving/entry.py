@@ -142,8 +142,9 @@ def serve(
                       of `faultkit.Opening`, asked once when the first bytes are there; the others are healthy
     random, seed      each connection has the fault, or one of all, with that probability; the seed repeats it exactly
     at, after_...     when it sets in (`faultkit.trigger.Trigger`); each fault has one of its own where none is named
-    answer            what a healthy connection says: "echo", "http", `faultkit.Http(...)`, bytes (whenever something
-                      comes), or the test's own `async def handler(conn)`, which runs in Trio (`Live`)
+    answer            what a healthy connection says: "echo", "http", `faultkit.Http(...)` or a list of those, "http2",
+                      "websocket", "redis", "smtp", bytes (whenever something comes), or the test's own
+                      `async def handler(conn)`, which runs in Trio (`Live`)
     latency_seconds   a round trip takes that much longer: what comes is heard so much later, each byte by itself
     rate              bytes per second that the line takes in each direction
     tls               TLS with a test authority: `server.client_context`, `server.ca_file`
@@ -209,6 +210,7 @@ def made(
     if choice:
         which.check(chosen, tls=tls)
     handler = answers.chosen(answer)
+    plans.check_spoken(chosen, answers.protocol(handler))
     _check_line(latency_seconds, rate)
     family, name = where(host, ipv6, beyond_loopback)
     authority = certificates.authority(name) if tls else None

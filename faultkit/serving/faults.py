@@ -129,6 +129,31 @@ TESTERS: Mapping[str, Tester] = {
     ),
 }
 
+# What a protocol itself may say, to be served with that `answer`. Numbers: RFC 9113 section 7.
+SPOKEN: Mapping[str, Tester] = {
+    "goaway": Tester(
+        "GOAWAY before the request is processed, then FIN",
+        Served(when=Trigger("requests", 2), speaks="http2"),
+        "an error code",
+        0,
+        lambda conn, number: conn.say("goaway", number),
+    ),
+    "rst-stream": Tester(
+        "RST_STREAM for the request, and the connection goes on",
+        Served(when=Trigger("requests", 1), goes_on=True, speaks="http2"),
+        "an error code",
+        7,
+        lambda conn, number: conn.say("rst-stream", number),
+    ),
+    "settings": Tester(
+        "SETTINGS: no more than so many streams at once from now on",
+        Served(when=Trigger("answers", 1), goes_on=True, speaks="http2"),
+        "streams",
+        1,
+        lambda conn, number: conn.say("settings", number),
+    ),
+}
+
 
 def known() -> Iterator[tuple[str, str, Served]]:
     """Every fault by name, with its summary; causes first, each with its variants."""
@@ -142,7 +167,7 @@ def known() -> Iterator[tuple[str, str, Served]]:
 def names() -> list[str]:
     """Every name that `fault` takes; a cause alone is its first variant."""
     served = [cause.name for cause in causes.by_family() if cause.served]
-    return sorted({*served, *TESTERS, *(name for name, _, _ in known())})
+    return sorted({*served, *TESTERS, *SPOKEN, *(name for name, _, _ in known())})
 
 
 def fault(name: str, when: Trigger | None = None, *, tls: bool = False) -> Fault:
@@ -191,16 +216,17 @@ def _check_trigger(name: str, served: Served, when: Trigger) -> None:
 
 
 def _tester(name: str, base: str, number: str | None) -> Served | None:
-    tester = TESTERS.get(base)
+    tester = TESTERS.get(base) or SPOKEN.get(base)
     if tester is None:
         return None
     if not tester.act:
         if number is not None:
             raise Misuse(f"{name}: {base} takes nothing behind a colon")
         return tester.served
-    if number is not None and not (number.isdecimal() and 0 < int(number) < 2**31):
+    least = 0 if base in SPOKEN else 1
+    if number is not None and not (number.isdecimal() and least <= int(number) < 2**31):
         raise Misuse(
-            f"{name}: {base}:N takes a whole number of {tester.unit}, 1 or more, such as {base}:{tester.default}"
+            f"{name}: {base}:N takes a whole number of {tester.unit}, {least} or more, such as {base}:{tester.default}"
         )
     amount, act = int(number or tester.default), tester.act
     return replace(tester.served, act=lambda conn: act(conn, amount))

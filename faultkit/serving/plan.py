@@ -77,6 +77,16 @@ def chosen(
     return Plan(lambda number: None, door=only)
 
 
+def check_spoken(plan: Plan, protocol: str) -> None:
+    """Raise `Misuse` for a fault that is said in a protocol which the server does not speak."""
+    for first in plan.named:
+        fault: Fault | None = first
+        while fault:
+            if fault.served.speaks and fault.served.speaks != protocol:
+                raise Misuse(f"{fault.name} is said in a protocol of its own: add answer={fault.served.speaks!r}")
+            fault = fault.then
+
+
 def _listed(plan: Sequence[str], when: Trigger | None, tls: bool) -> Plan:
     if not isinstance(plan, list | tuple) or not plan:
         raise Misuse(f"plan={plan!r} is no list of faults, one at least: take one such as ['linger', 'linger', 'ok']")

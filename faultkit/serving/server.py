@@ -187,6 +187,7 @@ class Server(Port):
         Takes what `faultkit.serve` takes; a trigger is written behind the fault: `server.arm("linger@requests=2")`.
         """
         chosen = plans.chosen(fault, plan, random, seed, None, tls=self._authority is not None)
+        plans.check_spoken(chosen, self._sessions.speaks)
         choice = which.chosen(when)
         if choice:
             which.check(chosen, tls=self._authority is not None)

@@ -17,6 +17,7 @@ from faultkit.serving.answers import Handler
 from faultkit.serving.connection import Choose, Live
 from faultkit.serving.engine import PATIENCE, Engine
 from faultkit.serving.faults import Fault
+from faultkit.serving.http1 import InTurn
 from faultkit.serving.record import Connection
 
 LOOK = 0.001  # seconds between two looks at what a client has read; arbitrary: the fault comes at most so late
@@ -42,9 +43,10 @@ class Sessions:
         self._failed = failed  # told of an error that is no client's, and whether it is the test's own handler's
         self._idle: trio.Event | None = None
         # What says nothing before the client does, and waits for no clock, needs no task until then.
-        self.own = answers.speaks_first(handler)  # the handler is the test's
+        self.own = not answers.is_ours(handler)  # it is the test's
+        self.speaks = answers.protocol(handler)
         self._stretch = (latency_seconds, rate)
-        self.lean = tls is None and not self.own and not any(self._stretch)
+        self.lean = tls is None and not answers.speaks_first(handler) and not any(self._stretch)
 
     def __len__(self) -> int:
         return len(self._live)
@@ -114,6 +116,8 @@ class Sessions:
         choose: Callable[[Connection], Choose] | None,
     ) -> None:
         """Each counts as just come, the oldest first."""
+        if isinstance(self._handler, InTurn):
+            self._handler.begin_anew()
         for live in list(self._live):
             record, fault = again(live)
             live.be(record, fault, choose(record) if choose and record.number else None)

@@ -64,7 +64,9 @@ class End:
         "clock",
         "draining",
         "record",
+        "said",
         "sock",
+        "to_say",
     )
 
     def __init__(self, sock: socket.socket, record: Connection, engine: Watching, tls: ssl.SSLContext | None) -> None:
@@ -84,6 +86,8 @@ class End:
         self._pace = 0.0  # bytes per second that the line takes; 0: as fast as it goes
         self._rate = 0.0  # and that are sent, no more than those
         self._line: Line | None = None  # a long or narrow one
+        self.said: list[tuple[str, int]] = []  # what the protocol that is spoken is to say
+        self.to_say = trio.Event()  # set when there is something
         self._healed: trio.Event | None = None  # set by heal(): what was slow need not wait any more
 
     @_verb
@@ -228,6 +232,12 @@ class End:
     def shorten_fin_wait(self, *, seconds: int) -> None:
         """Let the kernel forget the connection that long after its FIN is acknowledged (TCP_LINGER2, tcp(7))."""
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, seconds)
+
+    @_verb
+    def say(self, word: str, number: int) -> None:
+        """Let `answer="http2"` say so: "goaway" or "rst-stream" with that error code, "settings" with so many streams at once."""
+        self.said.append((word, number))
+        self.to_say.set()
 
     def _say_fin(self) -> None:
         self._said_fin = True

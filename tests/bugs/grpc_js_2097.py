@@ -11,7 +11,6 @@
 
 from faultkit import FaultServer
 from tests.gallery.plugin import Node
-from tests.gallery.served import http2_goaway_at
 
 SCRIPT = """
 import grpc from "@grpc/grpc-js"
@@ -23,5 +22,5 @@ console.log(error.code)
 
 
 def test_the_call_ends(fault_server: FaultServer, node: Node) -> None:
-    server = fault_server("black-hole", after_requests=1, answer=http2_goaway_at(2))
+    server = fault_server("black-hole", after_requests=1, answer="http2")
     assert node(SCRIPT, f"{server.host}:{server.port}") == "14"

@@ -14,11 +14,10 @@ import contextlib
 import httpx
 
 from faultkit import FaultServer
-from tests.gallery.served import http2_goaway_at
 
 
 def test_the_pool_takes_another_connection(fault_server: FaultServer) -> None:
-    server = fault_server(answer=http2_goaway_at(2))
+    server = fault_server(plan=["goaway@requests=2", "ok"], answer="http2")
     with httpx.Client(http1=False, http2=True) as client:
         assert client.get(server.url).status_code == 200
         with contextlib.suppress(httpx.RemoteProtocolError):  # it may be told, once

@@ -12,11 +12,10 @@ from websockets.sync.client import connect
 
 from faultkit import FaultServer
 from tests.gallery.plugin import Ends
-from tests.gallery.served import websocket
 
 
 def test_close_ends(fault_server: FaultServer, ends: Ends) -> None:
-    server = fault_server(answer=websocket)
+    server = fault_server(answer="websocket")
     client = connect(f"ws://{server.host}:{server.port}/", close_timeout=0.5)
     for _ in range(10):
         client.send("an echo that nobody reads")

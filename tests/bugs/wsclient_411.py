@@ -12,10 +12,9 @@ import websocket
 
 from faultkit import FaultServer
 from tests.gallery.plugin import Ends
-from tests.gallery.served import websocket as served
 
 
 def test_a_black_hole_ends_run_forever(fault_server: FaultServer, ends: Ends) -> None:
-    server = fault_server("black-hole", after_answers=1, answer=served)
+    server = fault_server("black-hole", after_answers=1, answer="websocket")
     app = websocket.WebSocketApp(f"ws://{server.host}:{server.port}/")
     assert ends(lambda: app.run_forever(ping_interval=0.4, ping_timeout=0.2)), "hangs"

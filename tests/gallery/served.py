@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from faultkit import Live
-    from faultkit.serving.answers import Handler
 
 
-async def websocket(conn: Live, *, at_ping: Callable[[Live], None] | None = None) -> None:
-    """RFC 6455: the handshake, an echo, and a pong for each ping, or what is to be done instead."""
+async def websocket(conn: Live, *, at_ping: Callable[[Live], None] | None) -> None:
+    """RFC 6455: the handshake, and a pong for each ping, or what is to be done instead."""
     from wsproto import ConnectionType, WSConnection, events
 
     ws = WSConnection(ConnectionType.SERVER)
@@ -26,37 +25,9 @@ async def websocket(conn: Live, *, at_ping: Callable[[Live], None] | None = None
                     at_ping(conn)
                 else:
                     await conn.send(ws.send(event.response()))
-            elif isinstance(event, events.TextMessage | events.BytesMessage):
-                await conn.answer(ws.send(event))
             elif isinstance(event, events.CloseConnection):
                 await conn.send(ws.send(event.response()))
                 return
-
-
-def http2_goaway_at(number: int) -> Handler:
-    """RFC 9113: requests are answered with 200, but that one of the first connection with GOAWAY and FIN."""
-
-    async def http2(conn: Live) -> None:
-        from h2 import config, connection, events
-
-        http = connection.H2Connection(config.H2Configuration(client_side=False))
-        http.initiate_connection()
-        await conn.send(http.data_to_send())
-        while data := await conn.receive():
-            for event in http.receive_data(data):
-                if isinstance(event, events.ConnectionTerminated):
-                    return
-                if isinstance(event, events.StreamEnded):
-                    await conn.request()
-                    if (conn.record.number, conn.record.requests) == (1, number):
-                        http.close_connection(last_stream_id=http.highest_inbound_stream_id - 2)
-                        await conn.send(http.data_to_send())
-                        return
-                    http.send_headers(event.stream_id, [(":status", "200")], end_stream=True)
-                    await conn.answer(http.data_to_send())
-            await conn.send(http.data_to_send())
-
-    return http2
 
 
 POSTGRES_READY = (

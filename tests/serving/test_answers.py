@@ -165,11 +165,13 @@ def test_a_client_that_goes_in_the_middle_of_a_request_is_no_crash(web: Server) 
         (lambda: Http("text"), "Http(body='text'): it is bytes"),  # type: ignore[arg-type]
         (
             lambda: faultkit.serve(answer="htpp"),  # type: ignore[arg-type]
-            "answer='htpp' is nothing to answer: take 'echo', 'http', faultkit.Http(...), bytes, or async def handler(conn)",
+            "answer='htpp' is nothing to answer: take 'echo', 'http', 'http2', 'websocket', 'redis', 'smtp', "
+            "faultkit.Http(...) or a list of them, bytes, or async def handler(conn)",
         ),
         (
             lambda: faultkit.serve(answer=None),  # type: ignore[arg-type]
-            "answer=None is nothing to answer: take 'echo', 'http', faultkit.Http(...), bytes, or async def handler(conn)",
+            "answer=None is nothing to answer: take 'echo', 'http', 'http2', 'websocket', 'redis', 'smtp', "
+            "faultkit.Http(...) or a list of them, bytes, or async def handler(conn)",
         ),
     ],
 )

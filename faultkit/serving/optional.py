@@ -1,0 +1,17 @@
+"""Libraries that not everybody has to install."""
+
+from __future__ import annotations
+
+import importlib
+
+from faultkit.errors import Unable, exhausted
+
+
+def needed(library: str, extra: str) -> None:
+    """Raise `Unable` where it is not installed, with the extra that brings it."""
+    try:
+        importlib.import_module(library)
+    except ImportError as error:
+        raise exhausted(error) or Unable(
+            f"{extra} needs {library}, which is not installed: pip install 'faultkit[{extra}]'"
+        ) from error
