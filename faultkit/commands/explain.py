@@ -11,6 +11,7 @@ import click
 
 from faultkit.commands.line import completion
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
+from faultkit.commands.line.streams import size
 from faultkit.commands.line.values import json_flag, whole
 from faultkit.errors import Misuse
 
@@ -80,12 +81,6 @@ def _tell(diagnosis: Diagnosis) -> None:
 def is_pipe(stream: IO[bytes]) -> bool:
     """Does it come from a program that is still writing, perhaps?"""
     return stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
-
-
-def size(stream: IO[bytes]) -> int | None:
-    """Bytes of a file; None where nobody knows."""
-    mode = os.fstat(stream.fileno())
-    return mode.st_size if stat.S_ISREG(mode.st_mode) else None
 
 
 def _width() -> int:

@@ -10,8 +10,8 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
-from faultkit.commands.explain import size
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
+from faultkit.commands.line.streams import size
 from faultkit.commands.line.values import json_flag
 from faultkit.errors import Misuse
 

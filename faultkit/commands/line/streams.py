@@ -6,9 +6,10 @@ import contextlib
 import io
 import os
 import select
+import stat
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from faultkit.errors import Unwritten
 from faultkit.views import signs
@@ -89,3 +90,9 @@ def _open_closed() -> None:
             # Not writable, so that a closed stdout goes on to refuse what is printed.
             os.dup2(os.open(os.devnull, mode), number)
             setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+
+
+def size(stream: IO[bytes]) -> int | None:
+    """Bytes of a file; None where nobody knows."""
+    mode = os.fstat(stream.fileno())
+    return mode.st_size if stat.S_ISREG(mode.st_mode) else None
