@@ -60,7 +60,7 @@ form.submit();
 """
 
 
-class _Browser:
+class Browser:
     """Commands to it, and the events of each page."""
 
     def __init__(self, to: int, out: int) -> None:
@@ -96,7 +96,7 @@ class _Browser:
         return result
 
     @contextlib.asynccontextmanager
-    async def page(self) -> AsyncIterator[_Page]:
+    async def page(self) -> AsyncIterator[Page]:
         """A page in a profile of its own: no cookies, caches and connections but its own."""
         profile = (await self.call("Target.createBrowserContext"))["browserContextId"]
         target = (await self.call("Target.createTarget", url="about:blank", browserContextId=profile))["targetId"]
@@ -104,14 +104,20 @@ class _Browser:
         here, events = trio.open_memory_channel[dict[str, Any]](math.inf)
         self.events[session] = here
         await self.call("Network.enable", session)
-        yield _Page(self, session, events)
+        yield Page(self, session, events)
         del self.events[session]
         await self.call("Target.disposeBrowserContext", browserContextId=profile)
 
 
-class _Page:
-    def __init__(self, browser: _Browser, session: str, events: trio.MemoryReceiveChannel[dict[str, Any]]) -> None:
+class Page:
+    """A page that is open."""
+
+    def __init__(self, browser: Browser, session: str, events: trio.MemoryReceiveChannel[dict[str, Any]]) -> None:
         self._browser, self._session, self._events = browser, session, events
+
+    async def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Give a command about the page and wait for its result."""
+        return await self._browser.call(method, self._session, **parameters)
 
     async def load(self, url: str, upload: int) -> str | None:
         """Load it as a person does who types it; None, or the error that its page names."""
@@ -140,7 +146,7 @@ class _Page:
 
 
 @contextlib.asynccontextmanager
-async def opened(directory: Path) -> AsyncIterator[Ask]:
+async def started(directory: Path) -> AsyncIterator[Browser]:
     """Start it, and end it."""
     theirs_in, to = os.pipe()
     out, theirs_out = os.pipe()
@@ -159,25 +165,32 @@ async def opened(directory: Path) -> AsyncIterator[Ask]:
         )
     os.close(theirs_in)
     os.close(theirs_out)
-    browser = _Browser(to, out)
+    browser = Browser(to, out)
     try:
         async with trio.open_nursery() as nursery:
             await nursery.start(browser.listen)
-
-            async def ask(call: Call) -> Said:
-                # It has no limit that could be set, so it is left alone when it has had its time. A form takes some.
-                async with browser.page() as page:
-                    with trio.move_on_after(call.limit_seconds + (FILLING if call.upload else 0)):
-                        for url in call.urls:
-                            last = url is call.urls[-1]
-                            if error := await page.load(url, call.upload if last else 0):
-                                return Said((error,), None)
-                        return Said((), 0)
-                return Said((), None)
-
-            yield ask
+            yield browser
             nursery.cancel_scope.cancel()
     finally:
         os.close(to)  # it ends
         with trio.CancelScope(shield=True):
             await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def opened(directory: Path) -> AsyncIterator[Ask]:
+    """Start it, and end it."""
+    async with started(directory) as browser:
+
+        async def ask(call: Call) -> Said:
+            # It has no limit that could be set, so it is left alone when it has had its time. A form takes some.
+            async with browser.page() as page:
+                with trio.move_on_after(call.limit_seconds + (FILLING if call.upload else 0)):
+                    for url in call.urls:
+                        last = url is call.urls[-1]
+                        if error := await page.load(url, call.upload if last else 0):
+                            return Said((error,), None)
+                    return Said((), 0)
+            return Said((), None)
+
+        yield ask

@@ -22,7 +22,8 @@ from faultkit.controlling import body
 from faultkit.controlling.guard import Guard
 from faultkit.controlling.journal import Handler, Journal
 from faultkit.controlling.metrics import Metrics
-from faultkit.controlling.page.routes import Page
+from faultkit.controlling.page import routes as page
+from faultkit.controlling.page.state import Ends
 from faultkit.controlling.proxies import Kept, Proxies, Settings
 from faultkit.controlling.refusal import Refusal
 from faultkit.controlling.routes import CONTRACT, LARGEST, Api, router
@@ -96,12 +97,12 @@ async def _serve(options: Options, journal: Journal, signals: Any) -> None:
     loop.failed = functools.partial(_failed, journal)
     async with trio.open_nursery() as nursery:
         await nursery.start(functools.partial(loop.host, alone=True))
-        page = Page() if options.ui else None
+        ends = Ends() if options.ui else None
 
         def tell(event: Event) -> None:
             journal.told(event)
-            if page:
-                page.told(event)
+            if ends:
+                ends.told(event)
 
         proxies = Proxies(loop, Settings(options.seed, options.upstream_down, options.beyond_loopback, tell))
         if options.config is not None:
@@ -109,7 +110,7 @@ async def _serve(options: Options, journal: Journal, signals: Any) -> None:
         metrics = Metrics(proxies, of_proxies=options.proxy_metrics, of_runtime=options.runtime_metrics)
         api = Api(proxies, metrics, journal, page=options.ui)
         app = Guard(
-            router(api, page.routes(proxies, stop) if page else []),
+            router(api, page.routes(proxies, ends, stop) if ends else []),
             names=[*options.allow_host, *([] if _is_address(options.host) else [options.host])],
             token=options.token,
         )
