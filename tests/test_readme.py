@@ -105,6 +105,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), target
 
 
+def test_nobody_is_told_to_install_what_no_index_has() -> None:
+    files = [*readme.ROOT.glob("*.md"), *readme.DOCS.glob("*.md"), *(readme.ROOT / "faultkit").rglob("*.py")]
+    told = [file.name for file in files if re.search(r"pip install ['\"]?faultkit", file.read_text())]
+    assert told == []
+
+
 SCRIPTS = sorted(readme.EXAMPLES.glob("*.sh"))
 
 

@@ -82,7 +82,7 @@ def authority(*names: str) -> Authority:
         import trustme
     except ImportError as error:
         raise exhausted(error) or Unable(
-            "TLS needs trustme, which is not installed: pip install 'faultkit[tls]'"
+            "TLS needs trustme, which is not installed: pip install trustme"
         ) from error
     made = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
