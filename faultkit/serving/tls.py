@@ -81,9 +81,7 @@ def authority(*names: str) -> Authority:
     try:
         import trustme
     except ImportError as error:
-        raise exhausted(error) or Unable(
-            "TLS needs trustme, which is not installed: pip install trustme"
-        ) from error
+        raise exhausted(error) or Unable("TLS needs trustme, which is not installed: pip install trustme") from error
     made = trustme.CA()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     certificate = made.issue_cert("localhost", "127.0.0.1", "::1", *names)

@@ -4,6 +4,7 @@ import trio
 from faultkit import FaultServer, Live, sockets
 
 
+@pytest.mark.trio
 async def test_both_ends_in_one_loop(trio_fault_server: FaultServer) -> None:
     deaf = trio.Event()
 

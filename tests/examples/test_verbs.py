@@ -15,6 +15,7 @@ def test_a_reset() -> None:
             client.recv(1)
 
 
+@pytest.mark.trio
 async def test_a_peer_that_is_gone() -> None:
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with listener:

@@ -13,6 +13,7 @@ def test_a_context_manager() -> None:
         socket.create_connection(server.address, timeout=5).close()
 
 
+@pytest.mark.trio
 async def test_in_an_event_loop() -> None:
     async with faultkit.serve() as server:  # Trio's or asyncio's
         socket.create_connection(server.address, timeout=5).close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -14,10 +15,11 @@ from pathlib import Path
 import pytest
 
 import faultkit
+from faultkit import pytest_plugin
 from faultkit.trigger import MOMENTS
 from tests import ordinary, readme
-from tests.examples import conftest
-from tests.plugin.project import Project
+from tests.plugin.project import FOUND, Project
+from tests.shell import ENVIRONMENT, line
 
 TEXT = readme.PART.sub("", (readme.ROOT / "docs/testing.md").read_text())
 
@@ -62,15 +64,32 @@ def test_the_example_of_defaults(project: Project) -> None:
 
 
 EXAMPLES = [name for page in readme.PAGES for name in readme.names(page.read_text()) if name.startswith("test_")]
-ALONE = conftest.collect_ignore  # they have tests of their own
+TEST = re.compile(r"^(?:async )?def test_", re.MULTILINE)
+# Under trio_mode every async test is Trio's, and a firewall and a plan that refuses are had in a sandbox only.
+ALONE = ["test_in_asyncio.py", "test_firewall.py", "test_refused.py"]
 USED = [name for name in EXAMPLES if "fault_server" in (readme.EXAMPLES / name).read_text() and name not in ALONE]
+
+
+def test_every_example_runs_with_nothing_but_what_is_shown(tmp_path: Path) -> None:
+    """In a project without any settings; in a sandbox, where some are said to be run."""
+    for name in EXAMPLES:
+        shutil.copy(readme.EXAMPLES / name, tmp_path)
+    found = [] if FOUND else ["-p", pytest_plugin.__name__]
+    ended = subprocess.run(
+        line("sandbox", "--", sys.executable, "-m", "pytest", *found, "-q", "-pno:cacheprovider", str(tmp_path)),
+        cwd=tmp_path,
+        env={**ENVIRONMENT, "PYTHONPATH": str(readme.ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    number = sum(len(TEST.findall((readme.EXAMPLES / name).read_text())) for name in EXAMPLES)
+    assert f"\n{number} passed" in ended.stdout, ended.stdout + ended.stderr
 
 
 @pytest.mark.parametrize("run", [ordinary.as_nobody, ordinary.denied, partial(ordinary.as_nobody, denied=True)])
 def test_the_examples_as_others(run: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     files = [str(Path("tests/examples") / name) for name in USED]
     ended = run(sys.executable, "-m", "pytest", "-q", "-pno:cacheprovider", *files)
-    number = sum(
-        len(re.findall(r"^(?:async )?def test_", (readme.EXAMPLES / name).read_text(), re.MULTILINE)) for name in USED
-    )
+    number = sum(len(TEST.findall((readme.EXAMPLES / name).read_text())) for name in USED)
     assert f"{number} passed" in ended.stdout, ended.stdout + ended.stderr
