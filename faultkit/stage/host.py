@@ -45,17 +45,21 @@ def _loopback(ipv6: bool, why: str) -> Host:
 
 def _address(interface: str, family: socket.AddressFamily) -> str | None:
     """One of its addresses; a rule for a link-local one would meet nobody from further away, so that comes last."""
-    import psutil  # type: ignore[import-untyped]
+    # netifaces-plus: the same import as netifaces, which is archived and has no wheels for Python >= 3.10.
+    import netifaces
 
-    entries = psutil.net_if_addrs().get(interface, [])
-    addresses = [entry.address.partition("%")[0] for entry in entries if entry.family == family]
+    try:
+        entries = netifaces.ifaddresses(interface).get(family, [])
+    except ValueError:  # it went away between the two calls
+        return None
+    addresses = [entry["addr"].partition("%")[0] for entry in entries if "addr" in entry]
     addresses.sort(key=lambda address: ipaddress.ip_address(address).is_link_local)
     return next(iter(addresses), None)
 
 
 def listeners(port: int) -> str:
     """Who listens on that port, in words: with name and pid where we may see them."""
-    import psutil
+    import psutil  # type: ignore[import-untyped]
 
     try:
         # An ordinary user gets other users' sockets without their pid.
