@@ -149,6 +149,10 @@ class Loop:
             with contextlib.suppress(OSError):
                 self._epoll.unregister(descriptor)
 
+    def closing(self, descriptor: int) -> None:
+        """It is about to be closed, which the kernel takes for `forget`."""
+        self._watched.pop(descriptor, None)
+
     def at(self, due: float, call: Callable[[], None]) -> Timer:
         """Call it at that time of `now`."""
         timer = Timer(call)

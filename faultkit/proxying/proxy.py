@@ -455,7 +455,7 @@ class Proxy:
             self.say("accepted", pair, f"from {peer}")
         if self._which and not self._healed:
             pair.ask(functools.partial(self._choose, pair))
-        elif (fault := self._planned(pair.number)) and not self._healed:
+        elif self._plan is not HEALTHY and not self._healed and (fault := self._planned(pair.number)):
             self._arm(pair, fault)
         if len(self._upon):
             self._upon.put_on_all(pair)

@@ -337,15 +337,16 @@ class Side:
         elif self.silent:  # nobody is told any more, and nobody is there to be told
             self.pair.close(f"{self.pair.which(self)} closed")
             return
-        self.watch()
-        self.other.watch()
         if self._pipe and self._pipe.held:
+            self.watch()
             return  # it is told when that is sent
         self._give_back()
         if self.chain is not None:
             self.chain.put(mark)
         else:
             self.other.put(mark)
+        self.watch()
+        self.other.watch()
 
     def _bad(self) -> None:
         """Its connection is over while nothing is read from it."""
@@ -492,7 +493,9 @@ class Side:
             self.pair.side_gone()
         else:
             self.said = FIN
-            if self.sock is not None:
+            if self.other.said and self.ended:
+                pass  # closing it says so too
+            elif self.sock is not None:
                 try:
                     self.sock.shutdown(socket.SHUT_WR)
                 except OSError as error:
@@ -613,7 +616,7 @@ class Side:
         if sock is None:
             return
         self._events = -1
-        self.pair.loop.forget(self.number)
+        self.pair.loop.closing(self.number)
         self.number = -1
         if sock.fileno() == -1:  # a fault has closed it
             return
