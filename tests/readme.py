@@ -31,7 +31,7 @@ from tests.gallery import bug
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
-PAGES = [README, *(DOCS / f"{name}.md" for name in ("testing", "bugs", "commands", "python", "witnesses"))]
+PAGES = [README, *(DOCS / f"{name}.md" for name in ("testing", "proxy", "bugs", "commands", "python", "witnesses"))]
 EXAMPLES = ROOT / "tests/examples"
 
 PART = re.compile(r"<!-- (?P<name>\S+) -->\n(?P<body>.*?)<!-- end -->\n", re.DOTALL)

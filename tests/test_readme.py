@@ -126,6 +126,7 @@ def test_a_shell_example_runs(script: Path, commands: Path) -> None:
         "recipe.sh": "5432 counter drop",
         "repeat.sh": "",
         "control.sh": "hello from faultkit\ncurl: (56) Recv failure: Connection reset by peer",
+        "proxied.sh": "linger            78 in    50 out  abort after",
         "serve.sh": "curl: (56) Recv failure: Connection reset by peer",
     }
     assert told[script.name] in printed

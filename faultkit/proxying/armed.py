@@ -174,7 +174,7 @@ class Armed:
             if fault.meets_next_byte(self.record, begun=self.pair.asking):
                 return 0
             return fault.may_read(self.record, most)
-        if fault.when.kind == "bytes":
+        if fault.when.kind == "bytes" and not (fault.served.hangs or fault.served.goes_on):
             return max(1, min(most, int(fault.when.amount) - self.record.received))
         return most
 
