@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from faultkit.serving.server import FaultNotMet as FaultNotMet
     from faultkit.serving.server import HandlerCrashed as HandlerCrashed
     from faultkit.serving.server import Server as Server
+    from faultkit.serving.tls import Tls as Tls
     from faultkit.serving.websocket import WebSocket as WebSocket
     from faultkit.serving.which import Opening as Opening
     from faultkit.sockets import abort as abort
@@ -71,6 +72,7 @@ _HOMES = {
     **dict.fromkeys(("Proxy",), "proxying.proxy"),
     **dict.fromkeys(
         (
+            "Tls",
             "Toxic",
             "bandwidth",
             "latency",
@@ -88,6 +90,7 @@ _HOMES = {
     **dict.fromkeys(("Http",), "serving.http1"),
     **dict.fromkeys(("Http2",), "serving.http2"),
     **dict.fromkeys(("Redis", "Smtp"), "serving.lines"),
+    **dict.fromkeys(("Tls",), "serving.tls"),
     **dict.fromkeys(("WebSocket",), "serving.websocket"),
     **dict.fromkeys(("Opening",), "serving.which"),
     **dict.fromkeys(("serve",), "serving.entry"),
@@ -118,6 +121,7 @@ __all__ = [
     "Report",
     "Server",
     "Smtp",
+    "Tls",
     "Toxic",
     "Unable",
     "WebSocket",

@@ -17,6 +17,7 @@ from faultkit.trigger import MOMENTS
 
 if TYPE_CHECKING:
     from faultkit.serving.answers import Answer
+    from faultkit.serving.tls import Tls
 
 
 LARGEST = 64 << 20  # bytes of a body; arbitrary
@@ -55,6 +56,11 @@ LARGEST = 64 << 20  # bytes of a body; arbitrary
 @click.option("--latency", type=milliseconds, metavar="MS", help="a round trip takes MS longer")
 @click.option("--rate", type=whole, metavar="N", help="N bytes per second in each direction")
 @click.option("--tls", is_flag=True, help="TLS with a test authority, whose certificate it writes to a file")
+@click.option("--alpn", metavar="NAME,...", help="and agrees to these protocols")
+@click.option(
+    "--cert", metavar="WHAT,...", help="and has a certificate that is expired or untrusted, or for these names"
+)
+@click.option("--client-cert", is_flag=True, help="and asks for the client's certificate")
 @click.option(
     "--control",
     shell_complete=completion.file,
@@ -78,6 +84,9 @@ def command(
     body_file: str | None,
     latency: int | None,
     tls: bool,
+    alpn: str | None,
+    cert: str | None,
+    client_cert: bool,
     connections: int | None,
     as_json: bool,
     **options: Any,
@@ -107,7 +116,7 @@ def command(
         came, unread = foreground.serve(
             fault,
             ports=listed,
-            opening=partial(served.opening, tls=tls, as_json=as_json),
+            opening=partial(served.opening, as_json=as_json),
             line=served.document if as_json else served.line,
             told=partial(served.told, as_json=as_json),
             write=streams.write,
@@ -125,7 +134,7 @@ def command(
                 chunked=chunked,
                 early=early,
             ),
-            tls=tls,
+            tls=_tls(alpn, cert, mutual=client_cert) if tls or alpn or cert or client_cert else False,
             **options,
         )
     except Misuse as refusal:
@@ -144,6 +153,14 @@ def _port(text: str) -> tuple[int, str | None]:
     if equals and not own.strip():
         raise click.BadParameter(f"{text}: a fault is named behind the =", param_hint="--port")
     return whole(number), own.strip() or None
+
+
+def _tls(alpn: str | None, cert: str | None, *, mutual: bool) -> Tls:
+    from faultkit.serving.tls import Tls
+
+    protocols, wanted = ([one.strip() for one in (text or "").split(",") if one.strip()] for text in (alpn, cert))
+    names = [one for one in wanted if one not in ("expired", "untrusted")]
+    return Tls(names, protocols, expired="expired" in wanted, untrusted="untrusted" in wanted, mutual=mutual)
 
 
 def _header(text: str) -> tuple[str, str]:

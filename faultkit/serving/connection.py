@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -56,6 +57,7 @@ class Live(Wire):
         "_fault",
         "_heard_fin",
         "_next",
+        "_offered",
         "_owner",
         "_stopped",
         "has_task",
@@ -71,8 +73,11 @@ class Live(Wire):
         engine: Engine,
         tls: ssl.SSLContext | None,
         owner: Owner,
+        *,
+        tls_later: bool = False,
     ) -> None:
-        super().__init__(sock, record, engine, tls)
+        super().__init__(sock, record, engine, None if tls_later else tls)
+        self._offered = tls if tls_later else None
         self._owner = owner
         self.has_task = False
         self.spared = False  # the server was healed before the fault set in
@@ -154,6 +159,25 @@ class Live(Wire):
             if not fault.served.ends_answer:
                 await self._flushed()
             await self._fire()
+
+    async def start_tls(self) -> None:
+        """Go on in TLS, where that is `Tls(later=True)`: the handshake, as soon as the client begins it. Raises `Misuse` where it
+        is not, and `trio.BrokenResourceError` where no handshake comes."""
+        if self._offered is None:
+            raise Misuse("conn.start_tls(): serve with tls=faultkit.Tls(later=True), and say it once")
+        self._tls, self._offered = self._offered, None
+        if not await self._begin_tls(self._tls):
+            raise trio.BrokenResourceError("the client has closed where the handshake was to be")
+
+    @property
+    def offers_tls(self) -> bool:
+        """May `start_tls` be said?"""
+        return self._offered is not None
+
+    @property
+    def alpn(self) -> str | None:
+        """The protocol that ALPN has agreed to; None without."""
+        return self._stream.selected_alpn_protocol() if self._stream else None
 
     async def send(self, data: bytes) -> None:
         """Send all of it; after `half_close`, none. Raises `OSError` as send(2) does."""
@@ -362,12 +386,15 @@ class Live(Wire):
         self.sock.close()
 
     async def _finish(self) -> None:
+        if self._notifies and self._stream:
+            await self._stream.aclose()  # says close_notify; what is below stays open
         words, left = self._last_words
         at = 0
         while left:
             size = await self._send_raw(words[at : at + left])
             at, left = (at + size) % len(words), left - size
-        self._say_fin()
+        if not self._notifies:
+            self._say_fin()
         while data := await self.receive_below(CHUNK):
             self._count(data)
         self._heard_fin = True
@@ -391,11 +418,23 @@ class Live(Wire):
             if cut_off(error):
                 self._heard_fin = True
                 return False
+            await self._alert()
             raise
         fault = self.armed
         if fault and fault.when.kind == "handshake":
             await self._fire()
         return True
+
+    async def _alert(self) -> None:
+        """Say why there is no handshake, where OpenSSL has written that: trio keeps it (SSLStream._retry). What the client has
+        sent meanwhile is read, or a reset would take the alert with it."""
+        alert = getattr(self._stream, "_outgoing", ssl.MemoryBIO()).read()
+        if alert:
+            with contextlib.suppress(OSError), trio.move_on_after(1):  # arbitrary: nobody has to read it
+                self.put(alert)
+                self._say_fin()
+                while await self.receive_below(CHUNK):
+                    pass
 
     async def _send_paced(self, data: bytes) -> bytes:
         """Send all but the end of it, and give that end. The kernel holds back what comes after it (`sockets.hold_back`), for

@@ -8,6 +8,7 @@ import ipaddress
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -20,8 +21,10 @@ from faultkit.serving.answers import Answer
 from faultkit.serving.door import Door
 from faultkit.serving.engine import SHARED, Engine
 from faultkit.serving.gate import Gate
+from faultkit.serving.http2 import Http2
 from faultkit.serving.record import Connection
 from faultkit.serving.server import Server
+from faultkit.serving.tls import Tls
 from faultkit.serving.which import Which
 from faultkit.trigger import At
 from faultkit.trigger import chosen as trigger
@@ -127,7 +130,7 @@ def serve(
     answer: Answer = "echo",
     latency_seconds: float = 0.0,
     rate: float | None = None,
-    tls: bool = False,
+    tls: bool | Tls = False,
     host: str | None = None,
     port: int = 0,
     ipv6: bool = False,
@@ -147,7 +150,8 @@ def serve(
                       `async def handler(conn)`, which runs in Trio (`Live`)
     latency_seconds   a round trip takes that much longer: what comes is heard so much later, each byte by itself
     rate              bytes per second that the line takes in each direction
-    tls               TLS with a test authority: `server.client_context`, `server.ca_file`
+    tls               TLS with a test authority: `server.client_context`, `server.ca_file`; `faultkit.Tls(...)` for ALPN, other
+                      names, an expired or untrusted certificate, one of the client's, and for a handler's `start_tls()`
     host, port, ipv6  where it listens: loopback and a free port; another host only with beyond_loopback
     must_be_met       a fault that nobody met is an error at the end of the `with`: `FaultNotMet`
 
@@ -190,7 +194,7 @@ def made(
     answer: Answer = "echo",
     latency_seconds: float = 0.0,
     rate: float | None = None,
-    tls: bool = False,
+    tls: bool | Tls = False,
     host: str | None = None,
     port: int = 0,
     ipv6: bool = False,
@@ -202,25 +206,48 @@ def made(
     """The server, bound and not yet open. `each` is told of each connection that has ended; they are not kept then."""
     from faultkit.serving import tls as certificates
 
+    spoken = _spoken(tls, answer)
     set_off = trigger(**moment)
-    if set_off and set_off.kind in ("client-hello", "handshake") and not tls:
+    if set_off and set_off.kind in ("client-hello", "handshake") and not spoken:
         raise Misuse(f"at={set_off.kind!r} never comes without TLS: add tls=True")
-    chosen = plans.chosen(fault, plan, random, seed, set_off, tls=tls)
+    chosen = plans.chosen(fault, plan, random, seed, set_off, tls=spoken is not None)
     choice = which.chosen(when)
     if choice:
-        which.check(chosen, tls=tls)
+        which.check(chosen, tls=spoken is not None)
     handler = answers.chosen(answer)
-    plans.check_spoken(chosen, answers.protocol(handler))
+    plans.check_spoken(chosen, answers.protocol(handler), tls=spoken is not None)
     _check_line(latency_seconds, rate)
     family, name = where(host, ipv6, beyond_loopback)
-    authority = certificates.authority(name) if tls else None
+    authority = certificates.authority(name, spoken) if spoken else None
     door = _bound(family, name, port)
     try:
         gate = Gate(door) if chosen.gated else None
     except BaseException:
         door.close()
         raise
-    return Server(door, chosen, handler, authority, must_be_met, each, choice, gate, latency_seconds, rate or 0.0)
+    return Server(
+        door,
+        chosen,
+        handler,
+        authority,
+        must_be_met,
+        each,
+        choice,
+        gate,
+        latency_seconds,
+        rate or 0.0,
+        bool(spoken and spoken.later),
+    )
+
+
+def _spoken(tls: object, answer: Answer) -> Tls | None:
+    """How TLS is spoken; None where it is not. HTTP/2 agrees to itself."""
+    if not isinstance(tls, bool | Tls):
+        raise Misuse(f"tls={tls!r} says nothing of TLS: it is True, or faultkit.Tls(...)")
+    asked = tls if isinstance(tls, Tls) else Tls() if tls else None
+    if asked and not asked.alpn and (answer == "http2" or isinstance(answer, Http2)):
+        return replace(asked, alpn=("h2",))
+    return asked
 
 
 def _check_line(latency_seconds: object, rate: object) -> None:

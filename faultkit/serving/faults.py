@@ -129,8 +129,18 @@ TESTERS: Mapping[str, Tester] = {
     ),
 }
 
-# What a protocol itself may say, to be served with that `answer`. Numbers: RFC 9113 section 7.
+AT_ANSWER = Trigger("answers", 1)
+
+# What a protocol itself may say, to be served with that `answer`, or with TLS. Numbers: RFC 9113 section 7.
 SPOKEN: Mapping[str, Tester] = {
+    "close-notify": Tester(
+        "TLS's close_notify, and no FIN: the connection stays",
+        Served(lambda conn: conn.close_notify(), when=AT_ANSWER, speaks="tls"),
+    ),
+    "no-close-notify": Tester(
+        "FIN without a close_notify before it: TLS may be cut short",
+        Served(lambda conn: conn.finish(), when=AT_ANSWER, speaks="tls"),
+    ),
     "goaway": Tester(
         "GOAWAY before the request is processed, then FIN",
         Served(when=Trigger("requests", 2), speaks="http2"),

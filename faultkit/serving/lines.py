@@ -145,6 +145,7 @@ def _size(line: bytes, kind: bytes) -> int:
 class Smtp:
     """SMTP (RFC 5321), for `answer=`: it greets, and takes every mail. Each command and each mail counts as a request, each reply
     as an answer; the greeting counts as neither. One that begins with "554" or "421" is followed by nothing but QUIT.
+    With `tls=faultkit.Tls(later=True)` it offers STARTTLS (RFC 3207).
     """
 
     greeting: str = "220 faultkit ESMTP"
@@ -160,8 +161,14 @@ class Smtp:
         reader = _Reader(conn)
         while (line := await reader.line()) is not None:
             await conn.request()
-            verb = line[:4].upper()
-            await conn.answer(self._reply(verb, line))
+            verb = line[:8].upper()
+            if verb == b"STARTTLS" and conn.offers_tls:
+                await conn.answer(b"220 Go ahead\r\n")
+                await conn.start_tls()
+                reader = _Reader(conn)  # what was said in the clear is forgotten (RFC 3207 section 4.2)
+                continue
+            verb = verb[:4]
+            await conn.answer(self._reply(verb, offers_tls=conn.offers_tls))
             if verb == b"DATA":
                 while (line := await reader.line()) != b".":
                     if line is None:
@@ -172,12 +179,12 @@ class Smtp:
                 conn.finish()
                 return
 
-    def _reply(self, verb: bytes, line: bytes) -> bytes:
+    def _reply(self, verb: bytes, *, offers_tls: bool) -> bytes:
         if self.greeting[0] != "2" and verb != b"QUIT":
             return b"503 Bad sequence of commands\r\n"
         match verb:
             case b"EHLO":
-                return b"250-faultkit\r\n250-8BITMIME\r\n250 SMTPUTF8\r\n"
+                return b"250-faultkit\r\n" + b"250-STARTTLS\r\n" * offers_tls + b"250-8BITMIME\r\n250 SMTPUTF8\r\n"
             case b"DATA":
                 return b"354 End data with <CR><LF>.<CR><LF>\r\n"
             case b"QUIT":

@@ -77,13 +77,15 @@ def chosen(
     return Plan(lambda number: None, door=only)
 
 
-def check_spoken(plan: Plan, protocol: str) -> None:
+def check_spoken(plan: Plan, protocol: str, *, tls: bool) -> None:
     """Raise `Misuse` for a fault that is said in a protocol which the server does not speak."""
+    has = {"", protocol, *(["tls"] if tls else [])}
     for first in plan.named:
         fault: Fault | None = first
         while fault:
-            if fault.served.speaks and fault.served.speaks != protocol:
-                raise Misuse(f"{fault.name} is said in a protocol of its own: add answer={fault.served.speaks!r}")
+            if fault.served.speaks not in has:
+                needed = "tls=True" if fault.served.speaks == "tls" else f"answer={fault.served.speaks!r}"
+                raise Misuse(f"{fault.name} is said in a protocol of its own: add {needed}")
             fault = fault.then
 
 

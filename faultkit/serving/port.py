@@ -43,6 +43,7 @@ class Port:
         gate: Gate | None = None,
         latency_seconds: float = 0.0,
         rate: float = 0.0,
+        tls_later: bool = False,
     ) -> None:
         self._door = door
         self._plan = plan
@@ -55,7 +56,7 @@ class Port:
         self._engine: Engine | None = None
         self._watch: Watch | None = None  # of the listening socket
         context = authority.server if authority else None
-        self._sessions = Sessions(handler, context, self._over, self._failed, latency_seconds, rate)
+        self._sessions = Sessions(handler, context, self._over, self._failed, latency_seconds, rate, tls_later)
         self._waiting = waiting.Waiting()
         self._count = 0
         self._healed = False
@@ -63,6 +64,7 @@ class Port:
         self._choked = False  # out of descriptors: nobody is accepted
         self._trying = False  # a task will try again
         self._ca_file: tls.PublicFile | None = None
+        self._client_file: tls.PublicFile | None = None
         self._crash: tuple[int, BaseException, Unable | None] | None = None
         self._door_shut = False
         self._down = trio.CancelScope()  # of the restart that goes on
@@ -128,8 +130,9 @@ class Port:
         self._door.close()  # what it turned away is known from now on
         self._close_gate()
         self._sessions.end()
-        if self._ca_file:
-            self._ca_file.remove()
+        for file in (self._ca_file, self._client_file):
+            if file:
+                file.remove()
         return self._sessions.tasks > 0
 
     async def _settle(self) -> None:

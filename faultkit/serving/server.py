@@ -80,6 +80,16 @@ class Server(Port):
         return found
 
     @property
+    def speaks_tls(self) -> bool:
+        """Was it served with `tls=`?"""
+        return self._authority is not None
+
+    @property
+    def asks_for_certificate(self) -> bool:
+        """With `Tls(mutual=True)`."""
+        return self._authority is not None and self._authority.client is not None
+
+    @property
     def ca_file(self) -> str:
         """With TLS: the file of the authority to trust, for `verify=`, `--cacert` and the like. Removed with the server."""
         if self._ca_file is None:
@@ -88,6 +98,18 @@ class Server(Port):
                 raise Misuse("the server is closed, and the file of its authority with it")
             self._ca_file = authority.write()
         return self._ca_file.path
+
+    @property
+    def client_cert_file(self) -> str:
+        """With `Tls(mutual=True)`: the file of a client's key and certificate, for `cert=`, `--cert` and the like."""
+        if self._client_file is None:
+            authority = self._trusted()
+            if authority.client is None:
+                raise Misuse("this server asks for no certificate: serve it with tls=faultkit.Tls(mutual=True)")
+            if self._closed:
+                raise Misuse("the server is closed, and the file of its client with it")
+            self._client_file = authority.write_client()
+        return self._client_file.path
 
     @property
     def client_context(self) -> ssl.SSLContext:
@@ -187,7 +209,7 @@ class Server(Port):
         Takes what `faultkit.serve` takes; a trigger is written behind the fault: `server.arm("linger@requests=2")`.
         """
         chosen = plans.chosen(fault, plan, random, seed, None, tls=self._authority is not None)
-        plans.check_spoken(chosen, self._sessions.speaks)
+        plans.check_spoken(chosen, self._sessions.speaks, tls=self._authority is not None)
         choice = which.chosen(when)
         if choice:
             which.check(chosen, tls=self._authority is not None)

@@ -34,11 +34,13 @@ class Sessions:
         failed: Callable[[int, BaseException, bool], None],
         latency_seconds: float = 0.0,
         rate: float = 0.0,
+        tls_later: bool = False,
     ) -> None:
         self.tasks = 0
         self._live: dict[Live, None] = {}  # in the order of their accept
         self._handler = handler
         self._tls = tls
+        self._tls_later = tls_later  # when the handler says so
         self._over = over  # told of each connection whose socket is closed
         self._failed = failed  # told of an error that is no client's, and whether it is the test's own handler's
         self._idle: trio.Event | None = None
@@ -62,7 +64,7 @@ class Sessions:
         choose: Choose | None = None,
     ) -> None:
         """A connection is accepted. Spared: its fault sets in at fire() alone. Choose: it is chosen by its first bytes."""
-        live = Live(sock, record, fault, engine, self._tls, self)
+        live = Live(sock, record, fault, engine, self._tls, self, tls_later=self._tls_later)
         live.spared = spared
         if choose:
             live.ask(choose)

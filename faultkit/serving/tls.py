@@ -2,21 +2,57 @@
 
 from __future__ import annotations
 
+import contextlib
+import datetime
 import functools
 import os
 import secrets
 import ssl
 import subprocess
 import tempfile
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import trio
 
-from faultkit.errors import Unable, exhausted, starting
+from faultkit.errors import Misuse, Unable, exhausted, starting
 
 if TYPE_CHECKING:
+    import trustme
+
     from faultkit.serving.connection import Live
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """How TLS is spoken, for `tls=`.
+
+    names      hosts and addresses of the certificate, in place of those of loopback: the client has asked for another
+    alpn       protocols that are agreed to, in the server's order (RFC 7301); none: it says nothing of it, or h2 for HTTP/2
+    expired    the certificate was valid until yesterday
+    untrusted  another authority has signed it than the one that `server.ca_file` has
+    mutual     the client needs a certificate too: `server.client_context` has one, and `server.client_cert_file`
+    later      the connection begins in the clear, until the handler says `await conn.start_tls()`
+
+    Raises `Misuse` for names and protocols that are none.
+    """
+
+    names: Sequence[str] = ()
+    alpn: Sequence[str] = ()
+    expired: bool = False
+    untrusted: bool = False
+    mutual: bool = False
+    later: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("names", "alpn"):
+            value = getattr(self, field)
+            if isinstance(value, str) or not all(isinstance(one, str) and one.isascii() and one for one in value):
+                raise Misuse(f"Tls({field}={value!r}): it is a list of such names, each of ASCII")
+            object.__setattr__(self, field, tuple(value))
+        if any(len(one) > 255 for one in self.alpn):
+            raise Misuse(f"Tls(alpn={self.alpn!r}): a protocol's name has up to 255 bytes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +60,26 @@ class Authority:
     """The test authority, and what a client needs to trust it."""
 
     certificate: bytes  # PEM
-    server: ssl.SSLContext  # of the server, for localhost, 127.0.0.1 and ::1
+    server: ssl.SSLContext  # of the server
+    client: trustme.LeafCert | None = None  # that the server asks for
 
     def client_context(self) -> ssl.SSLContext:
-        """A client's context that trusts it, and nothing else."""
+        """A client's context that trusts it, and nothing else; with a certificate where the server asks for one."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cadata=self.certificate.decode("ascii"))
+        if self.client:
+            with _placed():
+                self.client.configure_cert(context)
         return context
 
     def write(self) -> PublicFile:
         """The authority's certificate in a new temporary file, which the caller removes."""
         return PublicFile(self.certificate)
+
+    def write_client(self) -> PublicFile:
+        """The client's key and certificate, likewise. Only where there is one."""
+        assert self.client
+        return PublicFile(self.client.private_key_and_cert_chain_pem.bytes())
 
 
 class PublicFile:
@@ -76,20 +121,40 @@ class PublicFile:
 
 
 @functools.cache
-def authority(*names: str) -> Authority:
-    """This process's authority, with a certificate for these names. Raises `Unable` without trustme."""
+def authority(name: str, asked: Tls) -> Authority:
+    """This process's authority, with a certificate for that address or as it is asked for. Raises `Unable` without trustme, and
+    `Misuse` for a name that no certificate can have."""
     try:
         import trustme
     except ImportError as error:
         raise exhausted(error) or Unable("TLS needs trustme, which is not installed: pip install trustme") from error
     made = trustme.CA()
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    certificate = made.issue_cert("localhost", "127.0.0.1", "::1", *names)
+    yesterday = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=1)
+    names = asked.names or ("localhost", "127.0.0.1", "::1", name)
     try:
-        certificate.configure_cert(server)  # by way of a temporary file: OpenSSL takes no other
+        certificate = (trustme.CA() if asked.untrusted else made).issue_cert(
+            *names, not_after=yesterday if asked.expired else None
+        )
+    except ValueError as error:
+        raise Misuse(f"Tls(names={asked.names!r}): no certificate can have them ({error})") from error
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    if asked.alpn:
+        server.set_alpn_protocols([*asked.alpn])
+    with _placed():
+        certificate.configure_cert(server)
+    if asked.mutual:
+        server.verify_mode = ssl.CERT_REQUIRED
+        made.configure_trust(server)
+    return Authority(made.cert_pem.bytes(), server, made.issue_cert("client@faultkit.test") if asked.mutual else None)
+
+
+@contextlib.contextmanager
+def _placed() -> Iterator[None]:
+    """OpenSSL takes a certificate with its key from a file alone, which trustme makes."""
+    try:
+        yield
     except OSError as error:
         raise _no_place(error) from error
-    return Authority(made.cert_pem.bytes(), server)
 
 
 def _no_place(error: OSError) -> Unable:

@@ -53,6 +53,7 @@ class End:
         "_healed",
         "_last_words",
         "_line",
+        "_notifies",
         "_pace",
         "_rate",
         "_reading",
@@ -81,6 +82,7 @@ class End:
         self._audible: trio.Event | None = None  # set again by heal(): until then nothing is sent
         self._reading: trio.Event | None = None
         self._said_fin = False
+        self._notifies = False  # close_notify instead of FIN
         self._last_words = (b"", 0)  # again and again, so many bytes in all, before the FIN of `garbage`
         self._slice = 0  # bytes of one send; 0: as many as there are
         self._pace = 0.0  # bytes per second that the line takes; 0: as fast as it goes
@@ -126,6 +128,12 @@ class End:
     def finish(self) -> None:
         """FIN, then read and throw away until the peer closes: the lingering close of web servers. Never RST."""
         self._say_fin()
+        self._drain()
+
+    @_verb
+    def close_notify(self) -> None:
+        """TLS: close_notify (RFC 8446 section 6.1), and no FIN; then read and throw away until the peer closes."""
+        self._notifies = True
         self._drain()
 
     def _drain(self) -> None:

@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from faultkit.serving.server import Server
 
 
-def opening(server: Server, *, tls: bool, as_json: bool) -> list[str]:
+def opening(server: Server, *, as_json: bool) -> list[str]:
     """Where it listens."""
     told: dict[str, object] = {}
-    if tls:
+    if server.speaks_tls:
         told["ca_file"] = server.ca_file
+    if server.asks_for_certificate:
+        told["client_cert_file"] = server.client_cert_file
     if server.seed is not None:
         told["seed"] = server.seed
     if as_json:

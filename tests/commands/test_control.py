@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -26,7 +27,9 @@ class Controlled:
 
     def __init__(self, process: subprocess.Popen[str], servers: int) -> None:
         self.process = process
-        self.addresses = [(told["host"], told["port"]) for told in (self.next() for _ in range(servers))]
+        openings = [self.next() for _ in range(servers)]
+        self.opening = openings[0]
+        self.addresses = [(told["host"], told["port"]) for told in openings]
 
     def next(self) -> dict[str, Any]:
         assert self.process.stdout
@@ -197,6 +200,21 @@ def test_any_bytes_from_a_file(tmp_path: Path) -> None:
         while len(came) < len(content):
             came += client.recv(65536)
     assert came == content
+
+
+def test_tls_as_it_is_asked_for() -> None:
+    asked = ("--cert", "example.org", "--client-cert", "--alpn", "x,y", "--status", "503", "--header", "Retry-After: 9")
+    with controlled("ok", *asked, "--json") as serve:
+        trusting = ssl.create_default_context(cafile=serve.opening["ca_file"])
+        trusting.load_cert_chain(serve.opening["client_cert_file"])
+        trusting.set_alpn_protocols(["y"])
+        with (
+            socket.create_connection(serve.addresses[0], timeout=PATIENCE) as plain,
+            trusting.wrap_socket(plain, server_hostname="example.org") as client,
+        ):
+            assert client.selected_alpn_protocol() == "y"
+            client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 503 \r\nContent-Type: text/plain\r\nRetry-After: 9\r\n")
 
 
 @pytest.mark.parametrize(
