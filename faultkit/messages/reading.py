@@ -7,13 +7,17 @@ import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from faultkit import causes
 from faultkit.errors import Misuse
-from faultkit.messages import asking, errnos, fitting, likely, peers, unwrapping
+from faultkit.messages import asking, errnos, fitting, likely, packets, peers, unwrapping
 from faultkit.messages.peers import NOBODY, Peers
 from faultkit.messages.table import Entry, Found, entries, found_in
 from faultkit.serving.faults import TESTERS
+
+if TYPE_CHECKING:
+    from faultkit.explaining.diagnosis import Diagnosis
 
 MOST = 1 << 16  # characters; arbitrary: more is a log, not a message
 NEAR = 0.75  # how alike two lines are that may be the same; arbitrary
@@ -58,10 +62,11 @@ class Reading:
     questions: tuple[asking.Question, ...] = ()
     dropped: tuple[str, ...] = ()  # what is known besides, and fits no cause of the line
     hints: tuple[str, ...] = ()  # what is known besides says so
+    packets: tuple[Diagnosis, ...] = ()  # the connections of which it holds rows
 
     @property
     def known(self) -> bool:
-        return bool(self.answers or self.not_tcp)
+        return bool(self.answers or self.not_tcp or self.packets)
 
 
 def read(pasted: str, known: Known | None = None, among: Sequence[Entry] | None = None) -> Reading:
@@ -80,6 +85,8 @@ def read(pasted: str, known: Known | None = None, among: Sequence[Entry] | None 
         outdone |= less
     deciding = _deciding([one for one in there if one.entry not in outdone], _outwards(layers[-1]))
     if not deciding:
+        if rows := packets.diagnosed(layers[0]):
+            return Reading(packets=tuple(rows))
         return _by_errno(layers, known, among)
     not_tcp = tuple(dict.fromkeys(one.entry.not_tcp for one in deciding if one.entry.not_tcp))
     failed = [one for one in deciding if one.entry.told]

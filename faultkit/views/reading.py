@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from faultkit.cause import typed
-from faultkit.messages import fitting
+from faultkit.messages import fitting, packets
 from faultkit.messages.vocabulary import OTHERWISE, WHEN, WRITERS
 from faultkit.serving.faults import TESTERS
 from faultkit.views.console import paragraph, whole
@@ -30,6 +30,9 @@ def show(console: Console, reading: Reading) -> None:
             paragraph(console, f"The nearest is one of {reading.nearest.program}: {reading.nearest.examples[0]}")
         paragraph(console, WAY_ON)
         return
+    if reading.packets:
+        _packets(console, reading)
+        return
     _who(console, reading)
     for sentence in reading.not_tcp:
         paragraph(console, f"{'Besides' if reading.answers else 'No failure of a TCP connection'}: {sentence}.")
@@ -51,6 +54,21 @@ def show(console: Console, reading: Reading) -> None:
     for setting in reading.settings[:2]:
         paragraph(console, f"What usually ends it: {setting}.", rest="  ")
     _questions(console, reading)
+
+
+def _packets(console: Console, reading: Reading) -> None:
+    number = len(reading.packets)
+    paragraph(
+        console, f"Rows of packets, of {number} connection{'s' * (number > 1)}: faultkit explain shows them whole."
+    )
+    for place, (name, alike, why) in enumerate(packets.causes(reading.packets), 1):
+        console.print()
+        paragraph(console, f"{place}. {why[0].upper() + why[1:]}.", rest="   ")
+        names = ", ".join([name, *alike])
+        paragraph(console, f"{names}: {whole(f'faultkit {name}')}", "   ", "   ", drawn={name: "cyan"})
+    for one in reading.packets:
+        if not one.causes:
+            paragraph(console, f"{one.end[0].upper() + one.end[1:]}: {one.why}.")
 
 
 def _told(reading: Reading) -> list[Answer]:
@@ -132,6 +150,10 @@ def document(reading: Reading) -> dict[str, Any]:
         "client": (told and told.peers.client) or None,
         "idle": (told and told.idle) or None,
         "causes": [
+            {"cause": name, "alike": list(alike), "says": why, "command": f"faultkit {name}"}
+            for name, alike, why in packets.causes(reading.packets)
+        ]
+        + [
             {
                 "cause": answer.fits[0].name,
                 "alike": [fit.name for fit in answer.fits[1:]],
