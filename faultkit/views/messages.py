@@ -1,24 +1,22 @@
-"""What clients said, and what a pasted message is."""
+"""What clients said to each fault."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from faultkit.views import candidates, report, table
-from faultkit.views.console import paragraph, whole
+from faultkit.views import report, table
+from faultkit.views.console import paragraph
 from faultkit.views.table import Column
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from faultkit.clients.known import Known
     from faultkit.clients.play import Seen
     from faultkit.clients.program import Client
-    from faultkit.clients.reading import Reading
     from faultkit.stage import Stage
 
 _ENDINGS = {"fault": "", "limit": " (the client's own limit ends it)", "kernel": " (the kernel's timers end it)"}
@@ -67,59 +65,3 @@ def _said(one: Seen) -> Text:
     if one.answered:
         return Text("\n".join([*one.lines, "(has its answer)"]))
     return Text("\n".join(one.lines) or ("(waits)" if one.code is None else "(nothing)"))
-
-
-def explain(console: Console, reading: Reading) -> None:
-    """What was pasted, and the causes behind it."""
-    if not reading.known:
-        nearest = reading.match.nearest and f"; the nearest is: {reading.match.nearest}"
-        paragraph(console, f"No message that is known is in it{nearest}")
-        return
-    if reading.match.words:
-        sentence = f'No message that is known is in it, but what many programs say: "{reading.match.words}"'
-        paragraph(console, sentence)
-    else:
-        sources = list(dict.fromkeys(_source(one, reading.match.whole) for one in reading.match.known))
-        for source in sources[:3]:
-            paragraph(console, source)
-        if len(sources) > 3:
-            paragraph(console, f"and {len(sources) - 3} more")
-    names = whole("faultkit serve ") + ", ".join(map(whole, reading.testers)) if reading.testers else ""
-    late = {"stall", "slow"} & {fault.partition(" ")[0] for fault in reading.testers}
-    console.print()
-    if late:
-        paragraph(console, f"Most often the server has just not answered yet: {names}")
-    if late and reading.found:
-        console.print()
-    if reading.found:
-        candidates.show(console, reading.found, reading.ways)
-    if names and not late:
-        what = "Or a server" if reading.found else "A server"
-        paragraph(console, f"{what} that does no more than this: {names}")
-
-
-def _source(one: Known, whole: bool) -> str:
-    says = "says" if whole else "says, with more around it"
-    if one.place:
-        return f"{one.program} {one.version} {says} this, by its source: {one.place}"
-    return f"{one.program} {one.version} was seen to say {'this' if whole else 'this, with more around it'}"
-
-
-def document(reading: Reading) -> dict[str, Any]:
-    """For machines."""
-    return {
-        "messages": [
-            {
-                "program": one.program,
-                "version": one.version,
-                "message": one.text,
-                "place": one.place or None,
-                "whole": reading.match.whole,
-            }
-            for one in reading.match.known
-        ],
-        "causes": [{**told, "how": reading.ways[told["cause"]]} for told in candidates.document(reading.found)],
-        "faults": list(reading.testers),
-        "nearest": reading.match.nearest or None,
-        "words": reading.match.words or None,
-    }
