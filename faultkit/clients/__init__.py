@@ -1,4 +1,4 @@
 """What clients say when a connection fails: `faultkit clients` sees it, `faultkit which --message` reads it backwards.
 
-`fault -> scene -> each client on real sockets -> message`, kept in messages.json. faultkit.messages has what they write, by their source.
+`fault -> scene -> each client on real sockets -> message`, kept in messages.json. What they write by their source: `messages`.
 """

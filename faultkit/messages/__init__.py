@@ -21,9 +21,10 @@ and then one entry for each kind of line:
     example = "*7 recv() failed (104: Connection reset by peer) while reading response header from upstream, client: ::1"
 
 `text` and `example` may be lists; every example must be matched by its entry. An entry may have `writer`, `pool`, `program`,
-`versions`, `setting` of its own, and `case = true` where capitals count. `not_tcp = "..."`, a sentence, stands instead of `told`
-where no TCP connection failed, with `fine = true` where nothing failed at all. `part = true` is a line that passes on what a more
-telling one beside it says ("fetch failed"): it counts only where nothing else is there.
+`versions`, `setting` of its own, and `case = true` where capitals count; `has`, literals of which one is in every such line,
+where the longest of the template is no good to look for first. `not_tcp = "..."`, a sentence, stands instead of `told` where no
+TCP connection failed, with `fine = true` where nothing failed at all. `part = true` is a line that passes on what a more telling
+one beside it says ("fetch failed"): it counts only where nothing else is there.
 No entry names a cause: the causes follow from `told`, `writer` and `when` by the promises of the catalogue (`fitting`),
 and their order from `likely.toml`.
 """

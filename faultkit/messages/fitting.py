@@ -39,8 +39,9 @@ _ALIKE = {**ALIKE, "ENOTCONN": ("ECONNRESET", "EOF")}
 
 # Of the faults that are no causes, those that tell a client that.
 _TESTERS = {
-    "EOF": ("accept-then-close",),
-    "EOF before any answer": ("accept-then-close", "half-close"),
+    "EOF": ("accept-then-close", "half-close", "truncate"),
+    "closed or reset": ("accept-then-reset", "accept-then-close", "half-close", "truncate"),
+    "EOF before any answer": ("accept-then-close", "half-close", "accept-then-reset", "garbage"),
     "EOF in the body": ("truncate",),
     "bad answer": ("garbage",),
     "own timer: handshake": ("stall",),
@@ -76,6 +77,7 @@ class Fit:
     strong: bool  # False: only if something else came first that the line does not say
     call: str  # what its promise has; "" of a fault that is no cause
     variant: int = 0
+    late: bool = False  # it takes a pause, for which the line leaves little room
 
     @property
     def tester(self) -> bool:
@@ -131,7 +133,7 @@ def _told(told: str, calls: Sequence[str], counters: Sequence[str]) -> tuple[str
     if told == "closed or reset":
         if first in ("recv EOF", "send EPIPE", "recv ECONNRESET", "send ECONNRESET"):
             return first, True
-        return (first, False) if first in ("recv ETIMEDOUT", "send ETIMEDOUT") else None
+        return (first, True) if first in ("recv ETIMEDOUT", "send ETIMEDOUT") else None
     if told.startswith("EOF"):
         if "recv EOF" not in calls:
             return None
@@ -145,6 +147,8 @@ def _told(told: str, calls: Sequence[str], counters: Sequence[str]) -> tuple[str
                     return call, strong
         return None
     call, _, outcome = told.rpartition(" ")
+    if call == "connect" and outcome in _ALIKE:
+        return (first, True) if first.startswith("connect ") else None
     names = {"recv or send": ("recv", "send"), "any": ("connect", "recv", "send")}.get(call, (call,))
     for alike in _ALIKE.get(outcome, (outcome,)):
         for name in names:
@@ -160,7 +164,7 @@ def _told(told: str, calls: Sequence[str], counters: Sequence[str]) -> tuple[str
 
 
 def _testers(told: str) -> tuple[str, ...]:
-    if told.endswith("ECONNRESET") or told == "closed or reset":
+    if told.endswith("ECONNRESET"):
         return ("accept-then-reset",)
     return _TESTERS.get(told, ())
 

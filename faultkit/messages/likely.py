@@ -72,7 +72,9 @@ def answers(found: Sequence[Fit], row: Prior, peer: str) -> list[Answer]:
             continue
         for fit in mine:
             del rest[fit.name]
-        ordered = sorted(mine, key=lambda fit: (not fit.strong, not fit.tester and causes.load(fit.name).seldom))
+        ordered = sorted(
+            mine, key=lambda fit: (not fit.strong, fit.late, not fit.tester and causes.load(fit.name).seldom)
+        )
         seldom = all(not fit.tester and causes.load(fit.name).seldom for fit in ordered)
         says = listed[name]["says"].format(peer=peer)
         made.append(Answer(name, says, tuple(ordered), likely and not (seldom and len(made) > 0)))

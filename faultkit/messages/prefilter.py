@@ -83,13 +83,16 @@ class Prefilter:
         for entry in (entry for entry in entries() if not entry.fine):
             for text in entry.texts:
                 words = template.anchors(text)
-                if entry.case and min(map(len, words)) < SHORT:
-                    # Too short for its own sake: the whole must be there.
-                    whole = re.compile(template.pattern(text, case=True).pattern.encode())
-                    for word in words:
-                        capital.setdefault(word.encode(), []).append(whole)
-                else:
+                if min(map(len, words)) >= SHORT:
                     small.update(words)
+                    continue
+                # Too short for its own sake: the whole must be there.
+                pattern = template.pattern(text, entry.case)
+                whole = re.compile(pattern.pattern.encode(), re.IGNORECASE * (not entry.case))
+                for word in (
+                    words if entry.case else {form for one in words for form in (one, one.lower(), one.upper())}
+                ):
+                    capital.setdefault(word.encode(), []).append(whole)
         low = {word.encode().lower() for word in small if word}
         self._small: BytesAhoCorasick = BytesAhoCorasick(sorted(low), implementation=Implementation.DFA)
         self._exact = sorted(capital)

@@ -138,6 +138,8 @@ def _told(found: Sequence[Found], layers: Sequence[str]) -> Told:
     if _rank(first) >= (False, len(_TELLS) - 2) and (named := _beside(found, layers)):
         told = named
     when = [when for one in found for when in one.entry.when]
+    if told.startswith("EOF") and "in the answer" in when:
+        told = "EOF in the body"
     if len(re.sub(r"\D", "", groups.get("idle", "").partition(".")[0])) > 3:
         when.append("idle")
     return Told(
@@ -183,7 +185,7 @@ def answered(reading: Reading, known: Known) -> Reading:
         ]
         found = fitting.fitting(told.told, server)
     if not _FRESH.isdisjoint(when) and "idle" not in when:
-        found = tuple(replace(fit, strong=False) if _idle(fit.name) else fit for fit in found)
+        found = tuple(replace(fit, late=True) if _idle(fit.name) else fit for fit in found)
     if not _USED.isdisjoint(when):
         found = tuple(fit for fit in found if fit.name != "accept-then-reset")
     prior = likely.prior(told.program, told.pool, told.writer, told.told, when)

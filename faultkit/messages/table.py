@@ -8,19 +8,24 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from faultkit.errors import Misuse
 from faultkit.messages import template
 from faultkit.messages.errnos import mentions
 from faultkit.messages.vocabulary import POOLS, WHEN, WRITERS, unknown
 
+if TYPE_CHECKING:
+    from ahocorasick_rs import AhoCorasick
+
 LINES = Path(__file__).with_name("lines")
 _HEAD = frozenset({"program", "pool", "writer", "versions", "source", "setting", "around", "line"})
-_OWN = frozenset({"text", "told", "when", "example", "case", "not_tcp", "part", "fine"}) | (_HEAD - {"line", "around"})
+_OWN = frozenset({"text", "told", "when", "example", "case", "has", "not_tcp", "part", "fine"}) | (
+    _HEAD - {"line", "around"}
+)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Entry:
     """One kind of line of one program."""
 
@@ -86,6 +91,11 @@ def _several(value: Any) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value or ())
 
 
+def _folded(words: Sequence[str], case: bool) -> tuple[str, ...]:
+    """As they are looked for: with single spaces, in small letters where capitals do not count."""
+    return tuple(" ".join((word if case else word.casefold()).split()) for word in words)
+
+
 def parse(file: str, document: dict[str, Any]) -> Iterator[Entry]:
     """The entries of one file. Raises `Misuse` for what the vocabulary does not have."""
     if odd := set(document) - _HEAD:
@@ -125,13 +135,7 @@ def parse(file: str, document: dict[str, Any]) -> Iterator[Entry]:
             examples=_several(said["example"]),
             setting=said.get("setting", ""),
             case=bool(said.get("case")),
-            has=tuple(
-                tuple(
-                    " ".join(word.split() if said.get("case") else word.casefold().split())
-                    for word in template.anchors(text)
-                )
-                for text in texts
-            ),
+            has=tuple(_folded(_several(said.get("has")) or template.anchors(text), said.get("case")) for text in texts),
             not_tcp=said.get("not_tcp", ""),
             part=bool(said.get("part")),
             fine=bool(said.get("fine")),
@@ -148,12 +152,38 @@ def entries() -> tuple[Entry, ...]:
     )
 
 
+@functools.cache
+def _index() -> tuple[AhoCorasick, tuple[tuple[Entry, ...], ...]]:
+    """What is looked for first, all at once, and for each of it the entries that begin with it."""
+    from ahocorasick_rs import AhoCorasick
+
+    words: dict[str, dict[Entry, None]] = {}
+    for entry in entries():
+        for word in (word for has in entry.has for word in has):
+            words.setdefault(word.casefold(), {})[entry] = None
+    return AhoCorasick(list(words)), tuple(map(tuple, words.values()))
+
+
+def _likely(low: str) -> list[Entry]:
+    """The entries that may be in a text in small letters, in the order of the table."""
+    matcher, owners = _index()
+    found = {
+        entry for number, _, _ in matcher.find_matches_as_indexes(low, overlapping=True) for entry in owners[number]
+    }
+    return sorted(found, key=_places().__getitem__)
+
+
+@functools.cache
+def _places() -> dict[Entry, int]:
+    return {entry: number for number, entry in enumerate(entries())}
+
+
 def found_in(text: str, among: Sequence[Entry] | None = None) -> tuple[list[Found], set[Entry]]:
     """Every entry that is in a text; of those that overlap the longest, unless they are equally long. And those that were so
     outdone."""
     plain = " ".join(text.split())
     low = plain.casefold()
-    found = [one for entry in (entries() if among is None else among) if (one := entry.find(text, plain, low))]
+    found = [one for entry in (_likely(low) if among is None else among) if (one := entry.find(text, plain, low))]
     outdone = [one for one in found if any(_outdoes(other, one) for other in found)]
     return [one for one in found if one not in outdone], {one.entry for one in outdone}
 

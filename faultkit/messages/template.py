@@ -19,6 +19,8 @@ A space is any white space, so that a line may be wrapped anywhere. Capitals cou
 from __future__ import annotations
 
 import functools
+import itertools
+import math
 import re
 
 from faultkit.errors import Misuse
@@ -113,12 +115,22 @@ def pattern(template: str, case: bool = False) -> re.Pattern[str]:
     return re.compile("".join(out), 0 if case else re.IGNORECASE)
 
 
-LONG = 5  # letters of a literal that is looked for alone; arbitrary
+LONG = 8  # letters of a literal that is looked for alone; arbitrary
+MANY = 64  # literals that are looked for instead; arbitrary
 
 
 def anchors(template: str) -> tuple[str, ...]:
-    """Literals of which one is in every text that it matches: the longest, or of a choice where that is short."""
-    choices = [tuple(text.split("|")) for kind, text in parts(template) if kind == "either"]
-    literals = [(text,) for kind, text in parts(template) if kind == "literal"]
-    longest = max(literals, key=lambda one: len(one[0]), default=("",))
-    return longest if len(longest[0]) >= LONG else max([longest, *choices], key=lambda one: min(map(len, one)))
+    """Literals of which one is in every text that it matches: the longest, or, where that is short, all that stands side by side,
+    with each of its alternatives."""
+    runs: list[list[tuple[str, ...]]] = [[]]
+    for kind, text in parts(template):
+        if kind in ("literal", "either"):
+            runs[-1].append(tuple(text.split("|")) if kind == "either" else (text,))
+        else:
+            runs.append([])
+    single = [one for run in runs for one in run]
+    longest = max((one for one in single if len(one) == 1), key=lambda one: len(one[0]), default=("",))
+    if len(longest[0]) >= LONG:
+        return longest
+    whole = [tuple(map("".join, itertools.product(*run))) for run in runs if math.prod(map(len, run)) <= MANY and run]
+    return max([longest, *single, *whole], key=lambda one: min(map(len, one)))

@@ -19,6 +19,17 @@ BEYOND = {
     ("Connection refused", "listener-closed"),
     ("Couldn't connect to server", "listener-closed"),
     ("Connect call failed", "listener-closed"),
+    ("ConnectException", "listener-closed"),
+    # The answer came: 413 is what it says, and nothing of the connection.
+    ("HTTP response code: 413", "early-response"),
+    ("ERR_HTTP_RESPONSE_CODE_FAILURE", "early-response"),
+    # A fetch that is tried again, until its own limit ends it.
+    ("aborted due to timeout", "accept-then-close"),
+    ("aborted due to timeout", "accept-then-reset"),
+    # A RST that undici tells as the close that it is for it.
+    ("terminated", "linger"),
+    # Its own limit, of which only the close that follows is told.
+    ("connection closed locally", "stall"),
     # A RST that came before connect() returned, of which the client says that it could not connect.
     ("Couldn't connect to server", "accept-then-reset"),
     ("Connect call failed", "accept-then-reset"),

@@ -17,15 +17,16 @@ ENTRIES = table.entries()
 def test_every_example_is_matched_by_its_entry_and_decided_by_nobody_wrongly(file: str) -> None:
     for entry in (entry for entry in ENTRIES if entry.file == file):
         for example in entry.examples:
-            found, _ = table.found_in(example)
-            assert entry in [one.entry for one in found], (entry.texts, example)
+            plain = " ".join(example.split())
+            mine = entry.find(example, plain, plain.casefold())
+            assert mine is not None, (entry.texts, example)
             first = reading.read(example).found[0]
-            mine = next(one for one in found if one.entry == entry)
             says_more = reading.tells(first.told) < reading.tells(mine.told)
-            assert entry.part or first.entry.file == file or first.told == mine.told or says_more, (
-                example,
-                first.entry.texts,
+            same = (
+                first.told.split()[-1] == mine.told.split()[-1] if mine.told and first.told else first.told == mine.told
             )
+            right = entry.part or first.entry.file == file or same or says_more
+            assert right, (example, first.entry.file, first.entry.texts)
 
 
 @pytest.mark.parametrize("file", sorted({entry.file for entry in ENTRIES}))
