@@ -78,8 +78,8 @@ def _check_range(cause: Cause, option: Field[Any], value: Any) -> None:
         below = shown // rule.multiple * rule.multiple
         near = sorted({max(below, rule.least or 0), below + rule.multiple})
         raise Misuse(
-            f"{cause.name}: {flag(option)} {shown} is not a multiple of {rule.multiple}{unit}, because the kernel counts "
-            f"whole seconds: take {' or '.join(map(str, near))}"
+            f"{cause.name}: {flag(option)} {shown} is not a multiple of {rule.multiple}{unit}, because {rule.counted_by} "
+            f"counts whole seconds: take {' or '.join(map(str, near))}"
         )
     if (rule.least is not None and shown < rule.least) or (rule.most is not None and shown > rule.most):
         raise Misuse(

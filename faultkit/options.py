@@ -26,6 +26,7 @@ class Spec:
     least: int | None = None
     most: int | None = None
     multiple: int = 1  # of its unit
+    counted_by: str = "the kernel"  # who counts these multiples
     choices: tuple[str, ...] = ()
     metavar: str = ""
     only_with: tuple[str, ...] = ()  # another option's name and the values of it with which this one decides anything

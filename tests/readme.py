@@ -21,11 +21,11 @@ from faultkit.cause import Cause, Options
 from faultkit.options import flag, spec, written
 from faultkit.playing import stack
 from faultkit.playing.stack import Stack, StackOptions
-from faultkit.serving import faults
 from faultkit.serving.connection import Live
 from faultkit.serving.server import Server
 from faultkit.serving.verbs import End
 from faultkit.views import catalogue
+from faultkit.views.served import described
 from tests.gallery import bug
 
 ROOT = Path(__file__).parents[1]
@@ -66,13 +66,7 @@ def stacks(catalogued: list[Stack]) -> str:
 def served() -> str:
     """Every fault that a server can have."""
     rows = ["| fault | sets in | |", "|---|---|---|"]
-    for name, summary, fault in faults.known():
-        tester = faults.TESTERS.get(name)
-        number = f"; N: {tester.unit}, {tester.default} where it is left out" if tester and tester.unit else ""
-        needs = "; needs CAP_NET_ADMIN" if fault.needs_repair else ""
-        when = "when a client connects" if fault.door and fault.when.kind == "accept" else str(fault.when)
-        when = "from the start" if fault.when.kind == "listen" else when
-        rows.append(f"| `{name}{'[:N]' if number else ''}` | {when} | {summary}{number}{needs} |")
+    rows += [f"| `{name}` | {when} | {about} |" for name, when, about in described()]
     return "\n".join(rows)
 
 

@@ -7,7 +7,7 @@ from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from faultkit.cause import FAMILIES
+from faultkit.cause import FAMILIES, checked, typed
 from faultkit.options import flag, spec, written
 from faultkit.views import table
 from faultkit.views.console import paragraph
@@ -16,7 +16,7 @@ from faultkit.views.table import Column
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from faultkit.cause import Cause
+    from faultkit.cause import Cause, Options
 
 
 def show(console: Console, causes: Sequence[Cause]) -> None:
@@ -46,16 +46,47 @@ def document(causes: Sequence[Cause]) -> list[dict[str, Any]]:
                     "flag": flag(option),
                     "default": written(option, option.default),
                     "unit": spec(option).unit or None,
+                    "choices": list(spec(option).choices) or None,
+                    "least": spec(option).least,
+                    "most": spec(option).most,
+                    "multiple": spec(option).multiple,
+                    "only_with": list(spec(option).only_with) or None,
                     "help": spec(option).help,
                 }
                 for option in fields(cause.options)
             ],
+            "variants": [_variant(cause, checked(cause, dict(variant))) for variant in cause.variants],
+            "served": {
+                f"{cause.name}:{name}" if name else cause.name: str(one.when) for name, one in cause.served.items()
+            },
             "lookalikes": dict(cause.lookalikes),
             "met": list(cause.met),
             "remedy": list(cause.remedy),
         }
         for cause in causes
     ]
+
+
+def _variant(cause: Cause, options: Options) -> dict[str, Any]:
+    """What a run with these options promises, over IPv4 and as if iptables were there; null promises nothing of that kind."""
+    from faultkit.acting.play import rehearsal  # trio takes a while
+
+    promise = cause.promise(options, rehearsal(cause.name, options))
+    return {
+        "typed": f"faultkit {typed(cause, options)}",
+        "promise": {
+            "calls": {role: list(calls) for role, calls in promise.calls.items()},
+            "packets": None if promise.packets is None else list(promise.packets),
+            "resets": None
+            if promise.resets is None
+            else [{"by": one.by, "reason": one.reason or None, "times": one.times.strip()} for one in promise.resets],
+            "counters": None
+            if promise.counters is None
+            else {name: moves if isinstance(moves, int) else str(moves) for name, moves in promise.counters.items()},
+            "measurements": list(promise.measurements),
+            "seconds": promise.seconds,
+        },
+    }
 
 
 def markdown(causes: Sequence[Cause]) -> str:

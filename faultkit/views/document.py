@@ -1,4 +1,5 @@
-"""A run as one JSON document: options, transcript, verdict, evidence. Times are in seconds since the run began."""
+"""A run as one JSON document: options, transcript, verdict, evidence. Times are in seconds since the run began; options stand
+as they are typed, durations in ms."""
 
 from __future__ import annotations
 

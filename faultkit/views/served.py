@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from faultkit.serving import faults
@@ -67,5 +68,15 @@ def dropped(number: int, *, as_json: bool) -> str:
 
 def listing(console: Console) -> None:
     """Every fault that can be served, and when it sets in."""
-    rows = [(name, str(one.when) if one.door is None else "", summary) for name, summary, one in faults.known()]
-    table.names(console, rows)
+    table.names(console, list(described()))
+
+
+def described() -> Iterator[tuple[str, str, str]]:
+    """Every fault: its name, with the number that it takes, when it sets in, and what it is, what it needs besides."""
+    for name, summary, fault in faults.known():
+        tester = faults.TESTERS.get(name)
+        number = f"; N: {tester.unit}, {tester.default} where it is left out" if tester and tester.unit else ""
+        needs = "; needs CAP_NET_ADMIN" if fault.needs_repair else ""
+        when = "when a client connects" if fault.door and fault.when.kind == "accept" else str(fault.when)
+        when = "from the start" if fault.when.kind == "listen" else when
+        yield f"{name}{'[:N]' if number else ''}", when, f"{summary}{number}{needs}"

@@ -8,12 +8,15 @@ import re
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from faultkit import __version__, causes
+from faultkit.cause import Misuse, checked
+from faultkit.options import flag
 from faultkit.stage import recipe
 from tests.shell import (
     USERS,
@@ -258,8 +261,32 @@ def test_the_list_for_machines() -> None:
         assert shown.returncode == 0
         for option in entry["options"]:
             assert option["flag"] in shown.stdout
-        for flag in ("--repeat", "--json", "--packets", "--pcap", "--ipv6", "--on", "--quiet"):
-            assert flag in shown.stdout
+        for common in ("--repeat", "--json", "--packets", "--pcap", "--ipv6", "--on", "--quiet"):
+            assert common in shown.stdout
+
+
+def test_the_list_for_machines_has_what_a_run_is_held_against() -> None:
+    told = {entry["name"]: entry for entry in json.loads(faultkit("list", "--json").stdout)}
+    for name, entry in told.items():
+        cause = causes.load(name)
+        flags = {flag(option): option for option in fields(cause.options)}
+        for option in entry["options"]:
+            beyond = [] if option["least"] is None else [option["least"] - option["multiple"]]
+            beyond += [] if option["most"] is None else [option["most"] + option["multiple"]]
+            beyond += ["nothing"] if option["choices"] else []
+            unit = 1000 if option["unit"] == "ms" else 1
+            for value in beyond:
+                with pytest.raises(Misuse, match=r"out of range|is unknown"):
+                    checked(cause, {flags[option["flag"]].name: value if isinstance(value, str) else value / unit})
+    for typed in ("linger", "crash --request read", "late-write --order send-recv-send-recv"):
+        [promise] = [
+            one["promise"] for one in told[typed.split()[0]]["variants"] if one["typed"] == f"faultkit {typed}"
+        ]
+        run = json.loads(faultkit(*typed.split(), "--json").stdout)
+        for check in run["verdict"]["checks"]:
+            if check["witness"] == "calls":
+                assert check["expected"] == promise["calls"][check["name"]]
+        assert set(promise["counters"]) <= {check["name"] for check in run["verdict"]["checks"]}
 
 
 def test_every_recipe_is_listed_and_printed() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from faultkit.errors import Misuse, Unable
 from faultkit.evidence.transcript import Address
 from faultkit.playing.signals import endings
 from faultkit.serving import faults
@@ -251,8 +252,14 @@ def test_a_port_is_served_again_at_once() -> None:
 def test_without_a_fault_it_lists_them() -> None:
     ended = run()
     assert ended.returncode == 0
-    assert [text.split()[0] for text in ended.stdout.splitlines()] == [name for name, _, _ in faults.known()]
-    assert max(map(len, ended.stdout.splitlines())) <= 120
+    lines = {text.split()[0]: text for text in ended.stdout.splitlines()}
+    assert [name.removesuffix("[:N]") for name in lines] == [name for name, _, _ in faults.known()]
+    assert max(map(len, lines.values())) <= 150
+    for name, text in lines.items():
+        with contextlib.nullcontext() if name.endswith("[:N]") else pytest.raises((Misuse, Unable)):
+            assert faults.fault(f"{name.removesuffix('[:N]')}:5").name.endswith(":5")
+        assert ("; N: " in text) == name.endswith("[:N]")
+    assert {name for name, text in lines.items() if "needs CAP_NET_ADMIN" in text} == {"half-open"}
 
 
 def test_a_reader_that_goes_away_ends_it() -> None:

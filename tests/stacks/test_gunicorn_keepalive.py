@@ -69,7 +69,7 @@ def test_with_the_fix_all_requests_are_answered_on_one_connection(user: str) -> 
 
 
 def test_the_time_is_gunicorns_own() -> None:
-    told = document("--fin", "in-flight", "--keep-alive", "2")
+    told = document("--fin", "in-flight", "--keep-alive", "2000")
     for timed in told["evidence"]["measurements"]:
         assert timed["predicted"] == 2
         assert 2 <= timed["measured"] < 3.6

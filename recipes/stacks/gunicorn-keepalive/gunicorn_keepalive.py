@@ -19,6 +19,7 @@ from faultkit.acting.program import Part
 from faultkit.cause import option
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise, Rst
+from faultkit.options import duration
 from faultkit.playing.stack import StackOptions, stack
 from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
 
@@ -50,7 +51,9 @@ SEEN = {
 @dataclass(frozen=True)
 class GunicornKeepalive(StackOptions):
     fin: str = option("all", "where gunicorn's FIN is when nginx sends the next request", choices=("all", *FINS))
-    keep_alive: int = option(KEEPALIVE, "gunicorn's keepalive in s; it takes whole ones", least=1, most=60, metavar="S")
+    keep_alive_seconds: float = duration(
+        float(KEEPALIVE), "gunicorn's keepalive", least=1000, most=60000, multiple=1000, counted_by="gunicorn"
+    )
 
     @property
     def fins(self) -> tuple[str, ...]:
@@ -65,7 +68,7 @@ class GunicornKeepalive(StackOptions):
 async def script(play: Play) -> None:
     config = play.programs.directory / "gunicorn.conf.py"
     config.write_text(
-        config.read_text().replace(f"keepalive = {KEEPALIVE}\n", f"keepalive = {play.options.keep_alive}\n")
+        config.read_text().replace(f"keepalive = {KEEPALIVE}\n", f"keepalive = {play.options.keep_alive_seconds:g}\n")
     )
     play.programs.callers({NGINX: "client", APP: "nginx"})
     nginx = await play.programs.start("nginx", PARTS["nginx"], "-e", "stderr", "-p", ".", "-c", "nginx.conf")
@@ -73,7 +76,7 @@ async def script(play: Play) -> None:
     app = await play.programs.start("app", PARTS["gunicorn"], "-c", "gunicorn.conf.py", "app")
     await app.listens(APP)
     client = Client(play, NGINX)
-    longest = play.options.keep_alive + LOOKS
+    longest = play.options.keep_alive_seconds + LOOKS
     play.notes.expect("end of the last idle time", ends=longest * len(play.options.races))
     for fin, method in play.options.races:
         primed = await client.request("GET", "/prime")
@@ -117,10 +120,14 @@ async def _race(
 
 
 def _closed(play: Play, primed: Exchange, method: str, fin: str) -> None:
-    play.notes.step("app", f"was idle for {play.options.keep_alive} s: its timer has run out, and it has closed")
+    play.notes.step(
+        "app", f"was idle for {play.options.keep_alive_seconds:g} s: its timer has run out, and it has closed"
+    )
     # From the request on: gunicorn winds its clock up before we have the answer.
     name, began_ns, ended_ns = CLOSES.format(method, fin), primed.began_ns, time.time_ns()
-    play.notes.measure(name, predicted=play.options.keep_alive, began_ns=began_ns, ended_ns=ended_ns, slack=LOOKS)
+    play.notes.measure(
+        name, predicted=play.options.keep_alive_seconds, began_ns=began_ns, ended_ns=ended_ns, slack=LOOKS
+    )
 
 
 def promise(options: GunicornKeepalive, play: Play) -> Promise:
@@ -145,12 +152,12 @@ def promise(options: GunicornKeepalive, play: Play) -> Promise:
         measurements=[] if options.fixed else [CLOSES.format(method, fin) for fin, method in races],
         exchanges=[told for fin, method in races for told in ("GET /prime 200", f"{method} /{fin} {status[method]}")],
         lines={"nginx": lines, "app": ()},
-        seconds=1.0 + (options.keep_alive + LOOKS) * len(races),
+        seconds=1.0 + (options.keep_alive_seconds + LOOKS) * len(races),
     )
 
 
 def doing(options: GunicornKeepalive) -> str:
-    gunicorn = 75 if options.fixed else options.keep_alive
+    gunicorn = 75 if options.fixed else f"{options.keep_alive_seconds:g}"
     return f"nginx keeps idle connections for 65 s to gunicorn, which closes them after {gunicorn} s."
 
 
