@@ -8,10 +8,10 @@ from faultkit.errors import Unable, exhausted
 
 
 def needed(library: str, extra: str) -> None:
-    """Raise `Unable` where it is not installed, with the extra that brings it."""
+    """Raise `Unable` where it is not installed, with what brings it."""
     try:
         importlib.import_module(library)
     except ImportError as error:
         raise exhausted(error) or Unable(
-            f"{extra} needs {library}, which is not installed: pip install 'faultkit[{extra}]'"
+            f"{extra} needs {library}, which is not installed: pip install {library}"
         ) from error

@@ -358,4 +358,4 @@ def test_a_library_that_is_missing_is_named(name: Any, library: str, monkeypatch
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(Unable) as refused:
         faultkit.serve(answer=name)
-    assert str(refused.value) == f"{name} needs {library}, which is not installed: pip install 'faultkit[{name}]'"
+    assert str(refused.value) == f"{name} needs {library}, which is not installed: pip install {library}"
