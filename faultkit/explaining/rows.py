@@ -298,7 +298,7 @@ def _tcpdump(match: re.Match[str], before: str, after: str) -> _Row:
     row.window = _number(window[1]) if window else None
     told = _OPTIONS.search(body)
     if told:
-        row.options = _told_options(told[1] or told[2])
+        row.options = _told_options(told[1] or told[2] or "")
     elif match["flags"] is not None and window and row.size is not None:
         row.options = ()  # tcpdump prints them where there are any
     elif match["old"] and window:

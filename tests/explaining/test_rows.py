@@ -143,6 +143,12 @@ def test_a_number_that_its_field_cannot_hold_is_not_told(value: str) -> None:
     assert [packet.ttl for packet in found.connection.packets] == [64, 64, None]
 
 
+def test_options_may_be_empty() -> None:
+    row = b"14:32:01.1 IP 10.1.1.5.4 > 10.1.1.1.80: Flags [S], seq 1, win 501, options [], length 0\n"
+    (found,) = faultkit.explain(row)
+    assert [packet.options for packet in found.connection.packets] == [()]
+
+
 @pytest.mark.parametrize("cut", ["at its end", "in the middle"])
 def test_the_packets_of_a_damaged_json_are_read(cut: str) -> None:
     text = json.dumps([_document(0x10, "64", "5")] * 5, indent=2)
