@@ -6,6 +6,7 @@ nothing below 2 (`sockets.hear_only_stack`): the RST is dropped, and those of th
 
 from __future__ import annotations
 
+import math
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -33,12 +34,15 @@ def may_vanish(family: int) -> bool:
 
 
 async def carry(connection: Socket, server: Address, play: Play) -> None:
-    """Pass bytes on, both ways, until there were none for the options' `timeout_seconds`; `expires` says what then."""
+    """Pass bytes on, both ways, until there were none for the options' `timeout_seconds`; `expires` says what then.
+
+    The clock starts with the first answer: how long the ends take for their beginning is no idle time of theirs.
+    """
     upstream = play.socket("balancer")
     await upstream.connect(server)
     seconds: float = play.options.timeout_seconds
     heard_ns = time.time_ns()
-    with trio.CancelScope(deadline=trio.current_time() + seconds) as idle:
+    with trio.CancelScope() as idle:
         async with trio.open_nursery() as nursery:
 
             async def pass_on(source: Socket, sink: Socket) -> None:
@@ -48,7 +52,9 @@ async def carry(connection: Socket, server: Address, play: Play) -> None:
                     told = await source.recv(65536)
                     if not (data := told.data):
                         break
-                    heard_ns, idle.deadline = told.ended_ns, trio.current_time() + seconds
+                    heard_ns = told.ended_ns
+                    if source is upstream or idle.deadline < math.inf:
+                        idle.deadline = trio.current_time() + seconds
                     while data:
                         sent = await sink.send(data)
                         data = data[int(sent.outcome) :] if sent.outcome.isdecimal() else b""

@@ -84,6 +84,7 @@ async def _serve(backend: Socket, play: Play) -> None:
     _set_up(connection, play)
     play.cues["joined"].set()
     answer = MESSAGES[options.protocol][1]
+    told = None
     async with trio.open_nursery() as nursery:
 
         async def forgotten() -> None:
@@ -103,7 +104,7 @@ async def _serve(backend: Socket, play: Play) -> None:
                 break
             await connection.send(answer)
         nursery.cancel_scope.cancel()
-    if told.outcome == "EOF":
+    if told and told.outcome == "EOF":
         connection.close()
     play.cues["server told"].set()
 
