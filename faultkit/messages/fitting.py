@@ -156,7 +156,7 @@ def _told(told: str, calls: Sequence[str], counters: Sequence[str]) -> tuple[str
                 strong = first == f"{name} {alike}" or (alike == "EPIPE" and first == "recv EOF")
                 return f"{name} {alike}", strong
         # Who only writes is told by send() what another would be told by recv(), and the other way round.
-        if alike in ("ECONNRESET", "ETIMEDOUT") and names != ("connect",):
+        if alike != "EPIPE" and names != ("connect",):
             for name in ("recv", "send"):
                 if f"{name} {alike}" in calls and first == f"{name} {alike}":
                     return f"{name} {alike}", True

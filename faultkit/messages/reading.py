@@ -77,13 +77,9 @@ def read(pasted: str, known: Known | None = None, among: Sequence[Entry] | None 
         )
     known = known or Known()
     layers = unwrapping.layers(pasted)
-    there: list[Found] = []
-    outdone: set[Entry] = set()
-    for layer in layers:
-        found, less = found_in(layer, among)
-        there += found
-        outdone |= less
-    deciding = _deciding([one for one in there if one.entry not in outdone], _outwards(layers[-1]))
+    deciding = _held(layers, among)
+    if all(one.entry.part for one in deciding) and (joined := _held([" ".join(layers[-1].split())], among)):
+        deciding = joined  # it was wrapped between words, and a place of the template goes over the end of a line
     if not deciding:
         if rows := packets.diagnosed(layers[0]):
             return Reading(packets=tuple(rows))
@@ -95,6 +91,17 @@ def read(pasted: str, known: Known | None = None, among: Sequence[Entry] | None 
     told = _told(failed, layers)
     settings = tuple(dict.fromkeys(one.entry.setting for one in failed if one.entry.setting))
     return answered(Reading(deciding, told, not_tcp=not_tcp, settings=settings), known)
+
+
+def _held(layers: Sequence[str], among: Sequence[Entry] | None) -> tuple[Found, ...]:
+    """The entries that are in any layer, the deciding one first; none that another outdoes in any layer."""
+    there: list[Found] = []
+    outdone: set[Entry] = set()
+    for layer in layers:
+        found, less = found_in(layer, among)
+        there += found
+        outdone |= less
+    return _deciding([one for one in there if one.entry not in outdone], _outwards(layers[-1]))
 
 
 # The more a line says, the more it decides.
