@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from faultkit.serving.fixture import FaultServer as FaultServer
     from faultkit.serving.http1 import Http as Http
     from faultkit.serving.http2 import Http2 as Http2
+    from faultkit.serving.in_asyncio import AsyncioLive as AsyncioLive
+    from faultkit.serving.in_asyncio import in_asyncio as in_asyncio
     from faultkit.serving.lines import Redis as Redis
     from faultkit.serving.lines import Smtp as Smtp
     from faultkit.serving.record import Connection as Connection
@@ -90,6 +92,7 @@ _HOMES = {
     **dict.fromkeys(("Http",), "serving.http1"),
     **dict.fromkeys(("Http2",), "serving.http2"),
     **dict.fromkeys(("Redis", "Smtp"), "serving.lines"),
+    **dict.fromkeys(("AsyncioLive", "in_asyncio"), "serving.in_asyncio"),
     **dict.fromkeys(("Tls",), "serving.tls"),
     **dict.fromkeys(("WebSocket",), "serving.websocket"),
     **dict.fromkeys(("Opening",), "serving.which"),
@@ -102,6 +105,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "AsyncioLive",
     "Connection",
     "Diagnosis",
     "FaultNotMet",
@@ -133,6 +137,7 @@ __all__ = [
     "explain",
     "half_close",
     "heal",
+    "in_asyncio",
     "latency",
     "limit_data",
     "open_firewall",

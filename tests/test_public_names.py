@@ -17,7 +17,7 @@ PUBLIC = {
     "faultkit": """
         Connection FaultNotMet FaultServer HandlerCrashed Http Live Misuse NotProduced Server Unable abort black_hole
         check_cause close_unread half_close heal open_firewall resume_reading serve stop_reading vanish
-        Http2 Redis Smtp Tls WebSocket Firewall Report causes sockets __version__ Diagnosis Opening explain
+        AsyncioLive Http2 in_asyncio Redis Smtp Tls WebSocket Firewall Report causes sockets __version__ Diagnosis Opening explain
         FaultProxy Pair Proxy Toxic bandwidth latency limit_data packet_loss proxy reset_peer slicer slow_close timeout
     """,
     "faultkit.sockets": """

@@ -15,7 +15,7 @@ from typing import Any
 import trio
 
 from faultkit.errors import Misuse, Unable, exhausted
-from faultkit.serving import answers, waiting, which
+from faultkit.serving import answers, bridge, waiting, which
 from faultkit.serving import plan as plans
 from faultkit.serving.answers import Answer
 from faultkit.serving.door import Door
@@ -218,7 +218,7 @@ def made(
     plans.check_spoken(chosen, answers.protocol(handler), tls=spoken is not None)
     _check_line(latency_seconds, rate)
     family, name = where(host, ipv6, beyond_loopback)
-    authority = certificates.authority(name, spoken) if spoken else None
+    authority = certificates.authority(name, _named(spoken, name)) if spoken else None
     door = _bound(family, name, port)
     try:
         gate = Gate(door) if chosen.gated else None
@@ -248,6 +248,16 @@ def _spoken(tls: object, answer: Answer) -> Tls | None:
     if asked and not asked.alpn and (answer == "http2" or isinstance(answer, Http2)):
         return replace(asked, alpn=("h2",))
     return asked
+
+
+def _named(spoken: Tls, host: str) -> Tls:
+    """With the names by which a container asks for it, where it listens on every address."""
+    if spoken.names or not ipaddress.ip_address(host).is_unspecified:
+        return spoken
+    names = ["localhost", "127.0.0.1", "::1", "host.docker.internal"]
+    with contextlib.suppress(Unable):  # nobody asks for it then
+        names.append(bridge.address(host))
+    return replace(spoken, names=names)
 
 
 def _check_line(latency_seconds: object, rate: object) -> None:

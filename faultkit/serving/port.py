@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import ipaddress
 import socket
 from collections.abc import Callable
 
@@ -10,8 +11,8 @@ import trio
 
 from faultkit.errors import Misuse, Unable, exhausted
 from faultkit.evidence.transcript import Address
+from faultkit.serving import bridge, tls, unmet, waiting
 from faultkit.serving import plan as plans
-from faultkit.serving import tls, unmet, waiting
 from faultkit.serving.answers import Handler
 from faultkit.serving.connection import Choose, Live
 from faultkit.serving.door import BACKLOG, Door
@@ -400,6 +401,14 @@ class Port:
         self._healed = True
         self._admit()
         self._sessions.heal()
+
+    def _container_address(self) -> Address:
+        here = self._door.address
+        if ipaddress.ip_address(here.host).is_loopback:
+            raise Misuse(
+                f"container_url: no container reaches {here.host}: serve with host='0.0.0.0', beyond_loopback=True"
+            )
+        return Address(bridge.address(here.host), here.port)
 
     def _trusted(self) -> tls.Authority:
         if self._authority is None:

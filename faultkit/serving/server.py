@@ -55,6 +55,12 @@ class Server(Port):
         return f"http{'s' if self._authority else ''}://{self._door.address}/"
 
     @property
+    def container_url(self) -> str:
+        """`url` as a container on this machine can use it: the address of Docker's or Podman's bridge, or else of the interface
+        with the default route. Raises `Misuse` where the server listens on loopback, `Unable` where there is no such address."""
+        return f"http{'s' if self._authority else ''}://{self._container_address()}/"
+
+    @property
     def seed(self) -> int | None:
         """With `random`: what to give as `seed` to have the same faults again."""
         return self._plan.seed

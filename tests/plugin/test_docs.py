@@ -51,7 +51,7 @@ def test_each_public_name_in_it_is_there() -> None:
 def test_the_example_in_asyncio(project: Project) -> None:
     example = (readme.EXAMPLES / "test_in_asyncio.py").read_text()
     with_it = ["-ppytest_asyncio.plugin", "-oasyncio_default_fixture_loop_scope=function"]
-    project.run(example, *with_it).assert_outcomes(passed=1)
+    project.run(example, *with_it).assert_outcomes(passed=2)
 
 
 def test_the_example_of_defaults(project: Project) -> None:

@@ -1,0 +1,188 @@
+"""`in_asyncio(handler)`: the test's own handler in the test's own asyncio loop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+import faultkit
+from faultkit import AsyncioLive, HandlerCrashed, Misuse, Server, in_asyncio, sockets
+from tests.serving.client import PATIENCE
+
+Handler = Callable[[AsyncioLive], Awaitable[None]]
+
+
+def played(scene: Callable[[], Awaitable[None]]) -> None:
+    """In a loop that tells of what was never awaited."""
+
+    async def within() -> None:
+        async with asyncio.timeout(PATIENCE):
+            await scene()
+
+    asyncio.run(within(), debug=True)
+
+
+async def asked(server: Server, said: bytes = b"hello") -> str:
+    """One request, and what the client was told."""
+    reader, writer = await asyncio.open_connection(*server.address)
+    try:
+        writer.write(said)
+        return (await reader.read(100)).decode() or "EOF"
+    except OSError as error:
+        return errno.errorcode[error.errno or 0]
+    finally:
+        writer.close()
+
+
+async def shouts(conn: AsyncioLive) -> None:
+    while data := await conn.receive():
+        await conn.request()
+        await asyncio.sleep(0)
+        await conn.answer(data.upper())
+
+
+def test_it_runs_in_the_loop_of_the_test() -> None:
+    loops = []
+
+    async def handler(conn: AsyncioLive) -> None:
+        loops.append(asyncio.get_running_loop())
+        await shouts(conn)
+
+    async def scene() -> None:
+        async with faultkit.serve(answer=in_asyncio(handler)) as server:
+            told = await asyncio.gather(*(asked(server) for _ in range(30)))
+            assert told == ["HELLO"] * 30
+            assert {*loops} == {asyncio.get_running_loop()}
+
+    played(scene)
+
+
+@pytest.mark.parametrize("fault", ["linger", "unread", "truncate", "half-close"])
+def test_faults_end_it(fault: str) -> None:
+    told = {"truncate": "HE", "half-close": "EOF"}.get(fault, "ECONNRESET")
+
+    async def scene() -> None:
+        async with faultkit.serve(fault, answer=in_asyncio(shouts)) as server:
+            for _ in range(20):
+                assert await asked(server) == told
+            for record in server.connections:
+                await record.await_end()
+
+    played(scene)
+
+
+def test_the_verbs_are_done_when_they_are_awaited() -> None:
+    seen: list[object] = []
+
+    async def handler(conn: AsyncioLive) -> None:
+        await conn.slices(size=1)
+        await conn.send(b"ab")
+        seen.extend([conn.record.sent, sockets.state(conn.sock)])
+        await conn.half_close()
+        seen.append(sockets.state(conn.sock))
+
+    async def scene() -> None:
+        async with faultkit.serve(answer=in_asyncio(handler)) as server:
+            reader, writer = await asyncio.open_connection(*server.address)
+            assert await reader.read() == b"ab"
+            writer.close()
+            await server.connections[0].await_end()
+            assert seen[:2] == [2, "ESTABLISHED"]
+            assert seen[2] in ("FIN-WAIT-1", "FIN-WAIT-2", "TIME-WAIT", "CLOSED")
+
+    played(scene)
+
+
+def test_a_wait_of_its_own_can_be_cancelled_and_loses_nothing() -> None:
+    async def impatient(conn: AsyncioLive) -> None:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(conn.receive(), 0.02)
+        await conn.send(b"now")
+        await conn.send(await conn.receive())
+
+    async def scene() -> None:
+        async with faultkit.serve(answer=in_asyncio(impatient)) as server:
+            reader, writer = await asyncio.open_connection(*server.address)
+            assert await reader.read(3) == b"now"
+            writer.write(b"at last")
+            assert await reader.read(100) == b"at last"
+            writer.close()
+
+    played(scene)
+
+
+def test_what_waits_when_the_connection_ends_needs_not_be_caught() -> None:
+    async def handler(conn: AsyncioLive) -> None:
+        await conn.abort()
+        await conn.receive()
+
+    async def scene() -> None:
+        async with faultkit.serve(answer=in_asyncio(handler)) as server:
+            for _ in range(20):
+                assert await asked(server) in ("ECONNRESET", "EPIPE")
+
+    played(scene)
+
+
+def test_a_crash_is_told_with_its_own_error() -> None:
+    async def handler(conn: AsyncioLive) -> None:
+        await conn.receive()
+        raise ValueError("a mistake")
+
+    async def scene() -> None:
+        async with faultkit.serve(answer=in_asyncio(handler)) as server:
+            await asked(server)
+
+    with pytest.raises(HandlerCrashed, match=r"^connection 1: ValueError: a mistake$") as crash:
+        played(scene)
+    assert isinstance(crash.value.__cause__, ValueError)
+
+
+def test_a_server_that_ends_before_its_handlers() -> None:
+    """Nobody waits for a loop that stands still."""
+    begun: list[int] = []
+    cancelled: list[int] = []
+    some = asyncio.Event()
+
+    async def waits(conn: AsyncioLive) -> None:
+        begun.append(conn.record.number)
+        some.set()
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            cancelled.append(conn.record.number)
+            some.set()
+            raise
+
+    async def three(seen: list[int]) -> None:
+        while len(seen) < 3:
+            some.clear()
+            await some.wait()
+
+    async def scene() -> None:
+        writers = []
+        async with faultkit.serve(answer=in_asyncio(waits)) as server:
+            for number in (1, 2, 3):
+                writers.append((await asyncio.open_connection(*server.address))[1])
+                await server.await_connection(number)
+            await three(begun)
+        await three(cancelled)
+        for writer in writers:
+            writer.close()
+
+    played(scene)
+    assert sorted(cancelled) == [1, 2, 3]
+
+
+def test_elsewhere_it_is_refused() -> None:
+    with pytest.raises(Misuse, match=r"^in_asyncio\(handler\) is for tests in asyncio, whose loop it runs in"):
+        in_asyncio(shouts)
+
+
+async def test_in_trio_too() -> None:
+    with pytest.raises(Misuse):
+        in_asyncio(shouts)
