@@ -14,7 +14,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 
-from proxy import free_port, haproxy, ours, socat, toxiproxy
+from proxy import Proxy, free_port, haproxy, ours, socat, toxiproxy
 from rich.console import Console
 from rich.table import Table
 
@@ -149,7 +149,7 @@ class Through:
 
 
 @contextlib.contextmanager
-def through(start: Callable[[int], contextlib.AbstractContextManager[object]]) -> Iterator[Through]:
+def through(start: Callable[[int], contextlib.AbstractContextManager[Proxy]]) -> Iterator[Through]:
     with contextlib.ExitStack() as stack:
         service = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         deaf = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
@@ -161,7 +161,8 @@ def through(start: Callable[[int], contextlib.AbstractContextManager[object]]) -
             while True:  # those who looked whether the proxy listens
                 service.accept()[0].close()
         service.settimeout(PATIENCE)
-        yield Through(*(one.port for one in proxies), service)  # type: ignore[attr-defined]
+        there, refusing, hanging = (one.port for one in proxies)
+        yield Through(there, refusing, hanging, service)
 
 
 def main() -> None:
@@ -169,7 +170,7 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=20)
     parser.add_argument("--toxiproxy", metavar="PATH", help="its server, to be asked beside the others")
     arguments = parser.parse_args()
-    starting: dict[str, Callable[[int], contextlib.AbstractContextManager[object]]] = {"faultkit": ours}
+    starting: dict[str, Callable[[int], contextlib.AbstractContextManager[Proxy]]] = {"faultkit": ours}
     starting |= {"HAProxy": haproxy} if shutil.which("haproxy") else {}
     starting |= {"socat": socat} if shutil.which("socat") else {}
     if arguments.toxiproxy:

@@ -29,11 +29,11 @@ from rich.table import Table
 
 HERE = Path(__file__).parent
 MEGABYTES = 1000
-IDLE = 1000  # connections
+IDLE = 9000  # connections
 HAPROXY = """
 global
   nbthread 1
-  maxconn 8000
+  maxconn 9100
 defaults
   mode tcp
   timeout connect 5s
@@ -175,11 +175,18 @@ def idle(proxy: Proxy) -> float:
 
     before = memory()
     with contextlib.ExitStack() as stack:
+        socks = []
         for _ in range(IDLE):
             sock = stack.enter_context(socket.create_connection(("127.0.0.1", proxy.port)))
             sock.sendall(b"x")
             sock.recv(1)
-        return (memory() - before) / IDLE / 1024
+            socks.append(sock)
+        used = (memory() - before) / IDLE / 1024
+        for sock in socks:
+            sock.sendall(b"y")
+        if [sock.recv(1) for sock in socks] != [b"y"] * IDLE:
+            sys.exit(f"{proxy.name} has lost one of {IDLE} idle connections")
+        return used
 
 
 def shown(rounds: list[dict[str, Figures]], memory: Figures) -> Table:
