@@ -123,6 +123,7 @@ def test_a_shell_example_runs(script: Path, commands: Path) -> None:
         "trace.sh": "[RST, ACK]",
         "explain.sh": "reset by the server: keepalive-race --fin in-flight; shown by the packets",
         "json.sh": "True 1",
+        "which.sh": "keepalive-race, half-open: faultkit keepalive-race",
         "recipe.sh": "5432 counter drop",
         "repeat.sh": "",
         "control.sh": "hello from faultkit\ncurl: (56) Recv failure: Connection reset by peer",
