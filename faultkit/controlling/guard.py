@@ -59,8 +59,11 @@ class Guard:
 
     def _is_ours(self, host: str) -> bool:
         try:
-            name = urlsplit(f"//{host}").hostname or ""
+            parts = urlsplit(f"//{host}")
+            name = parts.hostname or ""
         except ValueError:
+            return False
+        if parts.netloc != host or "@" in host:
             return False
         if name.rstrip(".") in self._names:
             return True

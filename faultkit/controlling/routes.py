@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -13,16 +14,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
 from starlette.types import Receive, Scope, Send
 
-from faultkit.controlling import answers, body, refusal
+from faultkit.controlling import answers, body
 from faultkit.controlling.journal import Journal
 from faultkit.controlling.metrics import Metrics
 from faultkit.controlling.proxies import Kept, Proxies
 from faultkit.controlling.refusal import Refusal
 
 CONTRACT = "2.12.0"  # the version of toxiproxy whose API this is
-READING = 15.0  # seconds for a request's body
 HANDLING = 25.0  # seconds for a request
-LARGEST = 16 << 20  # bytes of a request's body; arbitrary
 LETTERS = "0123456789abcdefghijklmnopqrstuv"
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -100,6 +99,10 @@ class ByMethod:
                 return await handler(request)
             except Refusal as error:
                 return answers.error(error.text, error.status)
+            except Exception as error:
+                told = "".join(traceback.format_exception(error))
+                self._journal.add("error", f"nobody foresaw this: {error!r}: please report it", traceback=told)
+                return answers.error(f"nobody foresaw this: {error!r}", 500)
         return answers.too_late()
 
 
@@ -200,15 +203,7 @@ def _name(request: Request) -> str:
 
 async def _body(request: Request) -> Any:
     """Its JSON. Raises `Refusal`."""
-    found = bytearray()
-    with trio.move_on_after(READING) as reading:
-        async for part in request.stream():
-            found += part
-            if len(found) > LARGEST:
-                raise refusal.bad_body(f"it is larger than {LARGEST} bytes")
-    if reading.cancelled_caught:
-        raise refusal.bad_body("i/o timeout")
-    return body.decoded(bytes(found))
+    return body.decoded(await request.body())
 
 
 def _documents(done: list[Kept]) -> list[dict[str, Any]] | None:

@@ -9,6 +9,7 @@ import logging
 import os
 import resource
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -25,8 +26,9 @@ from faultkit.controlling.metrics import Metrics
 from faultkit.controlling.page import routes as page
 from faultkit.controlling.page.state import Ends
 from faultkit.controlling.proxies import Kept, Proxies, Settings
+from faultkit.controlling.reading import LARGEST, Whole
 from faultkit.controlling.refusal import Refusal
-from faultkit.controlling.routes import CONTRACT, LARGEST, Api, router
+from faultkit.controlling.routes import CONTRACT, Api, router
 from faultkit.errors import Misuse, Unable
 from faultkit.playing.signals import endings
 from faultkit.proxying.down import UpstreamDown
@@ -117,7 +119,9 @@ async def _serve(options: Options, journal: Journal, signals: Any) -> None:
         async with trio.open_nursery() as http:
             config = _config(door, journal)
             await http.start(
-                functools.partial(serve_http, cast(Framework, app), config, shutdown_trigger=stop.wait, mode="asgi")
+                functools.partial(
+                    serve_http, cast(Framework, Whole(app)), config, shutdown_trigger=stop.wait, mode="asgi"
+                )
             )
             url = "http://{}:{}".format(*door.getsockname()[:2])
             journal.add("info", "Starting Toxiproxy HTTP server", address=url.removeprefix("http://"), url=url)
@@ -171,6 +175,7 @@ def _config(door: socket.socket, journal: Journal) -> Config:
     config = Config()
     config.bind = [f"fd://{door.fileno()}"]
     config.keep_alive_timeout = IDLE
+    config.keep_alive_max_requests = sys.maxsize
     config.graceful_timeout = GRACE
     config.include_server_header = False
     config.accesslog = None

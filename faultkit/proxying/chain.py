@@ -61,7 +61,7 @@ class Chain:
 
     def moved(self) -> None:
         """There may be room again."""
-        self._source.watch()
+        self._source.watch_if_open()
 
     def close(self, why: str) -> None:
         """End the connection."""
@@ -92,7 +92,7 @@ class Chain:
         """Let its stage go on with these."""
         if stage := self._stages.get(name):
             stage.update(attributes)
-            self._source.watch()
+            self._source.watch_if_open()
 
     def has(self, name: str) -> bool:
         """Is it on this direction?"""
@@ -108,7 +108,7 @@ class Chain:
         for earlier in self._stages.values():
             if earlier.after is stage:
                 earlier.after = stage.after
-        self._source.watch()
+        self._source.watch_if_open()
 
     @property
     def empty(self) -> bool:

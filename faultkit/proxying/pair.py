@@ -33,11 +33,11 @@ class Pair(Connection):
 
     __slots__ = (
         "_answered",
-        "_begun",
         "_later",
         "_record",
         "armed",
         "asking",
+        "begun",
         "choose",
         "client",
         "found",
@@ -65,7 +65,7 @@ class Pair(Connection):
         self._later: list[Waits] = []  # toxics that are to set in
         self._record: Upstream | None = None  # what a fault towards the service counts
         self.choose: Callable[[Opening], None] | None = None  # asked when its first bytes are there
-        self._begun = False
+        self.begun = False
         super().__init__(number, peer, "ok", proxy.waiting)
 
     # What the record says.
@@ -93,7 +93,7 @@ class Pair(Connection):
         """ "connecting", "open", "client closed", "upstream closed", "closing", or "closed"."""
         if self.over or self.ended:
             return "closed"
-        if not self._begun:
+        if not self.begun:
             return "connecting"
         if self.leaving:
             return "closing"
@@ -150,7 +150,7 @@ class Pair(Connection):
 
     def connected(self) -> None:
         """The service has taken it: what there is goes to and fro from now on."""
-        self._begun = True
+        self.begun = True
         self.proxy.connected(self)
         self.upstream.watch()
         self.client.watch()
@@ -202,7 +202,7 @@ class Pair(Connection):
 
     def unsaid(self, item: Item) -> None:
         """Something is to be said to a side that is not there: not yet, or no more."""
-        if item is RST and not self._begun:
+        if item is RST and not self.begun:
             self._over("reset")
 
     # What is counted, while something waits for that.
@@ -231,7 +231,7 @@ class Pair(Connection):
         self.armed.append(one)
         side.armed.append(one)
         self._count()
-        if self._begun or fault.when.kind == "accept":
+        if self.begun or fault.when.kind == "accept":
             one.begin()
 
     def ask(self, choose: Callable[[Opening], None]) -> None:
@@ -258,7 +258,7 @@ class Pair(Connection):
     def _count(self) -> None:
         self.chain(self.client)
         self.chain(self.upstream)
-        if self._begun:
+        if self.begun:
             self.client.watch()
             self.upstream.watch()
 
@@ -402,7 +402,7 @@ class Pair(Connection):
         """Without stages it goes straight again."""
         if side.chain is not None and side.chain.empty:
             side.chain = None
-            side.watch()
+            side.watch_if_open()
 
     def close(self, why: str) -> None:
         """FIN to both ends, now, after what the kernel has for them."""

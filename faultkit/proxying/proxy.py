@@ -462,7 +462,7 @@ class Proxy:
         if pair.over or pair.orphaned:
             return
         if self._literal:
-            pair.connect(self._literal)
+            self._found(pair, self._literal)
         else:
             pair.client.watch_end()
             self._lookup.ask(self._upstream, functools.partial(self._found, pair))

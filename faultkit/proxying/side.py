@@ -166,6 +166,11 @@ class Side:
             if sent == size:
                 if size == CHUNK:
                     self._pipe = self.pair.pipes.take()
+                    for side in (
+                        self,
+                        other,
+                    ):  # splice(2) heeds the descriptor's own O_NONBLOCK, and accept(2) gives none
+                        os.set_blocking(side.number, False)
                 return
             other.queue = deque([bytes(VIEW[sent:size])])
         else:
@@ -542,8 +547,8 @@ class Side:
         self._watch_for(events)
 
     def watch_if_open(self) -> None:
-        """`watch`, where there is a service to pass it on to."""
-        if self._events != -1 and self.other.sock is not None:
+        """`watch`, where there is a service to pass it on to: connected, and not given up."""
+        if self.pair.begun and self._events != -1 and self.other.sock is not None:
             self.watch()
 
     def watch_end(self) -> None:

@@ -306,3 +306,20 @@ def test_closing_and_deleting_end_connections_with_fin(api: Api) -> None:
         assert silent(client)
         api.ask("DELETE", "/proxies/redis")
         assert client.recv(1) == b""
+
+
+def test_a_connection_outlives_a_body_that_nobody_wanted(api: Api) -> None:
+    with socket.create_connection(("127.0.0.1", api.port)) as sock:
+        for line in (b"DELETE /proxies/none", b"GET /nix", b"PUT /version", b"POST /proxies/none/toxics"):
+            sock.sendall(line + b" HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n")
+            assert silent(sock)
+            sock.sendall(b"12345")
+            answer = b""
+            while b"\r\n\r\n" not in answer:
+                answer += sock.recv(65536)
+            head, _, rest = answer.partition(b"\r\n\r\n")
+            length = int(head.lower().partition(b"content-length: ")[2].split(b"\r")[0])
+            while len(rest) < length:
+                rest += sock.recv(65536)
+            assert head.split(b" ")[1] in (b"404", b"405")
+            assert b"connection: close" not in head.lower()
