@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from faultkit.controlling.page.state import types
 from faultkit.proxying import toxics
 from faultkit.serving import faults
 from tests.controlling.served import Api, connect, echo
@@ -168,12 +169,19 @@ def test_latency_on_a_live_connection(api: Api, listen: str) -> None:
         assert round_trip() < 0.1
 
 
-@pytest.mark.parametrize("name", faults.names())
+@pytest.mark.parametrize("name", types()["faults"])
 def test_each_fault_of_serve_is_a_type(api: Api, name: str) -> None:
     status, made = told(api, "POST", TOXICS, {"type": name})
     assert status == 200, made
     assert (made["name"], made["type"], made["attributes"]) == (f"{name}_downstream", name, {})
     assert api.ask("DELETE", f"{TOXICS}/{made['name']}").status == 204
+
+
+def test_a_fault_of_one_protocol_is_refused_with_a_sentence(api: Api) -> None:
+    for name in set(faults.names()) - set(types()["faults"]):
+        status, answer = told(api, "POST", TOXICS, {"type": name})
+        assert (status, answer["error"][:18]) == (400, "bad request body: ")
+        assert "protocol of its own" in answer["error"]
 
 
 def test_a_fault_with_a_moment(api: Api, listen: str) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from faultkit.controlling.proxies import Kept, Proxies
+from faultkit.errors import Misuse
 from faultkit.proxying.pair import Pair
 from faultkit.proxying.proxy import Event
-from faultkit.proxying.toxics import TYPES, WHEN, Number
+from faultkit.proxying.toxics import TYPES, WHEN, Number, made
 from faultkit.serving import faults
 
 SHOWN = 100  # connections of a proxy; arbitrary
@@ -82,9 +83,18 @@ def types() -> Mapping[str, Any]:
     """What can be put on a proxy: each toxic with its attributes' units, the faults, and when any of them sets in."""
     return {
         "toxics": {type: _units(attributes) for type, (_, attributes) in TYPES.items()},
-        "faults": list(faults.names()),
+        "faults": [name for name in faults.names() if _applies(name)],
         "when": _units(WHEN),
     }
+
+
+def _applies(fault: str) -> bool:
+    """Is it one for any protocol?"""
+    try:
+        made(fault)
+    except Misuse:
+        return False
+    return True
 
 
 def _units(attributes: Mapping[str, Number]) -> dict[str, str]:
