@@ -29,6 +29,9 @@ from faultkit.errors import Misuse, Unable, starting
 from faultkit.evidence.transcript import Address, Transcript
 from faultkit.stage import Stage
 
+STARTING = (
+    60.0  # seconds that a child may take until it begins: an emulated machine under load takes half of it; arbitrary
+)
 _MESSAGE = 1 << 18  # bytes; arbitrary: more than a call with all that its recv gave
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _MAIN = "import sys; from faultkit.acting.child import main; main(int(sys.argv[1]))"
@@ -112,6 +115,7 @@ class Inside(Play):
             self.cues[pickle.loads(_heard(self._channel))].set()
 
     async def run(self, function: Callable[..., Awaitable[None]], arguments: dict[str, Any]) -> None:
+        self._send("began")
         trio.lowlevel.add_instrument(self.notes.processor)
         try:
             async with trio.open_nursery() as nursery:
@@ -152,6 +156,8 @@ class Child:
         self._ended = trio.Event()
         self._told: set[tuple[str, int]] = set()  # the sockets that it has told of
         self._latest_ns = 0  # when it was last known to be alive
+        self._late = trio.current_time() + STARTING
+        play.limit.deadline += STARTING
 
     @property
     def pid(self) -> int:
@@ -192,6 +198,8 @@ class Child:
                 self._play.calls.admit(call)
             case "transcript", (field, item):
                 getattr(self._play.transcript, field).append(item)
+            case "began", ():
+                self._play.limit.deadline -= max(0, self._late - trio.current_time())
             case "role", (address, role):
                 self._play.transcript.roles[address] = role
             case "serving", (address,):

@@ -39,6 +39,7 @@ class Play:
         self.accepted: list[Socket] = []  # the server's connections, for a script that reaches for the other end
         self.kept: set[str] = set()  # the roles at whose other end a closed socket was kept: see `fin_acknowledged`
         self.leaving = contextlib.ExitStack()  # what else is to be closed at the end, last opened first
+        self.limit = trio.CancelScope()  # what would wait for ever is ended by it; a run sets its own
         self.beside: trio.Nursery  # for what goes on beside both halves, from their beginning to their end
         self.programs: Programs  # of a stack, from its preparation on
 

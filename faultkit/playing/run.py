@@ -57,9 +57,8 @@ async def once(cause: Cause, options: Options, stage: Stage, seeing: Witnesses, 
 
 
 async def _perform(cause: Cause, play: Play, seconds: float, seeing: Witnesses, watch: Watch | None) -> None:
-    # Generous: what is late is judged by its own measurement; this bound only ends what would wait for ever. An emulated
-    # machine takes more than 10 s to start a cause's child.
-    with trio.move_on_after(seconds * 1.5 + 30) as limit:
+    # Generous: what is late is judged by its own measurement; this bound only ends what would wait for ever.
+    with trio.move_on_after(seconds * 1.5 + 30) as play.limit:
         try:
             async with trio.open_nursery() as outer:
                 play.beside = outer
@@ -75,7 +74,7 @@ async def _perform(cause: Cause, play: Play, seconds: float, seeing: Witnesses, 
                 outer.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             raise_first(group)
-    play.transcript.overdue = limit.cancelled_caught
+    play.transcript.overdue = play.limit.cancelled_caught
 
 
 async def _serve_one(cause: Cause, play: Play) -> None:
