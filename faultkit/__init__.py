@@ -33,9 +33,11 @@ if TYPE_CHECKING:
     from faultkit.proxying.toxics import timeout as timeout
     from faultkit.serving.connection import Live as Live
     from faultkit.serving.entry import serve as serve
+    from faultkit.serving.entry import serve_udp as serve_udp
     from faultkit.serving.firewall import Firewall as Firewall
     from faultkit.serving.firewall import open_firewall as open_firewall
     from faultkit.serving.fixture import FaultServer as FaultServer
+    from faultkit.serving.fixture import FaultServerUdp as FaultServerUdp
     from faultkit.serving.http1 import Http as Http
     from faultkit.serving.http2 import Http2 as Http2
     from faultkit.serving.in_asyncio import AsyncioLive as AsyncioLive
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from faultkit.serving.server import HandlerCrashed as HandlerCrashed
     from faultkit.serving.server import Server as Server
     from faultkit.serving.tls import Tls as Tls
+    from faultkit.serving.udp import UdpServer as UdpServer
     from faultkit.serving.websocket import WebSocket as WebSocket
     from faultkit.serving.which import Opening as Opening
     from faultkit.sockets import abort as abort
@@ -93,11 +96,12 @@ _HOMES = {
     **dict.fromkeys(("Http2",), "serving.http2"),
     **dict.fromkeys(("Redis", "Smtp"), "serving.lines"),
     **dict.fromkeys(("AsyncioLive", "in_asyncio"), "serving.in_asyncio"),
+    **dict.fromkeys(("UdpServer",), "serving.udp"),
     **dict.fromkeys(("Tls",), "serving.tls"),
     **dict.fromkeys(("WebSocket",), "serving.websocket"),
     **dict.fromkeys(("Opening",), "serving.which"),
-    **dict.fromkeys(("serve",), "serving.entry"),
-    **dict.fromkeys(("FaultServer",), "serving.fixture"),
+    **dict.fromkeys(("serve", "serve_udp"), "serving.entry"),
+    **dict.fromkeys(("FaultServer", "FaultServerUdp"), "serving.fixture"),
     **dict.fromkeys(
         ("abort", "black_hole", "close_unread", "half_close", "heal", "resume_reading", "stop_reading", "vanish"),
         "sockets",
@@ -111,6 +115,7 @@ __all__ = [
     "FaultNotMet",
     "FaultProxy",
     "FaultServer",
+    "FaultServerUdp",
     "Firewall",
     "HandlerCrashed",
     "Http",
@@ -127,6 +132,7 @@ __all__ = [
     "Smtp",
     "Tls",
     "Toxic",
+    "UdpServer",
     "Unable",
     "WebSocket",
     "abort",
@@ -146,6 +152,7 @@ __all__ = [
     "reset_peer",
     "resume_reading",
     "serve",
+    "serve_udp",
     "slicer",
     "slow_close",
     "stop_reading",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from faultkit.proxying.loop import Loop
     from faultkit.serving.engine import Engine
     from faultkit.serving.firewall import Firewall
-    from faultkit.serving.fixture import FaultServer
+    from faultkit.serving.fixture import FaultServer, FaultServerUdp
 
 OLDEST = 8  # of pytest, as the extra says: an older one has no hook wrappers that may fail, and no stash
 # The names under which pytest-trio may be registered: by itself, and by `-p`.
@@ -61,6 +61,26 @@ def fault_server(
     engine = SHARED.hold()
     try:
         servers = opened(request, engine, fault_server_defaults)
+        yield servers
+        told = set(servers.complaints)
+        servers.close()
+    finally:
+        SHARED.release()
+    fail([complaint for complaint in servers.complaints if complaint not in told])
+
+
+@pytest.fixture
+def fault_server_udp(request: pytest.FixtureRequest, _fault_server_thread: None) -> Iterator[FaultServerUdp]:
+    """The same for UDP: `server = fault_server_udp("silence", answer="dns")`. It takes what `faultkit.serve_udp` takes."""
+    from faultkit.pytest_plugin_hooks import OPENED
+    from faultkit.serving.engine import SHARED
+    from faultkit.serving.fixture import FaultServerUdp
+
+    _must_be_new_enough("fault_server_udp")
+    engine = SHARED.hold()
+    try:
+        servers = FaultServerUdp(engine, request.fixturename)
+        request.node.stash.setdefault(OPENED, []).append(servers)
         yield servers
         told = set(servers.complaints)
         servers.close()

@@ -179,6 +179,11 @@ def hold_back(sock: Socket) -> None:
 def disconnect(sock: Descriptor) -> None:
     """connect(2) to AF_UNSPEC: the connection is aborted and the socket, still open, may connect anew (tcp_disconnect())."""
     _check("disconnect", sock)
+    dissolve(sock)
+
+
+def dissolve(sock: Descriptor) -> None:
+    """The same for any socket: UDP's forgets its peer, and hears everybody again (udp(7))."""
     # Python's connect() takes an address of the socket's own family only. A struct sockaddr: sa_family and 14 bytes.
     libc = ctypes.CDLL(None, use_errno=True)
     nowhere = struct.pack("=H14x", socket.AF_UNSPEC)

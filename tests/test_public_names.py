@@ -17,11 +17,12 @@ PUBLIC = {
     "faultkit": """
         Connection FaultNotMet FaultServer HandlerCrashed Http Live Misuse NotProduced Server Unable abort black_hole
         check_cause close_unread half_close heal open_firewall resume_reading serve stop_reading vanish
-        AsyncioLive Http2 in_asyncio Redis Smtp Tls WebSocket Firewall Report causes sockets __version__ Diagnosis Opening explain
+        AsyncioLive FaultServerUdp Http2 in_asyncio Redis Smtp Tls UdpServer WebSocket serve_udp
+        Firewall Report causes sockets __version__ Diagnosis Opening explain
         FaultProxy Pair Proxy Toxic bandwidth latency limit_data packet_loss proxy reset_peer slicer slow_close timeout
     """,
     "faultkit.sockets": """
-        abort black_hole clock clock_ahead close_unread disconnect dropped first_seq half_close heal hear_icmp
+        abort black_hole clock clock_ahead close_unread disconnect dissolve dropped first_seq half_close heal hear_icmp
         hear_only_stack hold_back keepalive resume_reading speak_up state stop_reading unread user_timeout vanish whisper
     """,
     "faultkit.causes": "by_family load names",

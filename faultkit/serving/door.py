@@ -18,7 +18,7 @@ DRAW = random.SystemRandom()  # a test's own seeded stream must not be drawn fro
 
 
 @functools.cache
-def _ephemeral() -> tuple[int, int]:
+def ephemeral() -> tuple[int, int]:
     """The ports that the kernel gives out, first and last (ip-sysctl.rst)."""
     first, last = map(int, sysctl.read("ipv4.ip_local_port_range", otherwise="32768 60999").split())
     return first, last
@@ -51,7 +51,7 @@ class Door:
         # a free one is drawn, not asked for. And only a bind() without SO_REUSEADDR keeps others out while nobody listens.
         for _ in range(1 if port else DRAWS):
             try:
-                self.sock.bind((host, port or DRAW.randint(*_ephemeral())))
+                self.sock.bind((host, port or DRAW.randint(*ephemeral())))
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise

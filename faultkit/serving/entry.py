@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import trio
 
 from faultkit.errors import Misuse, Unable, exhausted
-from faultkit.serving import answers, bridge, waiting, which
+from faultkit.serving import answers, bridge, udp, waiting, which
 from faultkit.serving import plan as plans
 from faultkit.serving.answers import Answer
 from faultkit.serving.door import Door
@@ -25,24 +25,27 @@ from faultkit.serving.http2 import Http2
 from faultkit.serving.record import Connection
 from faultkit.serving.server import Server
 from faultkit.serving.tls import Tls
+from faultkit.serving.udp import UdpAnswer, UdpServer
 from faultkit.serving.which import Which
 from faultkit.trigger import At
 from faultkit.trigger import chosen as trigger
 
+S = TypeVar("S", Server, UdpServer)
 
-class Serving:
-    """What `faultkit.serve` gives: `with` in a thread of its own, `async with` in Trio's own loop or asyncio's."""
 
-    def __init__(self, server: Server) -> None:
-        self._server = server
+class AnyServing(Generic[S]):
+    """A server that is opened by `with`, in a thread of its own, or by `async with`, in Trio's own loop or asyncio's."""
+
+    def __init__(self, server: S) -> None:
+        self._server: S = server
         self._here: contextlib.AsyncExitStack | None = None
 
-    def open(self, engine: Engine) -> Server:
+    def open(self, engine: Engine) -> S:
         """Serve with that engine. Who calls this checks and closes it too."""
         self._server.open(engine)
         return self._server
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> S:
         engine = SHARED.hold()
         try:
             return self.open(engine)
@@ -67,7 +70,7 @@ class Serving:
         if all_is_well:
             self._server.check_crash()
 
-    async def __aenter__(self) -> Server:
+    async def __aenter__(self) -> S:
         if waiting.running_loop() != "trio":
             return self.__enter__()
         engine = Engine()
@@ -94,6 +97,14 @@ class Serving:
             await self._here.aclose()
         if all_is_well:
             self._server.check_crash()
+
+
+class Serving(AnyServing[Server]):
+    """What `faultkit.serve` gives."""
+
+
+class ServingUdp(AnyServing[UdpServer]):
+    """What `faultkit.serve_udp` gives."""
 
 
 def unittest_failed() -> bool:
@@ -182,6 +193,44 @@ def serve(
             must_be_met=must_be_met,
         )
     )
+
+
+def serve_udp(
+    fault: str | None = None,
+    *,
+    plan: Sequence[str] | None = None,
+    answer: UdpAnswer = "echo",
+    host: str | None = None,
+    port: int = 0,
+    ipv6: bool = False,
+    beyond_loopback: bool = False,
+    must_be_met: bool = True,
+) -> ServingUdp:
+    """A UDP server with a fault: `with faultkit.serve_udp("silence") as server:`, or `async with`.
+
+    fault             the fault of every datagram: `faultkit.serving.udp.FAULTS` has them; None or "ok": a healthy server
+    plan              instead: the fault of each datagram in turn, "ok" for none; those after the last are answered
+    answer            what a datagram is answered with: "echo", "dns" (127.0.0.1 and ::1 for every name), bytes, or a function of
+                      its bytes, which gives bytes or None
+    host, port, ipv6  where it listens, as `serve`
+    must_be_met       a fault that nobody met is an error at the end of the `with`: `FaultNotMet`
+
+    Raises `Misuse` for what cannot mean anything, and `Unable` where this machine cannot.
+    """
+    family, name = where(host, ipv6, beyond_loopback)
+    chosen = udp.chosen(fault, plan)
+    answering = udp.answering(answer)
+    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
+        raise Misuse(f"port={port!r} is no port: it is 0 to 65535, 0 for a free one")
+    try:
+        sock = udp.bound(family, name, port)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise Misuse(f"port {port} is in use on {name}: leave it out to get a free one") from error
+        raise exhausted(error) or Unable(
+            f"port {port} on {name} is refused ({error.strerror}): leave both out"
+        ) from error
+    return ServingUdp(UdpServer(sock, chosen, answering, must_be_met))
 
 
 def made(

@@ -14,8 +14,9 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from faultkit.errors import Misuse, Unable
 from faultkit.serving import tracebacks
 from faultkit.serving.engine import Engine
-from faultkit.serving.entry import serve
+from faultkit.serving.entry import serve, serve_udp
 from faultkit.serving.server import FaultNotMet, HandlerCrashed, Server
+from faultkit.serving.udp import UdpServer
 
 SHOWN = 50  # connections of one server in a report; arbitrary
 SHORT = reprlib.Repr()
@@ -149,6 +150,18 @@ class FaultServer(Opener):
         super().__init__(serve, engine, name, defaults, "fault_server")
 
     @taking(serve, Opener, Server)
+    def __call__(self, *fault: Any, **keywords: Any) -> Any:
+        __tracebackhide__ = True
+        return self.open(*fault, **keywords)
+
+
+class FaultServerUdp(Opener):
+    """Called as `faultkit.serve_udp` is, any number of times, it gives each `UdpServer` at once."""
+
+    def __init__(self, engine: Engine, name: str | None) -> None:
+        super().__init__(serve_udp, engine, name, {}, "fault_server_udp")
+
+    @taking(serve_udp, Opener, UdpServer)
     def __call__(self, *fault: Any, **keywords: Any) -> Any:
         __tracebackhide__ = True
         return self.open(*fault, **keywords)
