@@ -49,6 +49,7 @@ _TESTERS = {
     "own timer: between bytes": ("stall", "slow"),
     "own timer: request": ("stall", "slow"),
     "own timer: total": ("stall", "slow"),
+    "own timer: pool": ("stall", "slow"),
 }
 
 # The writer's own timer ends what the kernel's would have ended later: these calls, of which it would have been told. The

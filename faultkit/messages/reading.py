@@ -14,6 +14,7 @@ from faultkit.errors import Misuse
 from faultkit.messages import asking, errnos, fitting, likely, packets, peers, unwrapping
 from faultkit.messages.peers import NOBODY, Peers
 from faultkit.messages.table import Entry, Found, entries, found_in
+from faultkit.messages.vocabulary import VAGUE, tells
 from faultkit.serving.faults import TESTERS
 
 if TYPE_CHECKING:
@@ -104,21 +105,6 @@ def _held(layers: Sequence[str], among: Sequence[Entry] | None) -> tuple[Found, 
     return _deciding([one for one in there if one.entry not in outdone], _outwards(layers[-1]))
 
 
-# The more a line says, the more it decides.
-_TELLS = (
-    r"\w+( or send)? E[A-Z]+$",
-    r"EOF .*|own timer: (connect|handshake|first byte|between bytes|idle|send|request|pool)|accept backlog",
-    r"EOF|probes unanswered|bad answer|packets dropped here",
-    r"own timer: total|connect failed",
-    r"closed or reset",
-)
-
-
-def tells(told: str) -> int:
-    """How little it says: 0 is an errno."""
-    return next((number for number, words in enumerate(_TELLS) if re.fullmatch(words, told)), len(_TELLS))
-
-
 def _rank(one: Found) -> tuple[bool, int]:
     return one.entry.part, tells(one.told)
 
@@ -142,7 +128,7 @@ def _told(found: Sequence[Found], layers: Sequence[str]) -> Told:
     for one in found:
         groups = {**one.groups, **groups}
     told = first.told
-    if _rank(first) >= (False, len(_TELLS) - 2) and (named := _beside(found, layers)):
+    if (first.entry.part or tells(first.told) >= VAGUE) and (named := _beside(found, layers)):
         told = named
     when = [when for one in found for when in one.entry.when]
     if told.startswith("EOF") and "in the answer" in when:

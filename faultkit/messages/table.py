@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from faultkit.errors import Misuse
 from faultkit.messages import template
 from faultkit.messages.errnos import mentions
-from faultkit.messages.vocabulary import POOLS, WHEN, WRITERS, unknown
+from faultkit.messages.vocabulary import POOLS, VAGUE, WHEN, WRITERS, tells, unknown
 
 if TYPE_CHECKING:
     from ahocorasick_rs import AhoCorasick
@@ -189,4 +189,9 @@ def found_in(text: str, among: Sequence[Entry] | None = None) -> tuple[list[Foun
 
 
 def _outdoes(one: Found, other: Found) -> bool:
-    return one.start <= other.start and other.end <= one.end and one.length > other.length
+    """Is the other a part of that one, and says no more?"""
+    if not (one.start <= other.start and other.end <= one.end and one.length > other.length):
+        return False
+    if other.entry.part or not other.told or not one.told:
+        return True
+    return not one.entry.part and (tells(one.told) <= tells(other.told) or tells(one.told) < VAGUE)

@@ -96,3 +96,19 @@ def unknown(told: str) -> bool:
     if re.fullmatch(r"counter (?:Tcp|TcpExt|MPTcpExt|Icmp)[A-Z]\w+", told):
         return False
     return told not in TOLD and re.sub(r"\{errno\}", "ECONNRESET", told) not in TOLD
+
+
+# The more a line says, the more it decides.
+_TELLS = (
+    r"\w+( or send)? E[A-Z]+$",
+    r"EOF .*|own timer: (connect|handshake|first byte|between bytes|idle|send|request|pool)|accept backlog",
+    r"EOF|probes unanswered|bad answer|packets dropped here",
+    r"own timer: total|connect failed",
+    r"closed or reset",
+)
+VAGUE = 3  # from there on an errno beside it says more
+
+
+def tells(told: str) -> int:
+    """How little it says: 0 is an errno."""
+    return next((number for number, words in enumerate(_TELLS) if re.fullmatch(words, told)), len(_TELLS))

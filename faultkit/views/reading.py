@@ -91,12 +91,12 @@ def _who(console: Console, reading: Reading) -> None:
             *([means] if means else []),
             *(WHEN[when] for when in told.when),
         ]
-        said += f" says: {'; '.join(words)}"
+        said += f" {'say' if said.startswith('many ') else 'says'}: {'; '.join(words)}"
         if told.idle:
             said += f"; idle for {told.idle}"
         if peer := told.peers.of(told.writer):
             said += f"; the other end is {peer}"
-    paragraph(console, f"{said}.", rest="  ")
+    paragraph(console, f"{said[0].upper() if said.startswith('many ') else said[0]}{said[1:]}.", rest="  ")
     sources = ", ".join(dict.fromkeys(f"{entry.source} ({entry.versions})" for entry in shown[:SOURCES]))
     paragraph(console, f"Read in {sources}.", rest="  ", style="dim")
 

@@ -186,7 +186,7 @@ def test_when_a_line_was_written(line: str, seconds: float | None) -> None:
 
 
 def test_the_command(tmp_path: Path) -> None:
-    text = "".join(lines(3600)) + "2026/05/06 08:00:01 [warn] flux: the backend connection was lost in space\n"
+    text = "".join(lines(3600)) + "2026/05/06 08:00:01 [warn] flux: connection error in space\n"
     file = tmp_path / "error.log"
     file.write_text(text)
     ended = faultkit("which", "--log", str(file))

@@ -33,6 +33,8 @@ BEYOND = {
     # A RST that came before connect() returned, of which the client says that it could not connect.
     ("Couldn't connect to server", "accept-then-reset"),
     ("Connect call failed", "accept-then-reset"),
+    # Chromium looks at the socket before it sends, and says that it is closed, whoever closed it.
+    ("ERR_SOCKET_NOT_CONNECTED", "accept-then-reset"),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from faultkit.errors import Misuse
 from faultkit.messages import likely, reading, table, template
-from faultkit.messages.vocabulary import TOLD, WRITERS
+from faultkit.messages.vocabulary import TOLD, WRITERS, tells
 
 ENTRIES = table.entries()
 
@@ -21,7 +21,7 @@ def test_every_example_is_matched_by_its_entry_and_decided_by_nobody_wrongly(fil
             mine = entry.find(example, plain, plain.casefold())
             assert mine is not None, (entry.texts, example)
             first = reading.read(example).found[0]
-            says_more = reading.tells(first.told) < reading.tells(mine.told)
+            says_more = tells(first.told) < tells(mine.told)
             same = (
                 first.told.split()[-1] == mine.told.split()[-1] if mine.told and first.told else first.told == mine.told
             )
