@@ -64,6 +64,7 @@ def await_port(port: int) -> None:
 class Proxy:
     def __init__(self, name: str, port: int, process: psutil.Process | None) -> None:
         self.name, self.port, self.process = name, port, process
+        self.api = port  # of toxiproxy
 
     def cpu(self) -> float:
         """Seconds so far, of its children too."""
