@@ -71,9 +71,10 @@ def noted(found: Finding, story: Story) -> Finding:
     """What was found of a connection that nothing has killed, and beside it the segment that it has ignored."""
     if found.harm not in ("closed", "open"):
         return found
+    odd = _misfits(story)
     for packet in story.packets:
-        kind, why = _misfit(story, packet)
-        if kind and _ignored(story, packet):
+        kind, why = odd.get(packet.number, ("", ""))
+        if kind and _ignored(story, packet, odd):
             return replace(
                 found,
                 end=f"{found.end}; a segment was ignored",
@@ -85,46 +86,83 @@ def noted(found: Finding, story: Story) -> Finding:
     return found
 
 
-def _misfit(story: Story, packet: Packet) -> tuple[str, str]:
-    """The name of what is wrong with a segment, and the words for it; twice "" where nothing is."""
-    if packet.flags & (RST | SYN):
-        return "", ""
-    if not packet.flags & (FIN | ACK):
-        return "no-flags", "has neither ACK nor any other flag that a connection has"
-    before = story.before(packet)
-    own = [p for p in before if p.side == packet.side and not p.flags & RST]
-    theirs = [p for p in before if p.side != packet.side and not p.flags & RST]
-    if not own or not theirs or packet.seq is None or packet.ack is None or story.missing_but(packet):
-        return "", ""
+class _Sent:
+    """What one side has sent so far, resets aside."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.end: int | None = None  # the number after all of it
+        self.acked: int | None = None
+        self.stamp: tuple[int, int] | None = None
+        self.window = 0
+        self.scale: int | None = None
+        self.opened = False  # with a SYN
+
+    def add(self, packet: Packet) -> None:
+        """Take that in."""
+        self.begun = True
+        if packet.end is not None and (self.end is None or packet.end > self.end):
+            self.end = packet.end
+        if packet.ack is not None and (self.acked is None or packet.ack > self.acked):
+            self.acked = packet.ack
+        stamp = packet.option("TS")
+        if isinstance(stamp, tuple):
+            self.stamp = stamp
+        self.window = max(self.window, packet.window or 0)
+        if packet.flags & SYN:
+            self.opened = True
+            scale = packet.option("WS")
+            if self.scale is None and isinstance(scale, int):
+                self.scale = scale
+
+    @property
+    def offered(self) -> int:
+        """The largest window that it has offered, in bytes."""
+        if self.scale is None:
+            return 0 if self.opened else _WINDOW
+        return self.window << self.scale
+
+
+def _misfits(story: Story) -> dict[int, tuple[str, str]]:
+    """Of each segment that does not fit, by its number, the name of what is wrong with it and the words for it."""
+    found = {}
+    sides = (_Sent(), _Sent())
+    missing = {*story.missing}
+    for packet in story.packets:
+        if packet.flags & RST:
+            continue
+        own, theirs = sides[packet.side], sides[1 - packet.side]
+        if not packet.flags & (SYN | FIN | ACK):
+            found[packet.number] = ("no-flags", "has neither ACK nor any other flag that a connection has")
+        elif not packet.flags & SYN and own.begun and theirs.begun and not missing - {packet.number}:
+            wrong = _misfit(packet, own, theirs)
+            if wrong:
+                found[packet.number] = wrong
+        own.add(packet)
+    return found
+
+
+def _misfit(packet: Packet, own: _Sent, theirs: _Sent) -> tuple[str, str] | None:
+    if packet.seq is None or packet.ack is None:
+        return None
     other = SIDES[1 - packet.side]
-    sent = story.next_of(1 - packet.side, packet)
-    if sent is not None and packet.ack > sent:
-        return "future-ack", f"acknowledges {packet.ack}, of which the {other} had sent up to {sent}"
-    acked = max((p.ack for p in own if p.ack is not None), default=None)
-    if acked is not None and packet.ack < acked - _ODD and packet.ack < 0:
+    if theirs.end is not None and packet.ack > theirs.end:
+        return "future-ack", f"acknowledges {packet.ack}, of which the {other} had sent up to {theirs.end}"
+    if own.acked is not None and packet.ack < own.acked - _ODD and packet.ack < 0:
         return "old-ack", f"acknowledges {packet.ack}, far below what it had acknowledged before"
-    expected = max((p.ack for p in theirs if p.ack is not None), default=None)
-    if expected is not None and packet.seq > expected + _ODD and packet.seq > expected + _window(theirs):
+    expected = theirs.acked
+    if expected is not None and packet.seq > expected + _ODD and packet.seq > expected + theirs.offered:
         return "beyond-window", f"has the number {packet.seq}, which no window of the {other} reaches"
-    stamp = packet.option("TS")
-    last = next((value for p in reversed(own) if isinstance(value := p.option("TS"), tuple)), None)
-    if isinstance(stamp, tuple) and isinstance(last, tuple) and _OLD < (last[0] - stamp[0]) & 0xFFFFFFFF < 1 << 31:
+    stamp, last = packet.option("TS"), own.stamp
+    if isinstance(stamp, tuple) and last and _OLD < (last[0] - stamp[0]) & 0xFFFFFFFF < 1 << 31:
         return "old-timestamp", f"has the timestamp {stamp[0]}, older than {last[0]} before it (PAWS)"
-    return "", ""
+    return None
 
 
-def _window(theirs: list[Packet]) -> int:
-    """The largest window that they have offered, in bytes."""
-    scale = next((value for p in theirs if p.flags & SYN and isinstance(value := p.option("WS"), int)), None)
-    if scale is None:
-        return 0 if any(p.flags & SYN for p in theirs) else _WINDOW
-    return max(p.window or 0 for p in theirs) << scale
-
-
-def _ignored(story: Story, packet: Packet) -> bool:
+def _ignored(story: Story, packet: Packet, odd: dict[int, tuple[str, str]]) -> bool:
     """Does its sender go on as if it had never sent it, and is it acknowledged in that?"""
     later = [p for p in story.after(packet) if p.side == packet.side and not p.flags & RST]
-    went_on = next((p for p in later if (p.size or p.flags & FIN) and _misfit(story, p) == ("", "")), None)
+    went_on = next((p for p in later if (p.size or p.flags & FIN) and p.number not in odd), None)
     if went_on is None or went_on.seq is None or packet.seq is None:
         return False
     if went_on.seq > packet.seq:
