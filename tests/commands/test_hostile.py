@@ -1,4 +1,8 @@
-"""Each command where something has run out or is denied: it works, or says what is missing in one sentence, exit status 3."""
+"""Each command where something has run out or is denied: it works, or says what is missing in one sentence, exit status 3.
+
+A command of the table is one that counts on what is denied there, or might. Of limits each number is tried with one command,
+and each command with numbers from all over; `EVERY_LIMIT=1` tries all of them with all.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,13 @@ import os
 import re
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from tests.ordinary import CHECKOUT, command
-from tests.shell import ENVIRONMENT, ROOT
+from tests.shell import ENVIRONMENT, ROOT, complaint
 
 HOSTILE = str(CHECKOUT / "tests/hostile.py")
 FEW = "clients http.client --fault linger"
@@ -41,29 +46,39 @@ def refused(ended: subprocess.CompletedProcess[str], sentence: str) -> bool:
     )
 
 
+LIMITED = ("list", "doctor", "linger", "crash", FEW, "sandbox true")
+APART = 1 if os.environ.get("EVERY_LIMIT") else len(LIMITED)  # between the numbers that one command is tried with
+SHARE = range(len(LIMITED))
+
+
 def test_any_limit_of_open_files() -> None:
     """From where Python itself starts on to where everything works."""
     sentence = r"no more than {} files may be open at once here \(ulimit -n\), which is too few: .*ulimit -n 1024$"
-    tried = [(typed, n) for typed in ("list", "doctor", "linger", "crash", FEW, "sandbox true") for n in range(5, 41)]
+    tried = [(LIMITED[k], n) for k in SHARE for n in range(5 + k % APART, 40, APART)]
+    # It works with 40, but for what is asked of other programs: Python's own http.client opens files of its own.
+    enough = [*((typed, 40) for typed in LIMITED[:4]), (FEW, 256), ("sandbox true", 64)]
     with ThreadPoolExecutor(4) as pool:
-        ended = list(pool.map(lambda one: lacking(f"nofile={one[1]}", one[0]), tried))
+        ended = dict(
+            zip(tried + enough, pool.map(lambda one: lacking(f"nofile={one[1]}", one[0]), tried + enough), strict=True)
+        )
     wrong = {
-        (typed, n): (one.returncode, one.stderr)
-        for (typed, n), one in zip(tried, ended, strict=True)
-        if (one.returncode, one.stderr) != (0, "") and not refused(one, sentence.format(n))
+        one: (run.returncode, run.stderr)
+        for one, run in ended.items()
+        if (run.returncode, complaint(run)) != (0, "") and not refused(run, sentence.format(one[1]))
     }
     assert wrong == {}
-    # It works with 40, but for what is asked of other programs: Python's own http.client opens files of its own.
-    assert [one.returncode for (_, n), one in zip(tried, ended, strict=True) if n == 40][:4] == [0] * 4
+    assert [ended[one].returncode for one in enough] == [0] * len(enough)
 
 
-@pytest.mark.parametrize("typed", ["linger", "crash", "nat-expiry", "doctor", "sandbox true", FEW])
-def test_any_limit_of_processes(typed: str) -> None:
+def test_any_limit_of_processes() -> None:
     """As an ordinary user: root has none (setrlimit(2))."""
     sentence = r"no further process or thread may be started here \(ulimit -u is \d; in a container also pids.max\): allow more"
-    for n in range(1, 5):
-        ended = lacking(f"nproc={n}", typed, user="nobody")
-        assert (ended.returncode, ended.stderr) == (0, "") or refused(ended, sentence), (n, ended)
+    typed = ["linger", "crash", "nat-expiry", "doctor", "sandbox true", FEW]
+    tried = [(one, n) for k, one in enumerate(typed) for n in range(1 + k % 2, 5, min(APART, 2))]
+    with ThreadPoolExecutor(4) as pool:
+        ended = list(pool.map(lambda one: lacking(f"nproc={one[1]}", one[0], user="nobody"), tried))
+    for one, run in zip(tried, ended, strict=True):
+        assert (run.returncode, complaint(run)) == (0, "") or refused(run, sentence), (one, run)
 
 
 NO_PROC = "/proc is not there, and namespaces, counters and sockets are read in it: mount -t proc proc /proc$"
@@ -77,6 +92,15 @@ NO_DIRECTORY = (
     r"clients: no temporary directory can be made \(No usable temporary directory found in .*\): set TMPDIR to a"
 )
 NO_PLACE = r"certificates cannot be written to a file \(No usable temporary directory found in .*\): set TMPDIR to a"
+ALLOW = r"allow user namespaces \(sysctl user.max_user_namespaces, "
+NO_NAMESPACE = rf"a private network namespace is forbidden here \(EPERM\): {ALLOW}"
+NEVER_ON_HOST = (
+    rf"reject: firewall rules work inside a private namespace only, never on the host's own firewall: {ALLOW}"
+)
+NO_STAGE = rf"redis-idle: real programs are started in a private namespace only: {ALLOW}"
+NO_MOUNT = r"a process namespace for real programs is refused here \(mount /: Operation not permitted\): "
+NO_WALL = "reject: neither iptables nor nft works here: apt-get install iptables nftables$"
+NO_IP = "ip is not installed: apt-get install iproute2$"
 # What is denied, what is typed there, and the sentence, or None where it works.
 DENIED = [
     ("no-unix", "linger", None),
@@ -87,6 +111,14 @@ DENIED = [
     ("no-packet", "injected", NO_PACKET),
     ("no-packet", FEW, None),
     ("no-packet", "doctor", None),
+    ("no-namespace", "linger", None),
+    ("no-namespace", "doctor", None),
+    ("no-namespace", "sandbox true", NO_NAMESPACE),
+    ("no-namespace", "reject", NEVER_ON_HOST),
+    ("no-namespace", "stack redis-idle", NO_STAGE),
+    ("no-mount", "linger", None),
+    ("no-mount", "sandbox true", None),
+    ("no-mount", "stack redis-idle", NO_MOUNT),
     ("no-file-may-grow", "linger", None),
     ("no-file-may-grow", f"{FEW} --on host", NO_DIRECTORY),
     ("no-file-may-grow", "serve ok --tls --connections 1", NO_PLACE),
@@ -100,6 +132,17 @@ DENIED_BY_ROOT = [
     ("no-proc", "linger --on host", NO_PROC),
     ("no-proc", "sandbox true", NO_PROC),
     ("no-proc", FEW, NO_PROC),
+    ("no-sys", "linger", None),
+    ("no-sys", "doctor", None),
+    ("no-tools", "idle-firewall --keepalive 1000 --count 1", None),
+    ("no-tools", "doctor", None),
+    ("no-tools", "recipe reject", None),
+    ("no-tools", "reject", NO_WALL),
+    ("no-tools", "stack redis-idle", NO_IP),
+    ("read-only", "linger", None),
+    ("read-only", "sandbox true", None),
+    ("read-only", f"{FEW} --on host", NO_DIRECTORY),
+    ("read-only", "serve ok --tls --connections 1", NO_PLACE),
     ("loopback-down", "linger", None),
     ("loopback-down", "linger --on host", DOWN),
     ("loopback-down", "linger --on host --ipv6", DOWN),
@@ -107,19 +150,30 @@ DENIED_BY_ROOT = [
 ]
 
 
-@pytest.mark.parametrize(("way", "typed", "sentence"), DENIED + (DENIED_BY_ROOT if ROOT else []))
-def test_what_is_denied(way: str, typed: str, sentence: str | None) -> None:
-    ended = lacking(way, typed)
+TABLE = DENIED + (DENIED_BY_ROOT if ROOT else [])
+Runs = dict[tuple[str, str], "Future[subprocess.CompletedProcess[str]]"]
+
+
+@pytest.fixture(scope="module")
+def runs() -> Iterator[Runs]:
+    """What is tried, some at a time."""
+    with ThreadPoolExecutor(4) as pool:
+        yield {(way, typed): pool.submit(lacking, way, typed) for way, typed, _ in TABLE}
+
+
+@pytest.mark.parametrize(("way", "typed", "sentence"), TABLE)
+def test_what_is_denied(way: str, typed: str, sentence: str | None, runs: Runs) -> None:
+    ended = runs[way, typed].result()
     if sentence is None:
-        assert (ended.returncode, ended.stderr) == (0, "")
+        assert (ended.returncode, complaint(ended)) == (0, "")
     else:
         assert refused(ended, sentence), ended
 
 
-def test_a_witness_that_is_denied_is_named() -> None:
-    told = " ".join(lacking("no-packet", "linger").stdout.split())
+def test_a_witness_that_is_denied_is_named(runs: Runs) -> None:
+    told = " ".join(runs["no-packet", "linger"].result().stdout.split())
     assert "wire not seen: packet capture is refused here: a kernel without CONFIG_PACKET" in told
-    told = " ".join(lacking("no-packet", "doctor").stdout.split())
+    told = " ".join(runs["no-packet", "doctor"].result().stdout.split())
     assert "✘ wire packet capture is refused here" in told
     assert "Errno" not in told
 
