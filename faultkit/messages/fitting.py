@@ -150,6 +150,10 @@ def _told(told: str, calls: Sequence[str], counters: Sequence[str]) -> tuple[str
     call, _, outcome = told.rpartition(" ")
     if call == "connect" and outcome in _ALIKE:
         return (first, True) if first.startswith("connect ") else None
+    if call == "connect" and outcome in ("ECONNRESET", "EPIPE"):
+        call = "recv or send"  # wrappers say "connect" until their own greeting is over
+    if call == "recv" and outcome == "EPIPE":
+        call = "send"  # no recv() is told that: a library named the call before, as TLS does, which writes to read
     names = {"recv or send": ("recv", "send"), "any": ("connect", "recv", "send")}.get(call, (call,))
     for alike in _ALIKE.get(outcome, (outcome,)):
         for name in names:
