@@ -28,6 +28,7 @@ LARGEST = 64 << 20  # bytes of a body; arbitrary
 @click.option("--port", multiple=True, metavar="N[=FAULT]", help="several: each with its own [default: a free one]")
 @click.option("--host", metavar="ADDRESS", help="[default: loopback]")
 @ipv6_flag
+@click.option("--unix", metavar="PATH", help="or a Unix socket at that path")
 @click.option("--beyond-loopback", is_flag=True, help="allow a --host that others can reach")
 @click.option("--at", type=click.Choice(MOMENTS), help="when the fault sets in")
 @click.option("--after-bytes", type=whole, metavar="N", help="or: after N bytes received")

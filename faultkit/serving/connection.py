@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -148,7 +149,7 @@ class Live(Wire):
         elif fault and fault.when.kind == "answers" and self.record.answers + 1 == fault.when.amount:
             if fault.served.holds_fin:
                 head, body = b"", await self._send_paced(head + body)
-            elif fault.served.ends_answer and (head or body):
+            elif fault.served.ends_answer and (head or body) and not self.is_unix:
                 head, body = b"", await self._send_corked(head + body)
         if head or body:
             await self._say(head + body, whole=True)
@@ -253,7 +254,11 @@ class Live(Wire):
         """Has it ended, or has either side said its last word? The peer's may be in the kernel yet."""
         if self.draining or self._said_fin or self.record.ended or self.sock.fileno() == -1:
             return True
-        return sockets.state(self.sock) != "ESTABLISHED"
+        if not self.is_unix:
+            return sockets.state(self.sock) != "ESTABLISHED"
+        poll = select.poll()
+        poll.register(self.sock, select.POLLRDHUP)
+        return bool(poll.poll(0))
 
     def be(self, record: Connection, fault: Fault | None, choose: Choose | None) -> None:
         """Count as just come, with that record and that fault."""
@@ -379,7 +384,7 @@ class Live(Wire):
     def shut(self, how: str) -> None:
         """Close the socket. It has ended so, unless it is written down already."""
         if self.record.ended is None:
-            if self.sock.fileno() != -1:  # a handler may have closed it by itself
+            if self.sock.fileno() != -1 and not self.is_unix:  # a handler may have closed it by itself
                 sockets.heal(self.sock)  # or its FIN would never be acknowledged, and be sent again for minutes
             self.record.end(how)
         self._let_go()

@@ -17,6 +17,7 @@ import trio
 from faultkit.errors import Misuse, Unable, exhausted
 from faultkit.serving import answers, bridge, udp, waiting, which
 from faultkit.serving import plan as plans
+from faultkit.serving import unix as unix_sockets
 from faultkit.serving.answers import Answer
 from faultkit.serving.door import Door
 from faultkit.serving.engine import SHARED, Engine
@@ -146,6 +147,7 @@ def serve(
     port: int = 0,
     ipv6: bool = False,
     beyond_loopback: bool = False,
+    unix: bool | str = False,
     must_be_met: bool = True,
 ) -> Serving:
     """A server with a fault: `with faultkit.serve("linger") as server:`, or `async with`.
@@ -164,6 +166,7 @@ def serve(
     tls               TLS with a test authority: `server.client_context`, `server.ca_file`; `faultkit.Tls(...)` for ALPN, other
                       names, an expired or untrusted certificate, one of the client's, and for a handler's `start_tls()`
     host, port, ipv6  where it listens: loopback and a free port; another host only with beyond_loopback
+    unix              or at this path, or at one in a new directory: `server.path`
     must_be_met       a fault that nobody met is an error at the end of the `with`: `FaultNotMet`
 
     Raises `Misuse` for what cannot mean anything, and `Unable` where this machine cannot.
@@ -190,6 +193,7 @@ def serve(
             port=port,
             ipv6=ipv6,
             beyond_loopback=beyond_loopback,
+            unix=unix,
             must_be_met=must_be_met,
         )
     )
@@ -248,6 +252,7 @@ def made(
     port: int = 0,
     ipv6: bool = False,
     beyond_loopback: bool = False,
+    unix: bool | str = False,
     must_be_met: bool = True,
     each: Callable[[Connection], None] | None = None,
     **moment: Any,
@@ -262,10 +267,18 @@ def made(
     chosen = plans.chosen(fault, plan, random, seed, set_off, tls=spoken is not None)
     choice = which.chosen(when)
     if choice:
-        which.check(chosen, tls=spoken is not None)
+        which.check(chosen, tls=spoken is not None or bool(unix))
     handler = answers.chosen(answer)
     plans.check_spoken(chosen, answers.protocol(handler), tls=spoken is not None)
     _check_line(latency_seconds, rate)
+    if unix:
+        if host or port or ipv6 or beyond_loopback or tls or latency_seconds or rate:
+            raise Misuse(
+                "unix= with host, port, ipv6, beyond_loopback, tls, latency_seconds or rate: these are TCP's; leave them out"
+            )
+        unix_sockets.check(chosen, set_off)
+        door: Door = unix_sockets.UnixDoor(unix if isinstance(unix, str) else None)
+        return Server(door, chosen, handler, None, must_be_met, each, choice)
     family, name = where(host, ipv6, beyond_loopback)
     authority = certificates.authority(name, _named(spoken, name)) if spoken else None
     door = _bound(family, name, port)

@@ -171,7 +171,7 @@ def _told(opened: _Opened) -> str:
     server = opened.server
     seen = server.connections
     nobody = ": clients met the closed door" if server.turned_away else ": no connection came"
-    lines = [f"{opened.call} on port {server.port}" + ("" if seen else nobody)]
+    lines = [f"{opened.call} {getattr(server, 'place', f'on port {server.port}')}" + ("" if seen else nobody)]
     if server.seed is not None:
         lines.append(f"  seed={server.seed} repeats these faults")
     if len(seen) > SHOWN:

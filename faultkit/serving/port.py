@@ -21,6 +21,7 @@ from faultkit.serving.faults import OK, Fault
 from faultkit.serving.gate import Gate, Syn, Verdict, open_to_all
 from faultkit.serving.record import Connection
 from faultkit.serving.sessions import Sessions
+from faultkit.serving.unix import UnixDoor
 from faultkit.serving.which import Opening, Which
 
 BATCH = 64  # connections accepted before others have their turn; arbitrary
@@ -225,7 +226,7 @@ class Port:
             record, fault = self._expected.pop(peer)
         else:
             fault = None if self._which else self._plan.of(self._count + 1)
-            record = self._record(peer, None if self._healed else fault)
+            record = self._record(peer if peer.port else None, None if self._healed else fault)
         choose = self._choice(record) if self._which else None
         self._sessions.begin(self._engine, sock, record, fault, spared=self._healed, choose=choose)
 
@@ -410,6 +411,11 @@ class Port:
             )
         return Address(bridge.address(here.host), here.port)
 
+    @property
+    def _place(self) -> int | str:
+        """The port, or a Unix socket's path."""
+        return self._door.path if isinstance(self._door, UnixDoor) else self._door.address.port
+
     def _trusted(self) -> tls.Authority:
         if self._authority is None:
             raise Misuse("this server does not speak TLS, so there is nothing to trust: serve it with tls=True")
@@ -421,10 +427,10 @@ class Port:
             return None
         turned_away = self._plan.door is not None and self._door.turned_away
         if self._which and self._plan.armed and self._connections and not self._meant:
-            return unmet.nobody_meant(self._plan, self._door.address.port, len(self._connections))
+            return unmet.nobody_meant(self._plan, self._place, len(self._connections))
         return unmet.sentence(
             self._plan,
-            self._door.address.port,
+            self._place,
             self._meant if self._which else self._connections,
             shut=self._door_shut,
             turned_away=turned_away,

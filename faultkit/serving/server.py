@@ -6,16 +6,18 @@ import contextlib
 import functools
 import ssl
 from collections.abc import Sequence
+from urllib.parse import quote
 
 import trio
 
 from faultkit.errors import Misuse, Unable
 from faultkit.serving import plan as plans
-from faultkit.serving import unmet, which
+from faultkit.serving import unix, unmet, which
 from faultkit.serving.faults import OK
 from faultkit.serving.gate import Attempt
 from faultkit.serving.port import TURNED_AWAY, Port
 from faultkit.serving.record import Connection
+from faultkit.serving.unix import UnixDoor
 from faultkit.serving.which import Which
 
 
@@ -36,8 +38,20 @@ class Server(Port):
 
     @property
     def address(self) -> tuple[str, int]:
-        """Host and port, as `socket.connect` takes them."""
+        """Host and port, as `socket.connect` takes them; of a Unix socket its path and 0."""
         return self._door.address.host, self._door.address.port
+
+    @property
+    def path(self) -> str:
+        """Of a Unix socket, as `socket.connect` takes it. Raises `Misuse` for another."""
+        if not isinstance(self._door, UnixDoor):
+            raise Misuse("this server has a port, and no path: serve it with unix=True")
+        return self._door.path
+
+    @property
+    def place(self) -> str:
+        """Where it is, for reports."""
+        return f"on port {self._place}" if isinstance(self._place, int) else f"at {self._place}"
 
     @property
     def host(self) -> str:
@@ -52,6 +66,8 @@ class Server(Port):
     @property
     def url(self) -> str:
         """`http://127.0.0.1:41234/`; https with TLS."""
+        if isinstance(self._door, UnixDoor):
+            return f"http+unix://{quote(self._door.path, safe='')}/"
         return f"http{'s' if self._authority else ''}://{self._door.address}/"
 
     @property
@@ -217,8 +233,11 @@ class Server(Port):
         chosen = plans.chosen(fault, plan, random, seed, None, tls=self._authority is not None)
         plans.check_spoken(chosen, self._sessions.speaks, tls=self._authority is not None)
         choice = which.chosen(when)
+        ahead = isinstance(self._door, UnixDoor)
+        if ahead:
+            unix.check(chosen, None)
         if choice:
-            which.check(chosen, tls=self._authority is not None)
+            which.check(chosen, tls=self._authority is not None or ahead)
         self._run(functools.partial(self._renew, chosen, choice, must_be_met))
 
     def forget(self) -> None:
@@ -263,7 +282,7 @@ class Server(Port):
         if self._crash is not None:
             number, error, lacking = self._crash
             if lacking:
-                raise Unable(f"port {self.port}, connection {number}: {lacking}") from error
+                raise Unable(f"{self.place.removeprefix('on ')}, connection {number}: {lacking}") from error
             said = str(error).partition("\n")[0]  # a failed assertion under pytest says more: it is in the cause
             raise HandlerCrashed(f"connection {number}: {type(error).__name__}{said and ': '}{said}") from error
 

@@ -10,11 +10,11 @@ from faultkit.serving.record import Connection, size
 
 
 def sentence(
-    plan: Plan, port: int, seen: Sequence[Connection], *, shut: bool, turned_away: bool, own: bool
+    plan: Plan, port: int | str, seen: Sequence[Connection], *, shut: bool, turned_away: bool, own: bool
 ) -> str | None:
     """None where every fault was met, or by chance there was none. Shut: the fault of the door has set in. Own: the handler is
     the test's."""
-    where = f"on port {port}"
+    where = _at(port)
     if door := plan.door:
         if not shut:
             return f"{door.name} {where} was to set in at fire(), which was never called"
@@ -45,11 +45,15 @@ def sentence(
     return None
 
 
-def nobody_meant(plan: Plan, port: int, count: int) -> str:
+def nobody_meant(plan: Plan, port: int | str, count: int) -> str:
     """No connection was the one that the fault is for."""
     fault = plan.fault or next((one for one in plan.listed if one), None)
     name = fault.name if fault else "a random fault"
-    return f"{name} on port {port} was never met: {came(count)}, and `when` chose none"
+    return f"{name} {_at(port)} was never met: {came(count)}, and `when` chose none"
+
+
+def _at(place: int | str) -> str:
+    return f"on port {place}" if isinstance(place, int) else f"at {place}"
 
 
 def came(count: int) -> str:

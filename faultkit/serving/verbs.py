@@ -92,9 +92,18 @@ class End:
         self.to_say = trio.Event()  # set when there is something
         self._healed: trio.Event | None = None  # set by heal(): what was slow need not wait any more
 
+    @property
+    def is_unix(self) -> bool:
+        """Is it no connection of TCP's?"""
+        return self.sock.family == socket.AF_UNIX
+
     @_verb
     def abort(self) -> None:
         """RST: close with SO_LINGER {on, 0}, everything read first, or the kernel would call it unread."""
+        if self.is_unix:  # what is unread is what gives ECONNRESET there
+            self._leave("abort")
+            self.sock.close()
+            return
         sockets.black_hole(self.sock)  # what came after the last look would be unread
         self._read_all()
         self._leave("abort")
@@ -184,7 +193,8 @@ class End:
     @_verb
     def stop_reading(self) -> None:
         """Read nothing more, with the smallest receive buffer: the peer's send() waits, its kernel sees a zero window."""
-        sockets.stop_reading(self.sock)
+        if not self.is_unix:
+            sockets.stop_reading(self.sock)
         if self._reading is None:
             self._reading = trio.Event()
         self.stall()
@@ -198,10 +208,11 @@ class End:
     @_verb
     def heal(self) -> None:
         """Undo `black_hole`, `stop_reading`, `stall`, `slow` and `slices`, and go on."""
-        sockets.heal(self.sock)
-        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
-        if self._reading is not None:
-            sockets.resume_reading(self.sock)
+        if not self.is_unix:
+            sockets.heal(self.sock)
+            self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
+            if self._reading is not None:
+                sockets.resume_reading(self.sock)
         self._slice, self._rate = 0, self._pace
         self._open_gates()
 

@@ -107,5 +107,6 @@ def check(plan: Plan, *, tls: bool) -> None:
             )
         if fault.served.unread and tls:
             raise Misuse(
-                f"{fault.name} leaves bytes unread, and over TLS `when` has to read them: leave one of them out"
+                f"{fault.name} leaves bytes unread, and over TLS, and on a Unix socket, `when` has to read them: "
+                "leave one of them out"
             )

@@ -34,7 +34,7 @@ class Wire(End):
     def __init__(self, sock: socket.socket, record: Connection, engine: Engine, tls: ssl.SSLContext | None) -> None:
         super().__init__(sock, record, engine, tls)
         self._holding = 0  # waits for `heal`
-        self._kept = b""  # read from TLS, and to be received
+        self._kept = b""  # read ahead, and to be received
         self._stream: trio.SSLStream[Below] | None = None
         self.raw = 0  # bytes given to the socket, below TLS where there is TLS
         self.raw_before = 0  # and before it counted as just come
@@ -105,11 +105,11 @@ class Wire(End):
                 return bool(self.sock.recv(1, socket.MSG_PEEK))
 
     async def _receive(self, limit: int) -> bytes:
-        if not self._stream:
-            return await self.receive_below(limit)
         if self._kept:
             data, self._kept = self._kept[:limit], self._kept[limit:]
             return data
+        if not self._stream:
+            return await self.receive_below(limit)
         try:
             return bytes(await self._stream.receive_some(limit))
         except trio.BrokenResourceError as error:
@@ -119,7 +119,7 @@ class Wire(End):
 
     async def _take(self, limit: int) -> bytes | None:
         """What is there, or None after a wait for it: how much may be read, if anything, is to be asked again then."""
-        if self._stream or self._line:
+        if self._stream or self._line or self._kept:
             return await self._receive(limit)
         try:
             return self.sock.recv(limit)
@@ -197,7 +197,7 @@ class Wire(End):
     async def _flushed(self) -> None:
         """Wait until the kernel has sent what it was given: an abort throws away what is queued."""
         await self.still_there()
-        if sockets.clock(self.sock).unsent:
+        if not self.is_unix and sockets.clock(self.sock).unsent:
             # With the least TCP_NOTSENT_LOWAT (tcp(7)) a socket is writable when nothing is unsent.
             self.sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, 1)
             await trio.lowlevel.wait_writable(self.sock)
@@ -206,7 +206,7 @@ class Wire(End):
 
     async def _more(self, known: int) -> bytes:
         """The first bytes, more than are known, or as many where the peer has closed its direction."""
-        if self._stream:
+        if self._stream or self.is_unix:  # which tells of no more that have come
             more, self._kept = self._kept, b""
             self._kept = more + await self._receive(CHUNK)
             return self._kept

@@ -148,7 +148,7 @@ MISUSES: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"fault": "unread", "tls": True},
-        "unread leaves bytes unread, and over TLS `when` has to read them: leave one of them out",
+        "unread leaves bytes unread, and over TLS, and on a Unix socket, `when` has to read them: leave one of them out",
     ),
 ]
 
