@@ -10,6 +10,7 @@ from typing import IO, TYPE_CHECKING
 
 import click
 
+from faultkit.commands.line import completion
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
 from faultkit.commands.line.streams import size
 from faultkit.commands.line.values import json_flag
@@ -24,7 +25,13 @@ if TYPE_CHECKING:
     "--saw", "told", multiple=True, metavar="CALL", help="'recv ECONNRESET', 'send EPIPE' ...; in order, if several"
 )
 @click.option("--message", metavar="TEXT", help="or: what a program said, a line or a stack trace; '-' reads it")
-@click.option("--log", "log", metavar="FILE", help="or: what failed in a log, or several; gzip, zstd; '-' reads it")
+@click.option(
+    "--log",
+    "log",
+    shell_complete=completion.file,
+    metavar="FILE",
+    help="or: what failed in a log, or several; gzip, zstd; '-' reads it",
+)
 @click.argument("more", nargs=-1, metavar="[FILE ...]")
 @click.option("--after-idle", is_flag=True, help="the connection had been idle")
 @click.option("--first-request", is_flag=True, help="it was the connection's first request")

@@ -86,6 +86,19 @@ def test_every_choice_is_offered() -> None:
                 assert told == choices[0].split("|"), (name, option)
 
 
+@pytest.mark.parametrize("name", commands.names())
+def test_files_and_faults_are_offered_wherever_one_is_asked_for(name: str) -> None:
+    command = group.get_command(click.Context(group), name)
+    assert command
+    context = click.Context(command)
+    for parameter in command.params:
+        items = parameter.shell_complete(context, "")
+        if parameter.metavar == "FILE":
+            assert [item.type for item in items] == ["file"], parameter
+        if parameter.metavar in ("FAULT", "FAULT,..."):
+            assert {item.value for item in items} == FAULTS, parameter
+
+
 def test_help_is_by_family() -> None:
     told = faultkit("--help", env={**ENVIRONMENT, "COLUMNS": "200"}).stdout
     parts = dict(re.findall(r"^([A-Za-z][^\n]*):\n((?:  .*\n?)+)", told, re.MULTILINE))
