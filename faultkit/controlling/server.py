@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import gc
 import ipaddress
 import logging
 import os
@@ -125,6 +126,7 @@ async def _serve(options: Options, journal: Journal, signals: Any) -> None:
             )
             url = "http://{}:{}".format(*door.getsockname()[:2])
             journal.add("info", "Starting Toxiproxy HTTP server", address=url.removeprefix("http://"), url=url)
+            gc.freeze()  # what is there now stays: looking through it again and again would hold up the data for milliseconds
             await anext(signals)
             journal.add("info", "Shutdown started")
             address = door.getsockname()
