@@ -154,7 +154,7 @@ def _beside(found: Sequence[Found], layers: Sequence[str]) -> str:
     return ""
 
 
-_FRESH = frozenset({"first request", "at login", "tls handshake", "in the answer"})
+_FRESH = frozenset({"first request", "connecting", "at login", "tls handshake", "in the answer"})
 _USED = frozenset({"reused", "idle", "in the answer", "between requests", "in a transaction", "uploading"})
 _PEERS = {"server": "the client", "downstream": "the client", "upstream": "the server", "client": "the server"}
 
