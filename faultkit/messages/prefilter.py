@@ -78,7 +78,7 @@ class Prefilter:
     def __init__(self) -> None:
         from ahocorasick_rs import BytesAhoCorasick, Implementation
 
-        small: set[str] = {*LOOKS, *_errno_words()}
+        small: set[str] = {*LOOKS, *_errno_words(), '"message":[', '"message" : ['}  # of which unwrapping makes text
         capital: dict[bytes, list[re.Pattern[bytes]]] = {}
         for entry in (entry for entry in entries() if not entry.fine):
             for text in entry.texts:

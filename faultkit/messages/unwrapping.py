@@ -65,9 +65,17 @@ def plain(text: str) -> str:
     return _unquoted(text)
 
 
+# journalctl -o json writes a message that is not all text as its bytes.
+_BYTES = re.compile(r'"MESSAGE" ?: ?\[((?: ?\d{1,3} ?,){1,20000} ?\d{1,3}) ?\]')
+
+
+def _from_bytes(found: re.Match[str]) -> str:
+    return bytes(number for number in map(int, found[1].split(",")) if number < 256).decode("utf-8", "replace")
+
+
 def layers(text: str) -> list[str]:
     """The text as it may be meant: as it is, and with each level of escapes less, at most three."""
-    found = [plain(text)]
+    found = [plain(_BYTES.sub(_from_bytes, text))]
     if (joined := _joined(found[0])) != found[0]:
         found.append(joined)
     inner = found[0]

@@ -33,6 +33,7 @@ WRAPPED = {
     "logfmt": f'time=2024-05-06 level=error msg="{NGINX.replace(chr(34), chr(92) + chr(34))}"',
     "compose": f"web-1  | {NGINX}",
     "journald": f"May 06 07:08:09 host nginx[31]: {NGINX}",
+    "journald's bytes": json.dumps({"MESSAGE": list(f"\x1b[31m{NGINX}\x1b[0m".encode()), "_PID": "31"}),
     "colours": NGINX.replace("[error]", "\x1b[31;1m[error]\x1b[0m").replace("104", "\x1b[36m104\x1b[0m"),
     "lost escapes": NGINX.replace("[error]", "[31m[error][0m"),
     "entities": html.escape(NGINX),
