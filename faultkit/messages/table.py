@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from faultkit.clients.known import known
+from faultkit.clients.message import another
 from faultkit.errors import Misuse
 from faultkit.messages import template
 from faultkit.messages.errnos import mentions
@@ -176,6 +178,17 @@ def _likely(low: str) -> list[Entry]:
 @functools.cache
 def _places() -> dict[Entry, int]:
     return {entry: number for number, entry in enumerate(entries())}
+
+
+def seen(entry: Entry) -> list[str]:
+    """The clients, with their versions, that were seen to say so on real sockets."""
+    said = []
+    for one in known():
+        text = another(one.text)
+        plain = " ".join(text.split())
+        if entry.find(text, plain, plain.casefold()):
+            said.append(f"{one.program} {one.version}")
+    return list(dict.fromkeys(said))
 
 
 def found_in(text: str, among: Sequence[Entry] | None = None) -> tuple[list[Found], set[Entry]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from faultkit.cause import typed
-from faultkit.messages import fitting, packets
+from faultkit.messages import fitting, packets, table
 from faultkit.messages.vocabulary import OTHERWISE, WHEN, WRITERS
 from faultkit.serving.faults import TESTERS
 from faultkit.views.console import paragraph, whole
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from faultkit.messages.reading import Reading
 
 SOURCES = 2  # that are named
+SEEN = 3  # clients that are named which were seen to say so
 WHOLE = 4  # answers that are told whole; arbitrary: what comes later is seldom
 WAY_ON = "From the symptom to the cause: docs/debugging.md. What a call gave: faultkit which --saw 'recv ECONNRESET'"
 
@@ -98,7 +99,8 @@ def _who(console: Console, reading: Reading) -> None:
             said += f"; the other end is {peer}"
     paragraph(console, f"{said[0].upper() if said.startswith('many ') else said[0]}{said[1:]}.", rest="  ")
     sources = ", ".join(dict.fromkeys(f"{entry.source} ({entry.versions})" for entry in shown[:SOURCES]))
-    paragraph(console, f"Read in {sources}.", rest="  ", style="dim")
+    seen = ", ".join(table.seen(shown[0])[:SEEN])
+    paragraph(console, f"Read in {sources}{f'; seen of {seen}' if seen else ''}.", rest="  ", style="dim")
 
 
 def _answer(console: Console, number: int, answer: Answer) -> None:
@@ -139,6 +141,7 @@ def document(reading: Reading) -> dict[str, Any]:
                 "versions": one.entry.versions,
                 "told": one.told or None,
                 "place": one.entry.source,
+                "seen": table.seen(one.entry),
                 "file": one.entry.file,
             }
             for one in reading.found

@@ -11,7 +11,8 @@ from faultkit.messages import reading
 # docs.haproxy.org, configuration manual, "Session state at disconnection": who ended it, and where it was then.
 FIRST, SECOND = "CSPLURIDKcs", "RQCHDLT"
 ALL = [f"{first}{second}" for first, second in itertools.product(FIRST, SECOND)]
-HTTP = 'haproxy[9]: 192.0.2.7:39001 [23/Mar/2022:11:12:13.001] fe~ be/s1 0/0/1/12/5 {status} 183 - - {state}{cookie} 6/6/1/7/0 0/0 {{}} "GET /"'
+WHO = "haproxy[9]: 192.0.2.7:39001 [23/Mar/2022:11:12:13.001]"
+HTTP = WHO + ' fe~ be/s1 0/0/1/12/5 {status} 183 - - {state}{cookie} 6/6/1/7/0 0/0 {{}} "GET /"'
 TCP = "haproxy[9]: 192.0.2.7:41822 [29/Sep/2017:15:43:27.202] fe be/s1 1/0/50011 3568 {state} 3/2/1/1/0 0/0"
 
 
@@ -69,8 +70,6 @@ FLAGS = [
     "UDO",
     "DO",
     "DR",
-    "LPE",
-    "CDF",
 ]
 
 

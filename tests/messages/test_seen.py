@@ -8,7 +8,7 @@ import pytest
 
 from faultkit.clients import known
 from faultkit.clients.message import PLACES, another, general
-from faultkit.messages import reading
+from faultkit.messages import reading, table
 
 # A fault that is played by a cause of the catalogue has that cause's name.
 SAME = {"refuse": "closed-port", "connect-hang": "connect-timeout", "black-hole": "retransmit-timeout"}
@@ -65,3 +65,8 @@ def test_what_belongs_to_a_run_is_not_kept() -> None:
     assert not any(place in another(" ".join(PLACES)) for place in PLACES)
     for row in known.seen_document()["seen"]:
         assert not re.search(r"127\.0\.0\.1|:\d{5}\b|0x[0-9a-f]{6}|[^\n\x20-\x7e]", row["message"]), row
+
+
+def test_an_entry_says_of_whom_it_was_seen() -> None:
+    (found,) = reading.read("curl: (52) Empty reply from server").found
+    assert [said.split()[0] for said in table.seen(found.entry)] == ["curl"]
