@@ -57,11 +57,12 @@ def write(path: Path, size: int, failing: int) -> int:
 
 def measured(command: list[str]) -> tuple[float, float, int]:
     """Seconds by the clock and of processor, and kB of memory, of one process."""
-    begun = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, _, usage = os.wait4(process.pid, 0)
-    process.returncode = 0
-    return time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss
+    with tempfile.TemporaryFile() as output:  # grep ends at the first match where its output goes to /dev/null
+        begun = time.monotonic()
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL)
+        _, _, usage = os.wait4(process.pid, 0)
+        process.returncode = 0
+        return time.monotonic() - begun, usage.ru_utime + usage.ru_stime, usage.ru_maxrss
 
 
 def main() -> None:
