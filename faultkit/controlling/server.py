@@ -117,13 +117,16 @@ async def _serve(options: Options, journal: Journal, signals: Any) -> None:
             names=[*options.allow_host, *([] if _is_address(options.host) else [options.host])],
             token=options.token,
         )
-        async with trio.open_nursery() as http:
-            config = _config(door, journal)
-            await http.start(
-                functools.partial(
-                    serve_http, cast(Framework, Whole(app)), config, shutdown_trigger=stop.wait, mode="asgi"
-                )
+        config = _config(door, journal)
+
+        async def serve(task_status: trio.TaskStatus[list[str]]) -> None:
+            await serve_http(
+                cast(Framework, Whole(app)), config, shutdown_trigger=stop.wait, mode="asgi", task_status=task_status
             )
+            http.cancel_scope.cancel()  # nobody is left to hang up on
+
+        async with trio.open_nursery() as http:
+            await http.start(serve)
             url = "http://{}:{}".format(*door.getsockname()[:2])
             journal.add("info", "Starting Toxiproxy HTTP server", address=url.removeprefix("http://"), url=url)
             gc.freeze()  # what is there now stays: looking through it again and again would hold up the data for milliseconds
