@@ -20,7 +20,7 @@ from proxy import HERE, Load, Proxy, ours, toxiproxy
 from rich.console import Console
 from rich.table import Table
 
-LATENCIES = ((10, 1), (10, 1000), (100, 1), (100, 1000), (1000, 1), (1000, 1000))  # ms, connections
+LATENCIES = ((10, 1), (10, 100), (100, 1), (100, 1000), (1000, 1), (1000, 1000))  # ms, connections
 RATES = ((100, 1), (10_000, 20), (100_000, 100), (200_000, 200))  # KB/s, MiB
 
 Start = Callable[[int, str, int], contextlib.AbstractContextManager[Proxy]]

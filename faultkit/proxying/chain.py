@@ -6,9 +6,10 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from faultkit.proxying.kinds import Bandwidth, Meter
 from faultkit.proxying.later import Later
 from faultkit.proxying.loop import Loop
-from faultkit.proxying.stages import Attributes, Bandwidth, Item, Meter, Sink, Stage, Urgent, Waits
+from faultkit.proxying.stages import Attributes, Item, Sink, Stage, Urgent, Waits
 from faultkit.proxying.toxics import TYPES, Toxic
 
 if TYPE_CHECKING:

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from faultkit import sockets
 from faultkit.errors import Misuse
 from faultkit.evidence.transcript import Address
-from faultkit.proxying.armed import Armed, Upstream, Verbs, Words
+from faultkit.proxying.armed import Armed
 from faultkit.proxying.chain import Chain
 from faultkit.proxying.resolving import Found
 from faultkit.proxying.side import Side, unsent
 from faultkit.proxying.stages import CHUNK, FIN, GONE, RST, Item, Mark, Waits
+from faultkit.proxying.verbs import Upstream, Verbs, Words
 from faultkit.serving.record import Connection, size
 from faultkit.serving.which import More, Opening
 

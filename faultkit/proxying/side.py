@@ -21,9 +21,10 @@ from faultkit.proxying.pipes import PIPE, Pipe
 from faultkit.proxying.stages import CHUNK, CLOSE, FIN, GONE, RST, Item, Mark, Slice, Urgent
 
 if TYPE_CHECKING:
-    from faultkit.proxying.armed import Armed, Verbs, Words
+    from faultkit.proxying.armed import Armed
     from faultkit.proxying.chain import Chain
     from faultkit.proxying.pair import Pair
+    from faultkit.proxying.verbs import Verbs, Words
 
 BUFFER = bytearray(CHUNK)
 VIEW = memoryview(BUFFER)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from faultkit.errors import Misuse
-from faultkit.proxying import stages
+from faultkit.proxying import kinds
 from faultkit.proxying.stages import Stage
 from faultkit.serving import faults, steps, words
 from faultkit.serving import plan as plans
@@ -38,21 +38,21 @@ PROBABILITY = Number("of 1", most=1, whole=False)
 # By type: what it is made of, its attributes.
 TYPES: Mapping[str, tuple[type[Stage] | None, Mapping[str, Number]]] = {
     "noop": (None, {}),
-    "latency": (stages.Latency, {"latency": DURATION, "jitter": DURATION}),
-    "bandwidth": (stages.Bandwidth, {"rate": Number("KB/s"), "shared": Number("of 1", most=1)}),
-    "slow_close": (stages.SlowClose, {"delay": DURATION}),
-    "timeout": (stages.Timeout, {"timeout": DURATION}),
-    "reset_peer": (stages.ResetPeer, {"timeout": DURATION}),
+    "latency": (kinds.Latency, {"latency": DURATION, "jitter": DURATION}),
+    "bandwidth": (kinds.Bandwidth, {"rate": Number("KB/s"), "shared": Number("of 1", most=1)}),
+    "slow_close": (kinds.SlowClose, {"delay": DURATION}),
+    "timeout": (kinds.Timeout, {"timeout": DURATION}),
+    "reset_peer": (kinds.ResetPeer, {"timeout": DURATION}),
     "slicer": (
-        stages.Slicer,
+        kinds.Slicer,
         {
             "average_size": Number("bytes"),
             "size_variation": Number("bytes"),
             "delay": Number("us"),
         },
     ),
-    "limit_data": (stages.LimitData, {"bytes": COUNT}),
-    "packet_loss": (stages.PacketLoss, {"loss_rate": PROBABILITY, "correlation": PROBABILITY}),
+    "limit_data": (kinds.LimitData, {"bytes": COUNT}),
+    "packet_loss": (kinds.PacketLoss, {"loss_rate": PROBABILITY, "correlation": PROBABILITY}),
 }
 
 # When any of them sets in on a connection. Each stands alone, but `connections`.

@@ -9,9 +9,9 @@ from typing import Any
 
 from faultkit.errors import Misuse
 from faultkit.proxying import toxics
+from faultkit.proxying.kinds import Meter
 from faultkit.proxying.pair import Pair
 from faultkit.proxying.side import Side
-from faultkit.proxying.stages import Meter
 from faultkit.proxying.toxics import Toxic
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from faultkit.proxying import stages
+from faultkit.proxying import kinds, stages
 from faultkit.proxying.loop import Timer
 from faultkit.proxying.stages import FIN, RST, Item, Stage, Waits
 
@@ -70,7 +70,7 @@ def on(kind: type[Stage], seed: int = 1, **attributes: int | float) -> tuple[On,
 
 
 def test_latency_counts_from_when_a_piece_was_read() -> None:
-    where, stage = on(stages.Latency, latency=100, jitter=0)
+    where, stage = on(kinds.Latency, latency=100, jitter=0)
     stage.put(b"a")
     where.loop.run(0.03)
     stage.put(b"bb")
@@ -81,7 +81,7 @@ def test_latency_counts_from_when_a_piece_was_read() -> None:
 
 def test_jitter_is_uniform_and_keeps_the_order() -> None:
     def leaves(seed: int) -> list[float]:
-        where, stage = on(stages.Latency, seed, latency=100, jitter=50)
+        where, stage = on(kinds.Latency, seed, latency=100, jitter=50)
         for _ in range(2000):
             stage.put(b"x")
             where.loop.run(where.loop.now() - 1000 + 1)  # one after the other
@@ -94,7 +94,7 @@ def test_jitter_is_uniform_and_keeps_the_order() -> None:
     below = sum(at < 0.075 for at in first)
     assert 430 < below < 570  # a quarter
 
-    where, stage = on(stages.Latency, latency=100, jitter=100)
+    where, stage = on(kinds.Latency, latency=100, jitter=100)
     for number in range(1, 50):
         stage.put(b"x" * number)
     where.loop.run(1)
@@ -102,7 +102,7 @@ def test_jitter_is_uniform_and_keeps_the_order() -> None:
 
 
 def test_negative_jitter_sums_are_now() -> None:
-    where, stage = on(stages.Latency, latency=20, jitter=40)
+    where, stage = on(kinds.Latency, latency=20, jitter=40)
     for _ in range(400):
         stage.put(b"x")
         where.loop.run(where.loop.now() - 1000 + 1)
@@ -111,7 +111,7 @@ def test_negative_jitter_sums_are_now() -> None:
 
 
 def test_bandwidth_leaves_in_slices_of_100_ms() -> None:
-    where, stage = on(stages.Bandwidth, rate=100, shared=0)
+    where, stage = on(kinds.Bandwidth, rate=100, shared=0)
     stage.put(bytes(25_000))
     stage.put(FIN)
     where.loop.run(10)
@@ -119,7 +119,7 @@ def test_bandwidth_leaves_in_slices_of_100_ms() -> None:
 
 
 def test_a_small_piece_takes_its_time_and_a_pause_is_no_credit() -> None:
-    where, stage = on(stages.Bandwidth, rate=100, shared=0)
+    where, stage = on(kinds.Bandwidth, rate=100, shared=0)
     stage.put(bytes(50))
     where.loop.run(5)
     stage.put(bytes(50))
@@ -128,7 +128,7 @@ def test_a_small_piece_takes_its_time_and_a_pause_is_no_credit() -> None:
 
 
 def test_a_timer_that_is_late_is_caught_up() -> None:
-    where, stage = on(stages.Bandwidth, rate=1000, shared=0)
+    where, stage = on(kinds.Bandwidth, rate=1000, shared=0)
     stage.put(bytes(500_000))
     where.loop.time += 0.3  # nobody looked
     where.loop.run(0.3)
@@ -136,9 +136,9 @@ def test_a_timer_that_is_late_is_caught_up() -> None:
 
 
 def test_two_on_one_line_share_it() -> None:
-    where, one = on(stages.Bandwidth, rate=100, shared=1)
-    other = stages.Bandwidth(where, where, {"rate": 100, "shared": 1}, random.Random)
-    assert isinstance(one, stages.Bandwidth)
+    where, one = on(kinds.Bandwidth, rate=100, shared=1)
+    other = kinds.Bandwidth(where, where, {"rate": 100, "shared": 1}, random.Random)
+    assert isinstance(one, kinds.Bandwidth)
     other.meter = one.meter
     one.put(bytes(20_000))
     other.put(bytes(20_000))
@@ -147,7 +147,7 @@ def test_two_on_one_line_share_it() -> None:
 
 
 def test_a_new_rate_is_for_what_waits() -> None:
-    where, stage = on(stages.Bandwidth, rate=0, shared=0)
+    where, stage = on(kinds.Bandwidth, rate=0, shared=0)
     stage.put(bytes(1000))
     where.loop.run(5)
     stage.update({"rate": 10, "shared": 0})
@@ -156,24 +156,24 @@ def test_a_new_rate_is_for_what_waits() -> None:
 
 
 def test_slow_close() -> None:
-    where, stage = on(stages.SlowClose, delay=250)
+    where, stage = on(kinds.SlowClose, delay=250)
     stage.put(b"x")
     stage.put(RST)
     where.loop.run(1)
     assert where.came == [(0, 1), (0.25, RST)]
 
 
-@pytest.mark.parametrize("kind", [stages.Timeout, stages.ResetPeer])
+@pytest.mark.parametrize("kind", [kinds.Timeout, kinds.ResetPeer])
 def test_its_clock_is_not_set_back_by_a_chunk(kind: type[Stage]) -> None:
     where, stage = on(kind, timeout=500)
     for tenth in range(1, 10):
         stage.put(b"swallowed")
         where.loop.run(tenth / 10)
-    assert where.came == [(0.5, "close: timeout" if kind is stages.Timeout else "reset: reset_peer")]
+    assert where.came == [(0.5, "close: timeout" if kind is kinds.Timeout else "reset: reset_peer")]
 
 
 def test_a_longer_timeout_counts_from_the_same_beginning() -> None:
-    where, stage = on(stages.Timeout, timeout=500)
+    where, stage = on(kinds.Timeout, timeout=500)
     where.loop.run(0.4)
     stage.update({"timeout": 600})
     where.loop.run(2)
@@ -181,7 +181,7 @@ def test_a_longer_timeout_counts_from_the_same_beginning() -> None:
 
 
 def test_no_timeout_never_comes() -> None:
-    where, stage = on(stages.Timeout, timeout=0)
+    where, stage = on(kinds.Timeout, timeout=0)
     stage.put(b"x")
     where.loop.run(1e6)
     assert where.came == []
@@ -190,7 +190,7 @@ def test_no_timeout_never_comes() -> None:
 
 
 def test_slices_are_within_what_was_said_and_so_far_apart() -> None:
-    where, stage = on(stages.Slicer, average_size=100, size_variation=20, delay=1000)
+    where, stage = on(kinds.Slicer, average_size=100, size_variation=20, delay=1000)
     stage.put(bytes(10_000))
     stage.put(FIN)
     where.loop.run(10)
@@ -202,16 +202,16 @@ def test_slices_are_within_what_was_said_and_so_far_apart() -> None:
 
 
 def test_slices_of_no_size_are_what_was_read() -> None:
-    where, stage = on(stages.Slicer, average_size=0, size_variation=0, delay=0)
+    where, stage = on(kinds.Slicer, average_size=0, size_variation=0, delay=0)
     stage.put(bytes(100))
     assert where.came == [(0, 100)]
 
 
 def test_what_a_stage_holds_is_flushed_in_order() -> None:
     for kind, attributes in (
-        (stages.Latency, {"latency": 9000, "jitter": 10}),
-        (stages.Bandwidth, {"rate": 1, "shared": 0}),
-        (stages.Slicer, {"average_size": 10, "size_variation": 0, "delay": 10**6}),
+        (kinds.Latency, {"latency": 9000, "jitter": 10}),
+        (kinds.Bandwidth, {"rate": 1, "shared": 0}),
+        (kinds.Slicer, {"average_size": 10, "size_variation": 0, "delay": 10**6}),
     ):
         where, stage = on(kind, **attributes)
         stage.put(bytes(70_000))
@@ -224,16 +224,16 @@ def test_what_a_stage_holds_is_flushed_in_order() -> None:
 
 
 def test_a_full_stage_is_not_read_for() -> None:
-    _, latency = on(stages.Latency, latency=1000, jitter=0)
-    _, bandwidth = on(stages.Bandwidth, rate=1, shared=0)
+    _, latency = on(kinds.Latency, latency=1000, jitter=0)
+    _, bandwidth = on(kinds.Bandwidth, rate=1, shared=0)
     assert not latency.full and not bandwidth.full
     bandwidth.put(bytes(2 * stages.CHUNK))
-    latency.put(bytes(stages.FLIGHT))
+    latency.put(bytes(kinds.FLIGHT))
     assert latency.full and bandwidth.full
 
 
 def test_a_burst_of_losses() -> None:
-    where, stage = on(stages.PacketLoss, loss_rate=0.1, correlation=0.8)
+    where, stage = on(kinds.PacketLoss, loss_rate=0.1, correlation=0.8)
     for _ in range(5000):
         stage.put(b"x")
     lost = 5000 - len(where.came)
