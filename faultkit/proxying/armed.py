@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from faultkit import sockets
 from faultkit.errors import Misuse, Unable
+from faultkit.proxying.drain import DONTWAIT, unsent
 from faultkit.proxying.loop import Timer
 from faultkit.proxying.paced import Paced
-from faultkit.proxying.side import DONTWAIT, unsent
 from faultkit.proxying.verbs import Verbs
 from faultkit.serving import peer
 from faultkit.serving.faults import Fault

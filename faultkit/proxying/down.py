@@ -8,8 +8,9 @@ from collections.abc import Callable
 from select import EPOLLIN, EPOLLOUT, EPOLLRDHUP
 from typing import TYPE_CHECKING, Literal
 
+from faultkit.proxying.drain import DONTWAIT
 from faultkit.proxying.resolving import Found
-from faultkit.proxying.side import BUFFER, DONTWAIT
+from faultkit.proxying.side import BUFFER
 from faultkit.serving import faults
 
 if TYPE_CHECKING:

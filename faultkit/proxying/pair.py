@@ -15,8 +15,9 @@ from faultkit.errors import Misuse
 from faultkit.evidence.transcript import Address
 from faultkit.proxying.armed import Armed
 from faultkit.proxying.chain import Chain
+from faultkit.proxying.drain import Drain, unsent
 from faultkit.proxying.resolving import Found
-from faultkit.proxying.side import Side, unsent
+from faultkit.proxying.side import Side
 from faultkit.proxying.stages import CHUNK, FIN, GONE, RST, Item, Mark, Waits
 from faultkit.proxying.verbs import Upstream, Verbs, Words
 from faultkit.serving.record import Connection, size
@@ -57,7 +58,7 @@ class Pair(Connection):
         self.client = Side(self, sock)
         self.upstream = Side(self, None)
         self.client.other, self.upstream.other = self.upstream, self.client
-        self.leaving: Side | None = None  # the one that gets RST when all is sent
+        self.leaving: Drain | None = None  # the one that gets RST when all is sent
         self.found: Found = []  # addresses of the service that were not tried
         self.armed: list[Armed] = []  # faults that are to set in
         self.asking = False  # a request was begun and is not answered
@@ -181,7 +182,7 @@ class Pair(Connection):
         """Its word."""
         return "client" if side is self.client else "upstream"
 
-    def leave(self, side: Side) -> None:
+    def leave(self, side: Drain) -> None:
         """RST to that side, when the kernel has sent it what it was given."""
         self.leaving = side
         side.other.close(RST)
@@ -276,7 +277,7 @@ class Pair(Connection):
         for one in list(self.armed):
             one.counted()
 
-    def spoke(self, side: Side) -> None:
+    def spoke(self, side: Drain) -> None:
         """Something was sent to that side."""
         if side is self.client:
             self.asking = False

@@ -11,87 +11,30 @@ import fcntl
 import os
 import socket
 import struct
-import termios
 from collections import deque
-from select import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLPRI
+from select import EPOLLIN, EPOLLOUT, EPOLLPRI
 from typing import TYPE_CHECKING
 
 from faultkit import sockets
-from faultkit.proxying.pipes import PIPE, Pipe
-from faultkit.proxying.stages import CHUNK, CLOSE, FIN, GONE, RST, Item, Mark, Slice, Urgent
+from faultkit.proxying.drain import BAD, DONTWAIT, GONE_BY, OOB, READ, Drain
+from faultkit.proxying.pipes import PIPE
+from faultkit.proxying.stages import CHUNK, FIN, RST, Mark, Urgent
 
 if TYPE_CHECKING:
-    from faultkit.proxying.armed import Armed
     from faultkit.proxying.chain import Chain
-    from faultkit.proxying.pair import Pair
-    from faultkit.proxying.verbs import Verbs, Words
+    from faultkit.proxying.verbs import Words
 
 BUFFER = bytearray(CHUNK)
 VIEW = memoryview(BUFFER)
 SIOCATMARK = 0x8905  # asm-generic/sockios.h
-TCP_NOTSENT_LOWAT = 25  # include/uapi/linux/tcp.h
-DONTWAIT, OOB, EOR = socket.MSG_DONTWAIT, socket.MSG_OOB, socket.MSG_EOR
-READ, BAD = EPOLLIN | EPOLLPRI, EPOLLERR | EPOLLHUP
 SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 LITTLE = 16384  # bytes: a splice that gives less is no bulk any more; arbitrary
 
-# What the calls on a socket give when its connection is gone: recv(2), send(2), tcp(7), icmp.c.
-GONE_BY = {
-    errno.ECONNRESET,
-    errno.EPIPE,
-    errno.ENOTCONN,
-    errno.ETIMEDOUT,
-    errno.ECONNREFUSED,
-    errno.EHOSTUNREACH,
-    errno.ENETUNREACH,
-    errno.ECONNABORTED,
-}
 
-
-class Side:
+class Side(Drain):
     """One socket, what was read from it and sent to it, and what is still to be sent to it."""
 
-    __slots__ = (
-        "_events",
-        "_held",
-        "_pipe",
-        "armed",
-        "chain",
-        "ended",
-        "lost",
-        "number",
-        "other",
-        "pair",
-        "queue",
-        "received",
-        "said",
-        "sent",
-        "silent",
-        "sock",
-        "verbs",
-        "words",
-    )
-
-    other: Side
-
-    def __init__(self, pair: Pair, sock: socket.socket | None) -> None:
-        self.pair = pair
-        self.sock = sock
-        self.received = 0  # bytes read from it
-        self.sent = 0  # bytes sent to it
-        self.ended: Mark | None = None  # how its peer ended what it says: FIN, RST
-        self.said: Mark | None = None  # how we did
-        self.lost = 0  # the errno with which the connection went, or 0
-        self.queue: deque[Item] | None = None  # what it could not take yet
-        self.chain: Chain | None = None  # the stages that what is read from it goes through
-        self.number = -1 if sock is None else sock.fileno()
-        self.armed: list[Armed] = []  # faults that are to set in
-        self.verbs: Verbs | None = None  # what a fault has done to it
-        self.words: Words | None = None  # the last ones; what comes is thrown away then
-        self.silent = False  # a fault lets nothing be sent to it
-        self._pipe: Pipe | None = None  # for what is read from it
-        self._held = False  # a fault lets nothing be read
-        self._events = -1  # what it is watched for; -1: it is not watched
+    __slots__ = ()
 
     # What the loop says.
 
@@ -187,24 +130,25 @@ class Side:
             size = os.splice(self.number, pipe.end, PIPE, flags=SPLICE)
         except BlockingIOError:
             # Nothing is there, or an urgent byte is in the way (tcp_read_sock()).
-            self._give_back()
+            self.give_back()
             self._pass_on()
             return
         except OSError as error:
-            self._give_back()
+            self.give_back()
             self._gone(error)
             return
         if not size:
-            self._give_back()
+            self.give_back()
             self._heard_fin()
             return
         self.received += size
         pipe.held = size
-        self._empty_pipe()
+        self.empty_pipe()
         if size < LITTLE and self._pipe is pipe and not pipe.held:
-            self._give_back()
+            self.give_back()
 
-    def _empty_pipe(self) -> None:
+    def empty_pipe(self) -> None:
+        """Send what is in its pipe, as far as it goes."""
         pipe, other = self._pipe, self.other
         assert pipe and other.sock
         try:
@@ -221,7 +165,8 @@ class Side:
             other.watch()
             self.watch()
 
-    def _give_back(self) -> None:
+    def give_back(self) -> None:
+        """Its pipe is empty, and somebody else's."""
         pipe, self._pipe = self._pipe, None
         if pipe:
             self.pair.pipes.give(pipe)
@@ -303,7 +248,7 @@ class Side:
         """What comes before it first: a read stops at the mark (tcp(7), SIOCATMARK)."""
         assert self.sock
         if not struct.unpack("=i", fcntl.ioctl(self.number, SIOCATMARK, bytes(4)))[0]:
-            self._give_back_empty()
+            self._return_empty()
             self.read()
             return
         try:
@@ -320,9 +265,9 @@ class Side:
         self.received += 1
         self.other.put(Urgent(byte))
 
-    def _give_back_empty(self) -> None:
+    def _return_empty(self) -> None:
         if self._pipe and not self._pipe.held:
-            self._give_back()
+            self.give_back()
 
     def _heard_fin(self) -> None:
         self._end(RST if self.lost else FIN)
@@ -346,7 +291,7 @@ class Side:
         if self._pipe and self._pipe.held:
             self.watch()
             return  # it is told when that is sent
-        self._give_back()
+        self.give_back()
         if self.chain is not None:
             self.chain.put(mark)
         else:
@@ -377,215 +322,6 @@ class Side:
         """The descriptor; -1 when it is closed."""
         return self.number
 
-    # As the destination.
-
-    def put(self, item: Item) -> None:
-        """Send it, or keep it until that is possible."""
-        if self.sock is None:
-            self.pair.unsaid(item)
-            return
-        if self.queue is not None or self.other.piped:
-            self.keep(item)
-            self.watch()
-            return
-        if type(item) is Mark:
-            self._say(item)
-        elif not self._send(item):
-            self.watch()
-
-    def keep(self, item: Item) -> None:
-        """Have it sent later, in its turn."""
-        if self.queue is None:
-            self.queue = deque()
-        self.queue.append(item)
-
-    @property
-    def piped(self) -> int:
-        """Bytes that were read from it and are in its pipe."""
-        return self._pipe.held if self._pipe else 0
-
-    @property
-    def waits(self) -> bool:
-        """Is there something that it could not take yet?"""
-        return self.queue is not None or bool(self.other.piped)
-
-    def _send(self, item: Item) -> bool:
-        """Send a piece; what is left of it is first in the queue then. Is all of it gone?"""
-        assert self.sock and not isinstance(item, Mark)
-        if self.said or self.lost:
-            return True  # nobody is told
-        whole = item
-        for one in self.armed:
-            if one.takes(item):
-                return True
-            item = item[: one.may_send(item)]
-        if not item:
-            self._keep_first(whole)
-            return False
-        flags = DONTWAIT | (OOB if type(item) is Urgent else EOR if type(item) is Slice else 0)
-        try:
-            sent = self.sock.send(item, flags)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            self.send_failed(error)
-            return True
-        self.sent += sent
-        all_gone = sent == len(whole)
-        if not all_gone:
-            self._keep_first(type(whole)(whole[sent:]))
-        if self.pair.counting:
-            self.pair.spoke(self)
-        return all_gone
-
-    def _keep_first(self, item: Item) -> None:
-        if self.queue is None:
-            self.queue = deque()
-        self.queue.appendleft(item)
-
-    def _send_more(self) -> None:
-        """There is room again."""
-        if self.words:
-            if self.words.say():
-                self._watch_for(READ)
-            return
-        source = self.other
-        if source._pipe and source._pipe.held:
-            source._empty_pipe()
-            if source.piped:
-                return
-            if source.ended and self.queue is None:
-                source._give_back()
-                self._after_pipe(source)
-        self.drain()
-
-    def _after_pipe(self, source: Side) -> None:
-        assert source.ended
-        if source.chain is not None:
-            source.chain.put(source.ended)
-        else:
-            self.put(source.ended)
-
-    def drain(self) -> None:
-        """Send what waits, as far as it goes."""
-        if self.silent or self.sock is None:
-            return
-        while self.queue and not self.silent:
-            item = self.queue.popleft()
-            if type(item) is Mark:
-                self.queue = None
-                self._say(item)
-                return
-            if not self._send(item):
-                return
-            if self.queue is None:
-                return
-        if self.silent:
-            return
-        self.queue = None
-        self.watch()
-        self.other.watch()
-
-    def _say(self, mark: Mark) -> None:
-        """All before it is sent."""
-        if self.said and mark is not RST:
-            return
-        if mark is CLOSE:
-            self.pair.close("limit")
-        elif mark is RST:
-            self.pair.leave(self)
-        elif mark is GONE:
-            self.close_read()
-            self.pair.side_gone()
-        else:
-            self.said = FIN
-            if self.other.said and self.ended:
-                pass  # closing it says so too
-            elif self.sock is not None:
-                try:
-                    self.sock.shutdown(socket.SHUT_WR)
-                except OSError as error:
-                    if error.errno != errno.ENOTCONN:  # it is reset already, which the next read tells
-                        raise
-            self.pair.half_closed()
-
-    def send_failed(self, error: OSError) -> None:
-        """Its connection is gone. What it has said before that is still passed on."""
-        if error.errno not in GONE_BY:
-            raise error
-        self.lost = self.lost or error.errno or errno.ECONNRESET
-        self.queue = None
-        if self.ended:
-            self._end(RST)
-        else:
-            self.watch()
-            if self._events & EPOLLIN:
-                self.read()
-
-    def _leave_if_sent(self) -> None:
-        assert self.sock
-        if not unsent(self):
-            self.pair.left()
-
-    def wait_for_sent(self) -> None:
-        """Have `pair.left` called when the kernel has sent all that it was given."""
-        assert self.sock
-        # With the least TCP_NOTSENT_LOWAT (tcp(7)) a socket is writable when nothing is unsent.
-        self.sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, 1)
-        self._watch_for(EPOLLOUT)
-
-    # Being watched.
-
-    def watch(self) -> None:
-        """Be watched for what it can be used for now."""
-        if self.sock is None or self.pair.leaving is not None or self.words:
-            return
-        events = EPOLLOUT if self.waits and not self.silent and not self.lost else 0
-        if self.ended is None and not self._held:
-            chain = self.chain
-            if not self.other.waits and (chain is None or chain.room):
-                events |= READ
-        self._watch_for(events)
-
-    def watch_if_open(self) -> None:
-        """`watch`, where there is a service to pass it on to: connected, and not given up."""
-        if self.pair.begun and self._events != -1 and self.other.sock is not None:
-            self.watch()
-
-    def watch_end(self) -> None:
-        """Be watched for nothing but that its connection is gone."""
-        self._watch_for(0)
-
-    def _watch_for(self, events: int) -> None:
-        if events == self._events:
-            return
-        if self._events == -1:
-            self.pair.loop.watch(self.number, self, events)
-        else:
-            self.pair.loop.rewatch(self.number, events)
-        self._events = events
-
-    def unwatch(self) -> None:
-        """Be watched no more."""
-        if self._events != -1:
-            self._events = -1
-            self.pair.loop.forget(self.number)
-
-    def hold(self, yes: bool) -> None:
-        """Read nothing more, or again."""
-        self._held = yes
-        self.watch()
-
-    def hush(self, yes: bool) -> None:
-        """Send nothing more to it, or again: what comes meanwhile waits, and so does who says it."""
-        self.silent = yes
-        if yes and self.queue is None:
-            self.queue = deque()
-        elif not yes:
-            self.drain()
-        self.watch()
-        self.other.watch()
-
     # Its stages, its end.
 
     def unpipe(self) -> None:
@@ -594,7 +330,7 @@ class Side:
             held = os.read(self._pipe.beginning, self._pipe.held)
             self._pipe.held -= len(held)
             self.other.queue = deque([held, *(self.other.queue or ())])
-        self._give_back()
+        self.give_back()
 
     def close_read(self) -> None:
         """Close it with everything read, or it would be a reset."""
@@ -617,7 +353,7 @@ class Side:
         """Close the socket: with RST, or as the kernel does it."""
         sock, self.sock = self.sock, None
         if self._pipe:
-            self._drop_pipe() if self._pipe.held else self._give_back()
+            self._drop_pipe() if self._pipe.held else self.give_back()
         self.queue = None
         if sock is None:
             return
@@ -632,15 +368,3 @@ class Side:
             sockets.abort(sock)
         else:
             sock.close()
-
-
-def unsent(side: Side) -> int:
-    """Bytes that the kernel has not sent yet; none where the connection is gone."""
-    assert side.sock
-    return sockets.clock(side.sock).unsent if sockets.state(side.sock) != "CLOSED" else 0
-
-
-def queued(side: Side) -> int:
-    """Bytes that are not acknowledged (SIOCOUTQ, tcp(7))."""
-    count: int = struct.unpack("=i", fcntl.ioctl(side.number, termios.TIOCOUTQ, bytes(4)))[0]
-    return count

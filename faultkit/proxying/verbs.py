@@ -6,8 +6,8 @@ import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from faultkit.proxying.drain import DONTWAIT
 from faultkit.proxying.kinds import Bandwidth, Slicer
-from faultkit.proxying.side import DONTWAIT
 from faultkit.proxying.stages import Stage
 from faultkit.serving.engine import Watch
 from faultkit.serving.record import Connection
