@@ -23,7 +23,7 @@ from faultkit.serving.record import Connection
 from faultkit.trigger import Trigger
 
 if TYPE_CHECKING:
-    from faultkit.proxying.pair import Pair
+    from faultkit.proxying.counted import Counted
     from faultkit.proxying.side import Side
 
 LOOK = 0.001  # seconds between two looks at what no event tells; arbitrary
@@ -33,7 +33,7 @@ FLUSHED = ("sent", "answers", "mid-body")  # set in when the kernel has sent wha
 class Armed:
     """A fault that one side has, and those that come after it."""
 
-    def __init__(self, pair: Pair, side: Side, fault: Fault, toxic: str = "") -> None:
+    def __init__(self, pair: Counted, side: Side, fault: Fault, toxic: str = "") -> None:
         self.pair = pair
         self.side = side
         self.toxic = toxic

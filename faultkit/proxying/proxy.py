@@ -3,60 +3,38 @@ turns of the loop, and never waits for data."""
 
 from __future__ import annotations
 
-import errno
 import functools
-import ipaddress
 import random
-import socket
-import time
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Any, TypeVar, get_args
 
-from faultkit.errors import Misuse, Unable, exhausted
-from faultkit.evidence.transcript import Address
+from faultkit.errors import Misuse, Unable
 from faultkit.proxying import resolving, toxics
+from faultkit.proxying.accepting import Accepting
+from faultkit.proxying.accepting import Towards as Towards
 from faultkit.proxying.down import Down, UpstreamDown
 from faultkit.proxying.listening import Listening
 from faultkit.proxying.loop import Loop
 from faultkit.proxying.pair import Pair
-from faultkit.proxying.resolving import Endpoint, Found
+from faultkit.proxying.resolving import Endpoint
+from faultkit.proxying.seen import HEALTHY
+from faultkit.proxying.seen import Bytes as Bytes
+from faultkit.proxying.seen import Event as Event
 from faultkit.proxying.toxics import Toxic
 from faultkit.proxying.upon import NoToxic as NoToxic
 from faultkit.proxying.upon import Taken as Taken
 from faultkit.proxying.upon import Upon
-from faultkit.serving import unmet
 from faultkit.serving.faults import Fault
 from faultkit.serving.plan import Plan
-from faultkit.serving.server import FaultNotMet
 from faultkit.serving.waiting import Waiting
-from faultkit.serving.which import Opening, Which
+from faultkit.serving.which import Which
 
 T = TypeVar("T")
 CLOSED = "the proxy is closed: this goes inside the `with`, and for the fixtures inside the test"
-Towards = Literal["client", "upstream", "both"]
 STREAMS: Mapping[str, str] = {"client": "downstream", "upstream": "upstream", "both": "both"}
-HEALTHY = Plan(lambda number: None)
-TURNS = 1000  # of the loop, for what is under way; arbitrary
 
 
-class Bytes(NamedTuple):
-    """What went in one direction."""
-
-    received: int  # read from where it comes from
-    sent: int  # written to where it goes
-
-
-class Event(NamedTuple):
-    """Something that happened."""
-
-    at: float  # time.time()
-    proxy: str
-    kind: str  # accepted, connected, upstream down, fault, ended, toxic added, changed or removed, enabled, disabled, trouble
-    connection: int | None
-    text: str
-
-
-class Proxy:
+class Proxy(Accepting):
     """Passes what comes on to a service. Its methods may be called from any thread; each is done whole or not at all."""
 
     def __init__(
@@ -111,105 +89,6 @@ class Proxy:
         self._connections: list[Pair] = []
         self._count = 0
         self._passed = [0, 0, 0, 0]  # by connections that have ended: both counters upstream, both downstream
-
-    # What it is.
-
-    def __repr__(self) -> str:
-        closed = ", closed" if self._closed else ""
-        return f"<proxy at {self.listen} for {self.upstream}: {self._plan}; {unmet.came(self._count)}{closed}>"
-
-    @property
-    def address(self) -> tuple[str, int]:
-        """Where it listens, or did, or is to: the port as it was given out once it was started."""
-        return self._door.address
-
-    @property
-    def host(self) -> str:
-        """127.0.0.1, or where it was told to listen."""
-        return self.address[0]
-
-    @property
-    def port(self) -> int:
-        """Its own, also while it is disabled."""
-        return self.address[1]
-
-    @property
-    def url(self) -> str:
-        """`http://127.0.0.1:41234/`"""
-        return f"http://{self.listen}/"
-
-    @property
-    def listen(self) -> str:
-        """Its address as text: "127.0.0.1:6380", "[::]:6380"."""
-        return str(Endpoint(*self.address))
-
-    @property
-    def upstream(self) -> str:
-        """The service: "localhost:6379"."""
-        return str(self._upstream)
-
-    @property
-    def seed(self) -> int:
-        """What to give as `seed` to have the same lots, jitter and slices again."""
-        return self._upon.seed if self._plan.seed is None else self._plan.seed
-
-    @property
-    def enabled(self) -> bool:
-        """Does it have its port?"""
-        return self._door.door is not None
-
-    @property
-    def toxics(self) -> list[Toxic]:
-        """Those towards the service in their order, then those towards the client."""
-        return self._upon.listed()
-
-    @property
-    def connections(self) -> list[Pair]:
-        """Each connection in the order in which they were accepted; those that have ended only where they are kept."""
-        return list(self._connections) if self._keep else list(self._live.values())
-
-    @property
-    def live(self) -> list[Pair]:
-        """Those that go on."""
-        return list(self._live.values())
-
-    @property
-    def accepted(self) -> int:
-        """How many connections there were."""
-        return self._count
-
-    @property
-    def passed(self) -> Mapping[str, Bytes]:
-        """What went "upstream" and "downstream" so far, live connections too."""
-        return self.loop.call(self._passed_now)
-
-    def _passed_now(self) -> Mapping[str, Bytes]:
-        total = list(self._passed)
-        for pair in self._live.values():
-            _add(total, pair)
-        return {"upstream": Bytes(total[0], total[1]), "downstream": Bytes(total[2], total[3])}
-
-    def wait_for_connection(self, number: int = 1, *, timeout_seconds: float = 5.0) -> Pair:
-        """Wait until so many connections have been accepted, and give that one. Raises `TimeoutError`; not in an event loop."""
-        self.loop.must_be_here()
-        self.waiting.wait(
-            lambda: self._count >= number, lambda: f"{unmet.came(self._count)}, not {number},", timeout_seconds
-        )
-        return self._connections[number - 1]
-
-    async def await_connection(self, number: int = 1) -> Pair:
-        """The same in asyncio or Trio; the caller's own timeout ends the wait."""
-        await self.waiting.come(lambda: self._count >= number)
-        return self._connections[number - 1]
-
-    async def await_ended(self, number: int) -> None:
-        """Wait until so many connections have ended."""
-        await self.waiting.come(lambda: self._count - len(self._live) >= number)
-
-    @property
-    def upstream_port(self) -> int:
-        """Of the service."""
-        return self._upstream.port
 
     # Control.
 
@@ -279,25 +158,6 @@ class Proxy:
         """Reset every live connection at both ends, or that one."""
         self._call(functools.partial(self._cut, number))
 
-    def check(self) -> None:
-        """Raise `Unable` where the machine had no more descriptors, and `FaultNotMet` where a fault or a toxic was never met.
-
-        The end of the `with`, and of a test, does it too.
-        """
-        if self._complaint() and not self.loop.closed:
-            self.loop.call(self._settle)
-        self.check_crash()
-        if sentence := self._complaint():
-            raise FaultNotMet(sentence)
-
-    def check_crash(self) -> None:
-        """Raise what went wrong with the proxy itself."""
-        if self.trouble is not None:
-            number, error, lacking = self.trouble
-            if lacking:
-                raise Unable(f"port {self.port}, connection {number}: {lacking}") from error
-            raise error
-
     async def acheck(self) -> None:
         """`check`, in the loop in which the proxy runs."""
         self.check()
@@ -305,22 +165,6 @@ class Proxy:
     async def aclose(self) -> None:
         """`close`, in the loop in which the proxy runs."""
         self.close()
-
-    @property
-    def turned_away(self) -> bool:
-        """Has a client met a closed door? Where a refusal is counted for the whole network namespace, another port's passes
-        for it."""
-        return self._door.has_turned_away
-
-    @property
-    def keeps_out(self) -> bool:
-        """Does its fault let no connection in?"""
-        return self._plan.door is not None
-
-    @property
-    def came(self) -> bool:
-        """Has a client come, or been turned away at the door?"""
-        return self._count > 0 or self.turned_away
 
     # In the loop.
 
@@ -445,167 +289,3 @@ class Proxy:
         for pair in self.live:
             if number in (None, pair.number):
                 pair.reset("cut")
-
-    # Connections.
-
-    def _begin(self, sock: socket.socket, peer: Address) -> None:
-        pair = self._record(sock, peer)
-        self._live[pair.number] = pair
-        if self.tell:
-            self.say("accepted", pair, f"from {peer}")
-        if self._which and not self._healed:
-            pair.ask(functools.partial(self._choose, pair))
-        elif self._plan is not HEALTHY and not self._healed and (fault := self._planned(pair.number)):
-            self._arm(pair, fault)
-        if len(self._upon):
-            self._upon.put_on_all(pair)
-        if pair.over or pair.orphaned:
-            return
-        if self._literal:
-            self._found(pair, self._literal)
-        else:
-            pair.client.watch_end()
-            self._lookup.ask(self._upstream, functools.partial(self._found, pair))
-
-    def _record(self, sock: socket.socket | None, peer: Address | None) -> Pair:
-        pair = Pair(self, self._count + 1, sock, peer)
-        if self._keep:
-            self._connections.append(pair)
-        self._count += 1  # only now: another thread looks at it, and then for the record
-        self.waiting.changed()
-        return pair
-
-    def _choose(self, pair: Pair, opening: Opening) -> None:
-        """Is that connection meant? Then it gets the next fault."""
-        assert self._which
-        if self._which(opening):
-            self._meant.append(pair)
-            if fault := self._planned(len(self._meant)):
-                self._arm(pair, fault)
-
-    def _planned(self, number: int) -> Fault | None:
-        fault = self._plan.of(number)
-        return None if fault and fault.served.door else fault
-
-    def _arm(self, pair: Pair, fault: Fault) -> None:
-        for side in (pair.client, pair.upstream):
-            if self._towards in ("both", pair.which(side)) and not pair.over:
-                pair.arm(side, fault)
-
-    def _turned_away(self, count: int, fault: Fault) -> None:
-        for _ in range(count):
-            pair = self._record(None, None)
-            pair.fault = fault.title
-            pair.meet(fault.name)
-            pair.end("never accepted")
-            pair.over = True
-            pair.done()
-
-    def _found(self, pair: Pair, found: Found | OSError) -> None:
-        if pair.over:
-            return
-        if isinstance(found, list) and not self._beyond and not all(_is_near(host) for _, (host, _) in found):
-            found = OSError(errno.EACCES, f"{self.upstream} is outside the own network")
-        if isinstance(found, OSError):
-            self.upstream_down(pair, found)
-        else:
-            pair.connect(found)
-
-    def connected(self, pair: Pair) -> None:
-        """The service has taken a connection."""
-        if self.tell:
-            self.say("connected", pair, f"to {self.upstream}")
-
-    def upstream_down(self, pair: Pair, error: OSError) -> None:
-        """The service has not."""
-        word = errno.errorcode.get(error.errno or 0) or str(error)
-        if self.tell:
-            self.say("upstream down", pair, word)
-        self._down.told(pair, f"upstream: {word}")
-
-    def found_service(self, tell: Callable[[Found | OSError], None]) -> None:
-        """Look the service up."""
-        if self._literal:
-            tell(self._literal)
-        else:
-            self._lookup.ask(self._upstream, tell)
-
-    @property
-    def door(self) -> Listening:
-        """Where it listens."""
-        return self._door
-
-    def over(self, pair: Pair) -> None:
-        """A connection is."""
-        self._live.pop(pair.number, None)
-        _add(self._passed, pair)
-        self._door.watch_again()
-        pair.changed()
-        if self.each:
-            self.each(pair)
-        if self.tell:
-            self.say("ended", pair, pair.ended or "")
-
-    def met(self, pair: Pair, fault: str) -> None:
-        """A fault has set in."""
-        if self.tell:
-            self.say("fault", pair, fault)
-
-    def broke(self, pair: Pair, error: BaseException) -> None:
-        """Something of ours is broken."""
-        self._trouble(pair.number, error)
-
-    def lacking(self, error: Exception) -> None:
-        """No descriptors, no memory."""
-        self._trouble(self._count + 1, error)
-
-    def _trouble(self, number: int, error: BaseException) -> None:
-        lacking = error if isinstance(error, Unable) else exhausted(error)
-        if self.trouble is None:
-            self.trouble = (number, error, lacking)
-            self.say("trouble", None, str(lacking or f"{type(error).__name__}: {error}"))
-
-    def say(self, kind: str, pair: Pair | None, text: str) -> None:
-        """Tell who listens."""
-        if self.tell:
-            self.tell(Event(time.time(), self.name, kind, pair.number if pair else None, text))
-
-    def _settle(self) -> None:
-        """What clients have done already is in the kernel's queues, and may not have been looked at."""
-        for _ in range(TURNS):
-            if not self.loop.turn(0):
-                return
-
-    def _complaint(self) -> str | None:
-        """Which fault or toxic was never met, in a sentence."""
-        if not self._must_be_met:
-            return None
-        if self._which and self._plan.armed and self._connections and not self._meant:
-            return unmet.nobody_meant(self._plan, self.port, self._count)
-        if self._plan is not HEALTHY and (
-            sentence := unmet.sentence(
-                self._plan,
-                self.port,
-                self._meant if self._which else self.connections,
-                shut=self._door.was_shut,
-                turned_away=self.turned_away,
-                own=False,
-            )
-        ):
-            return sentence
-        for toxic in self.toxics:
-            if toxic.name not in self._upon.met and not (toxic.fault and toxic.fault.served.door):
-                return f"{toxic.name} on port {self.port} was never met: {unmet.came(self._count)} while it was there"
-        return None
-
-
-def _add(total: list[int], pair: Pair) -> None:
-    total[0] += pair.client.received
-    total[1] += pair.upstream.sent
-    total[2] += pair.upstream.received
-    total[3] += pair.client.sent
-
-
-def _is_near(host: str) -> bool:
-    address = ipaddress.ip_address(host.partition("%")[0])
-    return address.is_loopback or address.is_private or address.is_link_local

@@ -14,7 +14,7 @@ from faultkit.serving.record import Connection
 from faultkit.serving.verbs import End
 
 if TYPE_CHECKING:
-    from faultkit.proxying.pair import Pair
+    from faultkit.proxying.counted import Counted
     from faultkit.proxying.side import Side
 
 
@@ -23,7 +23,7 @@ class Upstream(Connection):
 
     __slots__ = ("_pair",)
 
-    def __init__(self, pair: Pair, fault: str) -> None:
+    def __init__(self, pair: Counted, fault: str) -> None:
         self._pair = pair
         super().__init__(pair.number, None, fault, pair.proxy.waiting)
         self.opened_at = pair.opened_at
