@@ -154,6 +154,8 @@ class _Spoken:
         if self._conn.to_say.is_set():
             self._conn.to_say = trio.Event()
         for word, number in said:
+            if _closed(self._http):  # one end has said its last word
+                return
             if word == "goaway":
                 self._http.close_connection(number, last_stream_id=self._processed)
                 await self._flush()
@@ -173,7 +175,11 @@ class _Spoken:
 
 def _open(http: connection.H2Connection, stream: int) -> bool:
     """May something be said on that stream?"""
+    known = http.streams.get(stream)
+    return not _closed(http) and known is not None and not known.closed
+
+
+def _closed(http: connection.H2Connection) -> bool:
     from h2.connection import ConnectionState
 
-    known = http.streams.get(stream)
-    return http.state_machine.state is not ConnectionState.CLOSED and known is not None and not known.closed
+    return http.state_machine.state is ConnectionState.CLOSED

@@ -97,6 +97,10 @@ class End:
         """Is it no connection of TCP's?"""
         return self.sock.family == socket.AF_UNIX
 
+    def _must_be_tcp(self, verb: str) -> None:
+        if self.is_unix:
+            raise Misuse(f"{verb}() is TCP's, and this is a Unix socket: close_unread() gives ECONNRESET there")
+
     @_verb
     def abort(self) -> None:
         """RST: close with SO_LINGER {on, 0}, everything read first, or the kernel would call it unread."""
@@ -127,6 +131,7 @@ class End:
     @_verb
     def close_held(self) -> None:
         """Close, with a FIN that the kernel holds back: what the peer sends meets FIN-WAIT-1, and is answered with RST."""
+        self._must_be_tcp("close_held")
         self._leave("close")
         with contextlib.suppress(OSError):  # the peer has reset it already
             self.sock.shutdown(socket.SHUT_RDWR)
@@ -158,6 +163,7 @@ class End:
     @_verb
     def vanish(self) -> None:
         """Be gone without FIN or RST. PermissionError without CAP_NET_ADMIN in the network namespace."""
+        self._must_be_tcp("vanish")
         # Refused, where it is, before anything is written down.
         self.sock.setsockopt(socket.IPPROTO_TCP, sockets.TCP_REPAIR, 1)
         self._leave("vanish")
@@ -166,6 +172,7 @@ class End:
     @_verb
     def disconnect(self) -> None:
         """RST: connect(2) to AF_UNSPEC, everything read first."""
+        self._must_be_tcp("disconnect")
         self._read_all()
         self._leave("disconnect")
         sockets.disconnect(self.sock)
@@ -187,6 +194,7 @@ class End:
     @_verb
     def black_hole(self) -> None:
         """Hear nothing and say nothing: the peer's kernel gets no answer until `heal`, and times out in the end."""
+        self._must_be_tcp("black_hole")
         sockets.black_hole(self.sock)
         self.stall()
 
@@ -228,6 +236,7 @@ class End:
     @_verb
     def slices(self, *, size: int) -> None:
         """Send in segments of so many bytes from now on (TCP_NODELAY, MSG_EOR)."""
+        self._must_be_tcp("slices")
         if size < 1:
             raise Misuse(f"slices: segments of {size} bytes carry nothing: take 1 or more")
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -250,6 +259,7 @@ class End:
     @_verb
     def shorten_fin_wait(self, *, seconds: int) -> None:
         """Let the kernel forget the connection that long after its FIN is acknowledged (TCP_LINGER2, tcp(7))."""
+        self._must_be_tcp("shorten_fin_wait")
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, seconds)
 
     @_verb

@@ -23,7 +23,7 @@ from typing import Any
 import trio
 
 import faultkit
-from faultkit import FaultNotMet, HandlerCrashed, Live, Misuse, Server, Unable
+from faultkit import FaultNotMet, HandlerCrashed, Http, Live, Misuse, Server, Tls, Unable
 from faultkit.serving import faults
 from faultkit.serving.engine import SHARED, Engine
 
@@ -33,10 +33,24 @@ REQUESTS = [
     b"GET / HTTP/1.1\r\nHost: a\r\n\r\n",
     b"\x16\x03\x01\x00\x05hello",
     b"0123456789" * 20,
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5) + bytes.fromhex("00000401050000000182868441"),
+    b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n\x89\x80\0\0\0\0",
+    b"*1\r\n$4\r\nPING\r\nQUIT\r\n",
     b"\xff" * 70_000,
 ]
 
-NAMES = [name for name, _, served in faults.known() if not served.needs_repair]
+ANSWERS: list[Any] = [
+    "echo",
+    "http",
+    "http2",
+    "websocket",
+    "redis",
+    "smtp",
+    b"+OK\r\n",
+    [Http(status=503), Http(early=True)],
+]
+NAMES = [name for name, _, served in faults.known() if not served.needs_repair] + [*faults.SPOKEN]
 
 SILENCES: list[Callable[[Live], None]] = [
     lambda conn: conn.stall(),
@@ -121,9 +135,11 @@ def serving(chance: random.Random, given: list[Server]) -> faultkit.serving.entr
     names = NAMES
     while True:
         keywords: dict[str, Any] = {"must_be_met": chance.random() < 0.3}
-        keywords["answer"] = chance.choice(["echo", "http", b"+OK\r\n", handler(chance.getrandbits(32), given)])
+        keywords["answer"] = chance.choice([*ANSWERS, *[handler(chance.getrandbits(32), given)] * 3])
         if chance.random() < 0.1:
-            keywords["tls"] = True
+            keywords["tls"] = chance.choice([True, Tls(alpn=["h2"]), Tls(mutual=True), Tls(later=True)])
+        elif chance.random() < 0.2:
+            keywords["unix"] = True
         if chance.random() < 0.3:
             keywords["ipv6"] = True
         kind = chance.random()
@@ -158,11 +174,12 @@ def serving(chance: random.Random, given: list[Server]) -> faultkit.serving.entr
 
 def connects(server: Server, chance: random.Random, kept: list[socket.socket]) -> None:
     """A client that says anything and ends in any way."""
-    sock = socket.socket(socket.AF_INET6 if ":" in server.host else socket.AF_INET)
+    unix = "/" in server.host
+    sock = socket.socket(socket.AF_UNIX if unix else socket.AF_INET6 if ":" in server.host else socket.AF_INET)
     kept.append(sock)
     sock.settimeout(chance.choice([0.005, 0.02, 0.1]))
     with contextlib.suppress(OSError):
-        sock.connect(server.address)
+        sock.connect(server.path if unix else server.address)
         for _ in range(chance.randint(0, 4)):
             what = chance.random()
             if what < 0.6:

@@ -180,6 +180,21 @@ def test_several_in_order_and_a_handler() -> None:
         assert sock.recv(3) == b""
 
 
+@pytest.mark.parametrize("verb", ["black_hole", "close_held", "disconnect", "shorten_fin_wait", "slices", "vanish"])
+def test_a_verb_of_tcp_is_one_sentence(verb: str) -> None:
+    keywords = {"shorten_fin_wait": {"seconds": 1}, "slices": {"size": 1}}.get(verb, {})
+
+    async def does(conn: Live) -> None:
+        while await conn.receive():
+            pass
+        with pytest.raises(Misuse) as refused:
+            getattr(conn, verb)(**keywords)
+        await conn.send(str(refused.value).encode())
+
+    with faultkit.serve(unix=True, answer=does) as server:
+        assert told(server)[0].startswith(f"{verb}() is TCP's, and this is a Unix socket: ")
+
+
 def test_the_path_is_ones_own_or_a_new_one_and_gone_after_it(tmp_path: Path) -> None:
     path = str(tmp_path / "service.sock")
     with faultkit.serve("unread", unix=path) as server:
