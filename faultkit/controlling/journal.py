@@ -10,6 +10,7 @@ from typing import Any
 
 from faultkit.proxying.proxy import Event
 
+ENCODER = json.JSONEncoder(separators=(",", ":"))
 LEVELS = ("trace", "debug", "info", "warn", "error", "fatal", "panic")
 ALIASES = {"warning": "warn"}
 
@@ -44,7 +45,7 @@ class Journal:
             return
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         told = {"level": level, **fields, "time": now, **({"message": message} if message else {})}
-        self._write(json.dumps(told, ensure_ascii=True, separators=(",", ":")))
+        self._write(ENCODER.encode(told))
 
     def told(self, event: Event) -> None:
         """Something happened to a proxy."""

@@ -10,15 +10,13 @@ from typing import Any
 from faultkit.controlling import addresses, body, refusal
 from faultkit.controlling.addresses import NoAddress
 from faultkit.controlling.refusal import Refusal
+from faultkit.controlling.toxic import Document, attributes_of, of_toxic, read_toxic, toxics_of
 from faultkit.errors import Misuse
 from faultkit.proxying.down import UpstreamDown
 from faultkit.proxying.loop import Loop
 from faultkit.proxying.proxy import Event, NoToxic, Proxy, Taken
 from faultkit.proxying.resolving import Endpoint
-from faultkit.proxying.toxics import TYPES, WHEN, Toxic, UnknownStream, UnknownType, made
-
-Document = dict[str, Any]
-OWN = {"shared", *WHEN}  # attributes that toxiproxy has not: its clients see them where they are not 0
+from faultkit.proxying.toxics import Toxic
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +130,7 @@ class Proxies:
         listen = body.text(told, "listen", "Proxy", kept.listen)
         upstream = body.text(told, "upstream", "Proxy", kept.proxy.upstream)
         enabled = body.truth(told, "enabled", "Proxy")
-        wanted = _toxics(told) if "toxics" in told else None
+        wanted = toxics_of(told) if "toxics" in told else None
         await self._change(kept, listen, upstream, kept.proxy.enabled if enabled is None else enabled)
         if wanted is not None:
             kept.proxy.replace_toxics(wanted)
@@ -195,7 +193,7 @@ class Proxies:
     def add_toxic(self, name: str, given: Any) -> Document:
         """Raises `Refusal`."""
         kept = self.named(name)
-        toxic = _toxic(given, {one.name for one in kept.proxy.toxics})
+        toxic = read_toxic(given, {one.name for one in kept.proxy.toxics})
         try:
             return of_toxic(kept.proxy.add(toxic))
         except Taken:
@@ -217,7 +215,7 @@ class Proxies:
         self.toxic(name, toxic)
         told = body.fields(given, "Toxic")
         type = kept.proxy.toxic(toxic).type
-        attributes = _attributes(told, type)
+        attributes = attributes_of(told, type)
         toxicity = body.single(told, "toxicity", "")
         try:
             return of_toxic(kept.proxy.update(toxic, attributes, toxicity))
@@ -269,68 +267,4 @@ def _wanted(given: Any, where: str = "") -> Wanted:
     for field, value in (("name", name), ("upstream", upstream)):
         if not value:
             raise refusal.missing(field + where)
-    return Wanted(name, listen, upstream, enabled, _toxics(told) if "toxics" in told else None)
-
-
-def _toxics(told: Document) -> list[Toxic]:
-    given = told["toxics"]
-    if not isinstance(given, list):
-        raise body.mistyped(given, "Proxy.toxics", "[]Toxic")
-    found: dict[str, Toxic] = {}
-    for one in given:
-        toxic = _toxic(one, found.keys())
-        found[toxic.name] = toxic
-    return list(found.values())
-
-
-def _toxic(given: Any, taken: Any) -> Toxic:
-    told = body.fields(given, "ToxicWrapper")
-    name, type = (body.text(told, field, "ToxicWrapper", "") for field in ("name", "type"))
-    stream = body.text(told, "stream", "ToxicWrapper", "downstream")
-    toxicity = body.single(told, "toxicity", "ToxicWrapper")
-    attributes = told.pop("attributes", None)
-    try:
-        made(type, stream=stream, attributes=None)
-    except UnknownStream:
-        raise refusal.bad_stream() from None
-    except UnknownType:
-        raise refusal.bad_type() from None
-    except Misuse as error:
-        raise refusal.bad_body(str(error)) from None
-    if (name or f"{type}_{stream}") in taken:
-        raise refusal.toxic_exists()
-    try:
-        return made(
-            type,
-            name=name or None,
-            stream=stream,
-            toxicity=toxicity,
-            attributes=_attributes({"attributes": attributes}, type),
-        )
-    except Misuse as error:
-        raise refusal.bad_body(str(error)) from None
-
-
-def _attributes(told: Document, type: str) -> Document:
-    attributes = told.get("attributes")
-    if attributes is not None and not isinstance(attributes, dict):
-        raise body.mistyped(attributes, ".attributes", "map[string]interface {}")
-    known = {**(TYPES[type][1] if type in TYPES else {}), **WHEN}
-    given = body.fields(attributes, ".attributes")
-    for key, value in given.items():
-        if key in known and (
-            isinstance(value, bool) or not isinstance(value, int if known[key].whole else int | float)
-        ):
-            raise body.mistyped(value, f".attributes.{key}", "int64" if known[key].whole else "float64")
-    return given
-
-
-def of_toxic(toxic: Toxic) -> Document:
-    """As the API answers it."""
-    return {
-        "attributes": {key: value for key, value in toxic.attributes.items() if value or key not in OWN},
-        "name": toxic.name,
-        "type": toxic.type,
-        "stream": toxic.stream_as_given or toxic.stream,
-        "toxicity": body.shortest(toxic.toxicity),
-    }
+    return Wanted(name, listen, upstream, enabled, toxics_of(told) if "toxics" in told else None)
