@@ -55,23 +55,16 @@ def port_number(port: str) -> int:
         raise NoAddress(f"lookup tcp/{port}: unknown port") from None
 
 
-async def resolved(address: str, *, beyond_loopback: bool) -> Endpoint:
-    """Where that is: an address and a port, 0 for a free one. Raises `NoAddress`, and `Refusal` for one that others can reach.
+async def resolved(address: str, *, everywhere: bool) -> Endpoint:
+    """Where that is: an address and a port, 0 for a free one. Raises `NoAddress`.
 
-    Without a host all addresses are meant; where nothing beyond loopback may be reached, that of loopback.
+    Without a host it is everywhere, where that is so, and loopback otherwise: who means more says it by name.
     """
     host, port = split(address) if address else ("", "")
     number = port_number(port)
     if not host:
-        return Endpoint("::" if beyond_loopback else LOOPBACK, number)
-    found = Endpoint(await _looked_up(host), number)
-    if not beyond_loopback and not ipaddress.ip_address(found.host.partition("%")[0]).is_loopback:
-        raise Refusal(
-            f"listen {address} is not loopback, and others could reach what is broken on purpose: "
-            "start the server with --beyond-loopback if that is meant",
-            403,
-        )
-    return found
+        return Endpoint("::" if everywhere else LOOPBACK, number)
+    return Endpoint(await _looked_up(host), number)
 
 
 async def _looked_up(host: str) -> str:

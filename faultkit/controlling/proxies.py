@@ -25,7 +25,8 @@ class Settings:
 
     seed: int | None = None
     upstream_down: UpstreamDown = "close"
-    beyond_loopback: bool = False
+    beyond_loopback: bool = False  # services may be outside the own network
+    everywhere: bool = False  # a proxy without a host listens on all addresses
     tell: Callable[[Event], None] | None = None
 
 
@@ -139,7 +140,7 @@ class Proxies:
     async def _change(self, kept: Kept, listen: str, upstream: str, enabled: bool | None) -> None:
         """All of it or nothing. Where nothing is said of enabled, one that becomes another is, as a new one would be."""
         try:
-            where = await addresses.resolved(listen, beyond_loopback=self._settings.beyond_loopback)
+            where = await addresses.resolved(listen, everywhere=self._settings.everywhere)
         except NoAddress as error:
             raise Refusal(str(error), 500) from None
         if self._kept.get(kept.proxy.name) is not kept:  # it was deleted while a name was looked up
@@ -234,7 +235,7 @@ class Proxies:
 
     async def _where(self, listen: str) -> Endpoint:
         try:
-            return await addresses.resolved(listen, beyond_loopback=self._settings.beyond_loopback)
+            return await addresses.resolved(listen, everywhere=self._settings.everywhere)
         except NoAddress as error:
             raise Refusal(f"listen tcp: {error}", 500) from None
 
@@ -247,6 +248,7 @@ class Proxies:
             seed=random.Random(f"{self._seed} {wanted.name}").getrandbits(32),
             upstream_down=self._settings.upstream_down,
             beyond_loopback=self._settings.beyond_loopback,
+            listen_beyond=True,
             keep=False,
         )
         proxy.tell = self._settings.tell

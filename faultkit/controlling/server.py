@@ -107,7 +107,12 @@ async def _serve(options: Options, journal: Journal, signals: Any) -> None:
             if ends:
                 ends.told(event)
 
-        proxies = Proxies(loop, Settings(options.seed, options.upstream_down, options.beyond_loopback, tell))
+        far = not ipaddress.ip_address(door.getsockname()[0].partition("%")[0]).is_loopback
+        if far and options.token is None:
+            journal.add("warn", "Others can reach the API, and open ports by it: --token asks them for one")
+        everywhere = far or options.beyond_loopback
+        settings = Settings(options.seed, options.upstream_down, options.beyond_loopback, everywhere, tell)
+        proxies = Proxies(loop, settings)
         if options.config is not None:
             await _populate(proxies, options.config, journal)
         metrics = Metrics(proxies, of_proxies=options.proxy_metrics, of_runtime=options.runtime_metrics)
@@ -147,11 +152,6 @@ def _door(options: Options, journal: Journal) -> socket.socket:
         raise Misuse(f"proxy: --host {options.host} is no address here ({error.strerror}): take 127.0.0.1") from error
     family, _, _, _, where = min(told, key=lambda one: one[0] != socket.AF_INET)
     host = str(where[0])
-    if not ipaddress.ip_address(host.partition("%")[0]).is_loopback and not options.beyond_loopback:
-        raise Misuse(
-            f"proxy: --host {options.host} is not loopback, and who reaches it can open ports here: "
-            "add --beyond-loopback if that is meant, and --token"
-        )
     door = socket.socket(family, socket.SOCK_STREAM)
     door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     # What is accepted inherits these two.

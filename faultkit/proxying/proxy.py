@@ -50,10 +50,11 @@ class Proxy(Accepting):
         towards: Towards = "client",
         upstream_down: UpstreamDown = "reset",
         beyond_loopback: bool = False,
+        listen_beyond: bool = False,
         must_be_met: bool = False,
         keep: bool = True,
     ) -> None:
-        """It is bound and listens at `start`. Keep: connections that have ended stay in `connections`. The plan's faults are done
+        """It is bound and listens at `start`, beyond loopback where either of the two allows it. Keep: connections that have ended stay in `connections`. The plan's faults are done
         to the socket towards the client, or the service, or both.
 
         Raises `Misuse` for what is no address.
@@ -79,7 +80,9 @@ class Proxy(Accepting):
         self._down = Down(self, upstream_down)
         self._beyond = beyond_loopback
         self._keep = keep
-        self._door = Listening(loop, resolving.endpoint(listen), beyond_loopback, self._begin, self.lacking)
+        self._door = Listening(
+            loop, resolving.endpoint(listen), beyond_loopback or listen_beyond, self._begin, self.lacking
+        )
         self._door.turned_away = self._turned_away
         self._upstream = resolving.endpoint(upstream)
         self._literal = resolving.literal(self._upstream)

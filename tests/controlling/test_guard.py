@@ -10,7 +10,6 @@ import pytest
 
 from tests.controlling import served
 from tests.controlling.served import Api, connect
-from tests.controlling.test_contract import told
 
 PROXY = {"name": "x", "listen": "localhost:0", "upstream": "u:1"}
 
@@ -65,15 +64,18 @@ def test_browsers_are_refused_by_their_name_too(api: Api) -> None:
     assert api.ask("GET", "/", User_Agent="curl").status == 404  # the page is there where it was asked for
 
 
-@pytest.mark.parametrize("listen", ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"])
-def test_a_proxy_listens_on_loopback_alone(api: Api, listen: str) -> None:
-    status, answer = told(api, "POST", "/proxies", {**PROXY, "listen": listen})
-    assert status == 403
-    assert "--beyond-loopback" in answer["error"]
-    for unnamed in ("", ":0"):
-        made = api.ask("POST", "/proxies", {**PROXY, "listen": unnamed}).json
-        assert made["listen"].startswith("127.0.0.1:")
+def test_a_proxy_listens_on_loopback_unless_asked_by_name(api: Api) -> None:
+    for listen, wanted in (("", "127.0.0.1:"), (":0", "127.0.0.1:"), ("0.0.0.0:0", "0.0.0.0:"), ("[::]:0", "[::]:")):
+        made = api.ask("POST", "/proxies", {**PROXY, "listen": listen}).json
+        assert made["listen"].startswith(wanted)
         assert api.ask("DELETE", "/proxies/x").status == 204
+
+
+def test_an_api_that_others_can_reach_is_asked_for_by_name() -> None:
+    with served.api("-host", "0.0.0.0") as api:
+        assert api.said("Others can reach the API")["level"] == "warn"
+        assert api.ask("POST", "/proxies", {**PROXY, "listen": ":0"}).json["listen"].startswith("[::]:")
+        assert api.ask("GET", "/version", Host="evil.example").status == 403
 
 
 @pytest.mark.parametrize("upstream", ["8.8.8.8:53", "[2001:4860:4860::8888]:53"])

@@ -47,7 +47,9 @@ class GoFlags(click.Command):
     "--allow-host", multiple=True, metavar="NAME", help="what clients may call it beside localhost and addresses"
 )
 @click.option(
-    "--beyond-loopback", is_flag=True, help="allow addresses that others can reach, and services that are elsewhere"
+    "--beyond-loopback",
+    is_flag=True,
+    help="services outside the own network, and listen on all addresses where none is named",
 )
 @click.option(
     "--upstream-down",
