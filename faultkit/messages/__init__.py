@@ -24,7 +24,8 @@ and then one entry for each kind of line:
 `versions`, `setting` of its own, and `case = true` where capitals count; `has`, literals of which one is in every such line,
 where the longest of the template is no good to look for first. `not_tcp = "..."`, a sentence, stands instead of `told` where no
 TCP connection failed, with `fine = true` where nothing failed at all. `part = true` is a line that passes on what a more telling
-one beside it says ("fetch failed"): it counts only where nothing else is there.
+one beside it says ("fetch failed"): it counts only where nothing else is there. `beside = true` is a frame or a
+class name that any trouble brings along: it says whose connection it was, and by itself nothing.
 No entry names a cause: the causes follow from `told`, `writer` and `when` by the promises of the catalogue (`fitting`),
 and their order from `likely.toml`.
 """

@@ -80,7 +80,7 @@ class Prefilter:
 
         small: set[str] = {*LOOKS, *_errno_words(), '"message":[', '"message" : ['}  # of which unwrapping makes text
         capital: dict[bytes, list[re.Pattern[bytes]]] = {}
-        for entry in (entry for entry in entries() if not entry.fine):
+        for entry in (entry for entry in entries() if not (entry.fine or entry.beside)):
             for text in entry.texts:
                 words = template.anchors(text)
                 if min(map(len, words)) >= SHORT:

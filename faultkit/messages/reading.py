@@ -81,6 +81,8 @@ def read(pasted: str, known: Known | None = None, among: Sequence[Entry] | None 
     deciding = _held(layers, among)
     if all(one.entry.part for one in deciding) and (joined := _held([" ".join(layers[-1].split())], among)):
         deciding = joined  # it was wrapped between words, and a place of the template goes over the end of a line
+    if all(one.entry.beside for one in deciding) and not errnos.mentions(layers[-1]):
+        deciding = ()
     if not deciding:
         if rows := packets.diagnosed(layers[0]):
             return Reading(packets=tuple(rows))

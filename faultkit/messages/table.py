@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LINES = Path(__file__).with_name("lines")
 _HEAD = frozenset({"program", "pool", "writer", "versions", "source", "setting", "around", "line"})
-_OWN = frozenset({"text", "told", "when", "example", "case", "has", "not_tcp", "part", "fine"}) | (
+_OWN = frozenset({"text", "told", "when", "example", "case", "has", "not_tcp", "part", "beside", "fine"}) | (
     _HEAD - {"line", "around"}
 )
 
@@ -46,6 +46,7 @@ class Entry:
     has: tuple[tuple[str, ...], ...]  # for each text: without one of these, it is not there
     not_tcp: str
     part: bool
+    beside: bool  # a frame or a class: says who it was, and alone nothing
     fine: bool  # nothing failed
 
     def find(self, text: str, plain: str, low: str) -> Found | None:
@@ -139,7 +140,8 @@ def parse(file: str, document: dict[str, Any]) -> Iterator[Entry]:
             case=bool(said.get("case")),
             has=tuple(_folded(_several(said.get("has")) or template.anchors(text), said.get("case")) for text in texts),
             not_tcp=said.get("not_tcp", ""),
-            part=bool(said.get("part")),
+            part=bool(said.get("part") or said.get("beside")),
+            beside=bool(said.get("beside")),
             fine=bool(said.get("fine")),
         )
 

@@ -20,7 +20,11 @@ def test_every_example_is_matched_by_its_entry_and_decided_by_nobody_wrongly(fil
             plain = " ".join(example.split())
             mine = entry.find(example, plain, plain.casefold())
             assert mine is not None, (entry.texts, example)
-            first = reading.read(example).found[0]
+            decided = reading.read(example).found
+            if entry.beside:
+                assert not decided or not decided[0].entry.beside, example
+                continue
+            first = decided[0]
             says_more = tells(first.told) < tells(mine.told)
             same = (
                 first.told.split()[-1] == mine.told.split()[-1] if mine.told and first.told else first.told == mine.told
@@ -31,7 +35,7 @@ def test_every_example_is_matched_by_its_entry_and_decided_by_nobody_wrongly(fil
 
 @pytest.mark.parametrize("file", sorted({entry.file for entry in ENTRIES}))
 def test_every_entry_has_causes_or_says_why_not(file: str) -> None:
-    for entry in (entry for entry in ENTRIES if entry.file == file):
+    for entry in (entry for entry in ENTRIES if entry.file == file and not entry.beside):
         read = reading.read(entry.examples[0])
         assert read.known, entry.examples[0]
         assert entry.source and entry.versions, entry.texts
