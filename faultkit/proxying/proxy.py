@@ -54,8 +54,8 @@ class Proxy(Accepting):
         must_be_met: bool = False,
         keep: bool = True,
     ) -> None:
-        """It is bound and listens at `start`, beyond loopback where either of the two allows it. Keep: connections that have ended stay in `connections`. The plan's faults are done
-        to the socket towards the client, or the service, or both.
+        """It is bound and listens at `start`, beyond loopback where either of the two allows it. Keep: connections that have
+        ended stay in `connections`. The plan's faults are done to the socket towards the client, or the service, or both.
 
         Raises `Misuse` for what is no address.
         """
