@@ -21,6 +21,7 @@ from faultkit.explaining.tampering import silent
 
 _SILENT = 10.0  # seconds without a packet after which a client is taken to be silent; arbitrary
 
+_MEANWHILE_NS = 3_000_000_000  # so long before a SYN others may have filled the queue that it meets; arbitrary
 _ANSWERED_NS = 1_000_000_000  # a SYN may still be answered so long after it: the initial RTO (RFC 6298)
 _ALL = 5000  # connections that are explained in the light of all others; of more, each in that of those before it
 
@@ -150,11 +151,11 @@ class Explaining:
             bisect.insort(self.seen.accepted.setdefault(connection.server, []), connection.began_ns)
 
     def _meanwhile(self, connection: Connection) -> int:
-        """Handshakes that its server completed while it waited for an answer."""
+        """Handshakes that its server completed while it waited for an answer, or just before."""
         times, began, ended = self.seen.accepted.get(connection.server, []), connection.began_ns, connection.ended_ns
         if began is None or ended is None:
             return 0
-        return bisect.bisect_right(times, ended + _ANSWERED_NS) - bisect.bisect_left(times, began)
+        return bisect.bisect_right(times, ended + _ANSWERED_NS) - bisect.bisect_left(times, began - _MEANWHILE_NS)
 
     def diagnose(self, connection: Connection) -> Diagnosis:
         """Why it ended, by its own packets and what `note` has taken in."""

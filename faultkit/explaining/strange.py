@@ -125,7 +125,9 @@ class _Sent:
 
 def _misfits(story: Story) -> dict[int, tuple[str, str]]:
     """Of each segment that does not fit, by its number, the name of what is wrong with it and the words for it."""
-    found = {}
+    found: dict[int, tuple[str, str]] = {}
+    if story.connection.omitted:
+        return found  # what is between them is not known
     sides = (_Sent(), _Sent())
     missing = {*story.missing}
     for packet in story.packets:
@@ -165,6 +167,15 @@ def _ignored(story: Story, packet: Packet, odd: dict[int, tuple[str, str]]) -> b
     went_on = next((p for p in later if (p.size or p.flags & FIN) and p.number not in odd), None)
     if went_on is None or went_on.seq is None or packet.seq is None:
         return False
+    if odd[packet.number][0] == "future-ack" and not _taken_back(story, packet, later):
+        return False  # what it acknowledges was not captured
     if went_on.seq > packet.seq:
         return False  # it was taken
     return any(p.side != packet.side and p.flags & ACK for p in story.after(went_on))
+
+
+def _taken_back(story: Story, packet: Packet, later: list[Packet]) -> bool:
+    """Does its sender acknowledge less afterwards, and was what it acknowledged never sent, not even late?"""
+    acked = packet.ack or 0
+    sent_late = any(p.side != packet.side and p.end == acked for p in story.packets)
+    return not sent_late and any(p.ack is not None and p.ack < acked for p in later)

@@ -285,3 +285,12 @@ def test_a_queue_is_full_only_where_others_are_accepted_meanwhile(accepted_at: f
     both = sorted([*unanswered, *later], key=lambda segment: segment.at or 0.0)
     found = next(d for d in explain(capture(both)) if d.end == "never answered")
     assert (found.cause, found.sure) == (cause, "most likely")
+
+
+def test_what_acknowledges_what_was_not_captured_is_not_ignored() -> None:
+    lost = [*WORKED, Segment(">", ".", 6, 106), Segment(">", "P.", 6, 106, b"more"), Segment("<", ".", 106, 10)]
+    (found,) = explain(capture(lost))
+    assert "ignored" not in found.end
+    forged = [*WORKED, Segment(">", ".", 6, 106), Segment(">", "P.", 6, 6, b"more"), Segment("<", ".", 6, 10)]
+    (found,) = explain(capture(forged))
+    assert found.end.endswith("a segment was ignored")
