@@ -9,13 +9,15 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import Iterator
-from typing import IO, cast
+from collections.abc import Iterator, Mapping
+from typing import IO, Any, Protocol, cast
 
 from faultkit.errors import Misuse
 
 KEEP = 512  # bytes of a frame that are looked at: all headers, however deep in tunnels, and the beginning of the data
+_PLAIN = 190  # of one whose headers are known: Ethernet, IPv4 and TCP with all options, and 96 bytes of data
 _CHUNK = 1 << 20
+TICK = -1  # the link type of a frame that is none: time has passed
 _LARGEST = 1 << 18  # bytes of one packet (tcpdump's MAXIMUM_SNAPLEN, Wireshark's WTAP_MAX_PACKET_SIZE_STANDARD)
 _LARGEST_BLOCK = 1 << 24  # of one pcapng block; Wireshark's limit
 
@@ -166,6 +168,20 @@ def is_capture(source: Source) -> bool:
     return False
 
 
+class Taking(Protocol):
+    """Where plain segments are put: number, time in ns, and the frame's first bytes."""
+
+    packets: list[tuple[int, int | None, Any]]
+
+
+# A record's header, and in the frame behind it, of Ethernet with IPv4 and TCP: EtherType, version and header length; total
+# length (in whatever byte order, and so nothing but 0 or not); flags and fragment offset; protocol; both ends; TCP's header
+# length; flags.
+_HEADERS = "IIII12x3sxH2x2sxB2x12s8xBB"
+_WHOLE = frozenset({b"\0\0", b"@\0"})  # no fragment, with DF or without
+_LENGTHS = frozenset(range(0x50, 0x100, 16))  # of a TCP header, and no flag beside it
+
+
 class Frames:
     """The frames of a capture in their order. After the last one `ended` says what was wrong with the file; "" "
     "if nothing."""
@@ -175,6 +191,12 @@ class Frames:
         self.ended = ""
         self.unstamped = 0
         self.links: set[int] = set()
+        # Of connections that are known, plain segments are put where they belong, and are no frames of their own: they are
+        # nearly all of a capture, and a frame's way through here takes longer than all that is to be done with it.
+        self.known: Mapping[bytes, Taking] = {}
+        self.most = 0  # packets of one connection, from which on its frames are given as all others are
+        self.look = 1 << 62  # plain segments between two ticks
+        self.taken = self.number = 0
 
     def __iter__(self) -> Iterator[Frame]:
         beginning = self._source.peek(4)
@@ -195,12 +217,41 @@ class Frames:
         self.links.add(link)
         largest = max(_LARGEST, min(snaplen, _LARGEST_BLOCK))
         record = struct.Struct(order + "IIII").unpack_from
-        size = len(buffer)
+        quick = struct.Struct(order + _HEADERS).unpack_from
+        plain = link == 1 and header == 16
+        size, known, most, taken, look = len(buffer), self.known, self.most, 0, self.look
         while True:
             start = offset + header
+            if plain and start + 48 <= size:
+                seconds, fraction, captured, length, head, total, fragment, protocol, ends, tcp, flags = quick(
+                    buffer, offset
+                )
+                if (
+                    flags & 0x17 == 0x10  # ACK, and no SYN, FIN or RST
+                    and 54 <= captured <= largest
+                    and (end := start + captured) <= size
+                    and protocol == 6
+                    and head == b"\x08\0E"
+                    and tcp in _LENGTHS
+                    and fragment in _WHOLE
+                    and total
+                    and (flow := known.get(ends)) is not None
+                    and len(packets := flow.packets) < most
+                ):
+                    number += 1
+                    time_ns = seconds * 1_000_000_000 + fraction * unit
+                    packets.append((number, time_ns, buffer[start : end if captured <= _PLAIN else start + _PLAIN]))
+                    offset = end
+                    taken += 1
+                    if taken % look == 0:
+                        self.taken, self.number = taken, number
+                        yield number, time_ns, TICK, b"", 0, 0
+                        most = self.most
+                    continue
             if start <= size:
                 seconds, fraction, captured, length = record(buffer, offset)
                 if captured > largest:
+                    self.taken, self.number = taken, number
                     self._stop(base + offset, f"a packet of {captured} bytes is said to follow")
                     return
                 end = start + captured
@@ -214,10 +265,12 @@ class Frames:
                         captured,
                         length,
                     )
+                    most = self.most
                     offset = end
                     continue
             more = source.some()
             if not more:
+                self.taken, self.number = taken, number
                 if offset < size or source.broken:
                     self._stop(base + offset, "its last packet is cut")
                 return

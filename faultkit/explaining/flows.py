@@ -8,12 +8,13 @@ from __future__ import annotations
 import functools
 import socket
 import struct
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from faultkit.evidence.transcript import Address
 from faultkit.explaining import layers
+from faultkit.explaining.files import TICK, Frames
 
 FIN, SYN, RST, PSH, ACK, URG = 1, 2, 4, 8, 16, 32
 _LETTERS = (
@@ -36,6 +37,10 @@ _LIKE = 64  # connections of one shape that are read one by one
 _QUICK_NS = 10_000_000  # between two packets: so that no pause tells one connection of a shape from another
 _LIVE_NS = 2 * 10**9  # the same, where somebody waits
 _WHOLE = 64  # connections that ended in order, of which all packets are kept; of later ones the first and the last
+_LONG, _EDGE = (
+    64,
+    16,
+)  # packets of a connection from which on only so many at its beginning and its end are held together
 _LOOK = 8192  # packets between two looks at what is over
 DATA = 96  # bytes of data that are kept of a segment
 
@@ -101,7 +106,7 @@ class Connection:
     client: Address
     server: Address
     packets: list[Packet]
-    complaints: list[Complaint] = field(default_factory=list)
+    complaints: Sequence[Complaint] = ()
     omitted: int = 0  # packets in its middle that were not kept
     from_rows: bool = False  # read from text
     previous: int = 0  # the number of the one that had the same two ends before it
@@ -111,11 +116,17 @@ class Connection:
     like: int = 0  # the number of one whose packets are the same but for their numbers: then but one is kept of this
     shape: tuple[object, ...] | None = None  # what is the same in all that are alike
     initial: tuple[int, int] = (0, 0)  # both sides' initial sequence numbers as sent, 0 where the SYN was not seen
-    notes: list[str] = field(default_factory=list)  # about its reading
+    notes: Sequence[str] = ()  # about its reading
+
+
+# A packet as it is read: its number, its time in ns, and what is known of it: the segment, or, of a plain one, the frame's first
+# bytes, of which nothing is looked at until it is known to be of use (see `files.Frames.known`).
+_Read = tuple[int, int | None, layers.Segment | bytes]
+_Decoded = tuple[int, int | None, layers.Segment]
 
 
 class _Flow:
-    """A connection that is being read. `packets` holds (number, time, segment)."""
+    """A connection that is being read."""
 
     __slots__ = ("complaints", "ends", "number", "omitted", "packets", "previous", "turned_ns")
 
@@ -123,10 +134,20 @@ class _Flow:
         self.number = number
         self.previous = previous
         self.ends = ends  # of the one who sent the first packet
-        self.packets: list[tuple[int, int | None, layers.Segment]] = []
+        self.packets: list[_Read] = []
         self.complaints: list[tuple[int, int | None, layers.Unreachable]] = []
         self.omitted = 0
         self.turned_ns = 0  # the time of its last SYN, FIN or RST
+
+
+def _decoded(packets: Iterable[_Read]) -> list[_Decoded]:
+    """Each with its segment."""
+    found: list[_Decoded] = []
+    for number, time_ns, told in packets:
+        segment = layers.read(1, told, len(told)) if isinstance(told, bytes) else told
+        if isinstance(segment, tuple) and not isinstance(segment, layers.Unreachable):
+            found.append((number, time_ns, segment))
+    return found
 
 
 def turned(ends: bytes) -> bytes:
@@ -144,7 +165,14 @@ def gathered(frames: Iterable[tuple[int, int | None, int, bytes, int, int]], cen
     look = census.look
     read, unreachable, other, kinds, count = layers.read, layers.Unreachable, layers.Other, census.others, 0
     number = 0
+    if isinstance(frames, Frames):
+        frames.known, frames.most, frames.look = table, census.most, look
     for number, time_ns, link, data, _, length in frames:
+        if link == TICK:
+            yield from _over(table, closing, gone, census, time_ns)
+            if isinstance(frames, Frames):
+                frames.most = census.most
+            continue
         found = read(link, data, length)
         if isinstance(found, (unreachable, other)):
             if isinstance(found, unreachable):
@@ -174,24 +202,33 @@ def gathered(frames: Iterable[tuple[int, int | None, int, bytes, int, int]], cen
             _thin(flow, census)
         count += 1
         if not count % look:
-            census.seen()
-            now = (time_ns or 0) - census.over_ns
-            if closing:
-                over_now = [flow for flow in closing.values() if flow.turned_ns < now]
-                if len(closing) - len(over_now) > _WAITING:
-                    over_now = list(closing.values())[: len(closing) - _WAITING // 2]
-                for flow in over_now:
-                    _forget(table, closing, flow)
-                    gone[flow.ends] = gone[turned(flow.ends)] = None
-                    yield _made(flow, census)
-                for ends in list(gone)[: len(gone) - 4 * _WAITING]:
-                    del gone[ends]
-            census.crowd(len(table))
+            yield from _over(table, closing, gone, census, time_ns)
+    if isinstance(frames, Frames):
+        number, count = max(number, frames.number), count + frames.taken
     census.packets, census.segments = number, count
     left = {flow.number: flow for flow in table.values()}
     table.clear()
     for flow in left.values():
         yield _made(flow, census)
+
+
+def _over(
+    table: dict[bytes, _Flow], closing: dict[int, _Flow], gone: dict[bytes, None], census: Census, time_ns: int | None
+) -> Iterator[Connection]:
+    """Look at what is over by that time, and how much may be kept of what is not."""
+    census.seen()
+    now = (time_ns or 0) - census.over_ns
+    if closing:
+        over_now = [flow for flow in closing.values() if flow.turned_ns < now]
+        if len(closing) - len(over_now) > _WAITING:
+            over_now = list(closing.values())[: len(closing) - _WAITING // 2]
+        for flow in over_now:
+            _forget(table, closing, flow)
+            gone[flow.ends] = gone[turned(flow.ends)] = None
+            yield _made(flow, census)
+        for ends in list(gone)[: len(gone) - 4 * _WAITING]:
+            del gone[ends]
+    census.crowd(len(table))
 
 
 class Census:
@@ -250,11 +287,11 @@ def _turning(
 
 def _begins_anew(flow: _Flow, ends: bytes, seq: int) -> bool:
     """Is this SYN another connection's than the flow's? The number of a SYN that is sent again is the same."""
-    own = [segment for _, _, segment in flow.packets if segment[0] == ends]
-    syns = [segment[2] for segment in own if segment[1] & SYN]
+    turning = [told for _, _, told in flow.packets if not isinstance(told, bytes)]
+    syns = [segment[2] for segment in turning if segment[0] == ends and segment[1] & SYN]
     if syns:
         return seq not in syns
-    return any(segment[1] & (FIN | RST) for _, _, segment in flow.packets)
+    return any(segment[1] & (FIN | RST) for segment in turning)
 
 
 def _forget(table: dict[bytes, _Flow], closing: dict[int, _Flow], flow: _Flow) -> None:
@@ -269,9 +306,16 @@ def _thin(flow: _Flow, census: Census) -> None:
     packets = flow.packets
     first, last = min(census.first, len(packets) // 2), census.last
     middle = packets[first:-last]
-    kept = [packet for packet in middle if packet[2][1] & 7 or not packet[2][4]][-16:]
+    kept = [packet for packet in middle if _turns(packet[2])][-16:]
     flow.omitted += len(middle) - len(kept)
     flow.packets = packets[:first] + kept + packets[-last:]
+
+
+def _turns(told: layers.Segment | bytes) -> bool:
+    """A SYN, FIN or RST, or a closed window?"""
+    if isinstance(told, bytes):
+        return told[48:50] == b"\0\0"
+    return bool(told[1] & 7 or not told[4])
 
 
 def address(ends: bytes) -> Address:
@@ -286,30 +330,35 @@ def host(packed: bytes) -> str:
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
+_NOTHING: list[Packet] = []  # for each of a million connections the same one
+
+
 def _made(flow: _Flow, census: Census) -> Connection:
     client = _client(flow)
-    segments = flow.packets
     orderly = not flow.complaints and _orderly(flow)
     omitted, like = flow.omitted, 0
     shape = None if orderly or flow.complaints else _shape(flow, client)
+    left_out = False
     if shape is not None:
         known = census.shapes.setdefault(shape, _Alike(shape, flow.number))
         known.count += 1
         shape = known.shape  # one object for all of them
         if known.count > _LIKE and flow.number != census.wanted:
-            like, omitted, segments = known.first, len(segments), []
+            like, omitted, left_out = known.first, len(flow.packets), True
     if orderly and flow.number != census.wanted:
         census.orderly += 1
         orderly = census.orderly > _WHOLE  # the first are looked at as all others are
         if orderly:
-            omitted, segments = omitted + len(segments), []
+            omitted, left_out = omitted + len(flow.packets), True
+    segments = [] if left_out else _decoded(flow.packets)
     bases = _bases(segments, client)
-    packets = [_packet(number, time_ns, segment, client, bases) for number, time_ns, segment in segments]
-    complaints = [
+    packets = [_packet(number, time_ns, segment, client, bases) for number, time_ns, segment in segments] or _NOTHING
+    complaints = tuple(
         Complaint(number, time_ns, about.kind, host(about.by), int(about.ends != client))
         for number, time_ns, about in flow.complaints
-    ]
-    syns = [segment for _, _, segment in flow.packets[:8] if segment[1] & (SYN | RST) == SYN]
+    )
+    first = [told for _, _, told in flow.packets[:8] if not isinstance(told, bytes)]
+    syns = [segment for segment in first if segment[1] & (SYN | RST) == SYN]
     initial = tuple(next((s[2] for s in syns if (s[0] == client) == (side == 0)), 0) for side in (0, 1))
     return Connection(
         flow.number,
@@ -339,9 +388,9 @@ class _Alike:
 
 def _shape(flow: _Flow, client: bytes) -> tuple[object, ...] | None:
     """What a short and quick connection has in common with others that are told in the same words; None for a longer one."""
-    segments = flow.packets
-    if len(segments) > 10 or flow.omitted or flow.previous:
+    if len(flow.packets) > 10 or flow.omitted or flow.previous:
         return None
+    segments = _decoded(flow.packets)
     bases: dict[bool, int] = {}
     found: list[object] = [client[-2:]]
     last = segments[0][1]
@@ -366,7 +415,11 @@ def _orderly(flow: _Flow) -> bool:
     acked: dict[bytes, int] = {}
     begun = 0
     following: dict[bytes, int] = {}
-    for _, _, segment in flow.packets:
+    packets, omitted = flow.packets, bool(flow.omitted)
+    if len(packets) > _LONG:  # what is plain in its middle, neither ends it nor begins it
+        middle = [packet for packet in packets[_EDGE:-_EDGE] if not isinstance(packet[2], bytes)]
+        packets, omitted = [*packets[:_EDGE], *middle, *packets[-_EDGE:]], True
+    for _, _, segment in _decoded(packets):
         ends, flags, seq, ack, size = segment[0], segment[1], segment[2], segment[3], segment[5]
         if flags & RST or not flags & (ACK | SYN):
             return False
@@ -374,7 +427,7 @@ def _orderly(flow: _Flow) -> bool:
         ahead = (seq - following.get(ends, seq)) & 0xFFFFFFFF
         unsent = (ack - following.get(turned(ends), ack)) & 0xFFFFFFFF
         back = (ack - acked.get(ends, ack)) & 0xFFFFFFFF
-        if not flow.omitted and (ahead > 1 or 1 < unsent < 0x80000000 or back >= 0x80000000):
+        if not omitted and (ahead > 1 or 1 < unsent < 0x80000000 or back >= 0x80000000):
             return False
         following[ends] = (seq + size + bool(flags & SYN) + bool(flags & FIN)) & 0xFFFFFFFF
         if flags & SYN:
@@ -389,9 +442,9 @@ def _orderly(flow: _Flow) -> bool:
 
 def _client(flow: _Flow) -> bytes:
     """The ends as the one sees them who opened it: by its SYN, by the other's SYN,ACK, else by the smaller port."""
-    for _, _, segment in flow.packets:
-        if segment[1] & (SYN | RST) == SYN:
-            return turned(segment[0]) if segment[1] & ACK else segment[0]
+    for _, _, told in flow.packets:
+        if not isinstance(told, bytes) and told[1] & (SYN | RST) == SYN:
+            return turned(told[0]) if told[1] & ACK else told[0]
     return turned(flow.ends) if _serves(flow.ends) else flow.ends
 
 
@@ -439,7 +492,7 @@ def _serves(ends: bytes) -> bool:
     return served(int.from_bytes(ends[-4:-2], "big"), int.from_bytes(ends[-2:], "big"))
 
 
-def _bases(segments: list[tuple[int, int | None, layers.Segment]], client: bytes) -> tuple[int, int]:
+def _bases(segments: list[_Decoded], client: bytes) -> tuple[int, int]:
     """The initial sequence numbers of both sides; without its SYN, a side begins at 1 where it is first heard of."""
     found: list[int | None] = [None, None]
     for _, _, segment in segments:
