@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -55,7 +54,7 @@ class Redis:
     async def __call__(self, conn: Live) -> None:
         reader, version = _Reader(conn), 2
         try:
-            async for command in _commands(reader):
+            while command := await _command(reader):
                 await conn.request()
                 if command[0].upper() == b"HELLO":
                     version = 3 if command[1:2] == [b"3"] else 2
@@ -119,20 +118,22 @@ def _bulk(text: bytes | None) -> bytes:
     return NULL if text is None else b"$%d\r\n%s\r\n" % (len(text), text)
 
 
-async def _commands(reader: _Reader) -> AsyncIterator[list[bytes]]:
-    """Each command with its arguments. Raises `ValueError` for what is none."""
+async def _command(reader: _Reader) -> list[bytes] | None:
+    """The next command with its arguments, None at the end of all. Raises `ValueError` for what is none."""
     while (line := await reader.line()) is not None:
+        words: list[bytes] = []
         if not line.startswith(b"*"):
-            if words := line.split():  # as a person types it
-                yield words
-            continue
-        words = []
-        for _ in range(_size(line, b"*")):
-            if (head := await reader.line()) is None or (text := await reader.exactly(_size(head, b"$") + 2)) is None:
-                return
-            words.append(text[:-2])
+            words = line.split()  # as a person types it
+        else:
+            for _ in range(_size(line, b"*")):
+                head = await reader.line()
+                text = None if head is None else await reader.exactly(_size(head, b"$") + 2)
+                if text is None:
+                    return None
+                words.append(text[:-2])
         if words:
-            yield words
+            return words
+    return None
 
 
 def _size(line: bytes, kind: bytes) -> int:
