@@ -142,21 +142,21 @@ SPOKEN: Mapping[str, Tester] = {
         Served(lambda conn: conn.finish(), when=AT_ANSWER, speaks="tls"),
     ),
     "goaway": Tester(
-        "GOAWAY before the request is processed, then FIN",
+        "GOAWAY instead of an answer, then FIN",
         Served(when=Trigger("requests", 2), speaks="http2"),
-        "an error code",
+        "code",
         0,
         lambda conn, number: conn.say("goaway", number),
     ),
     "rst-stream": Tester(
-        "RST_STREAM for the request, and the connection goes on",
+        "RST_STREAM instead of an answer",
         Served(when=Trigger("requests", 1), goes_on=True, speaks="http2"),
-        "an error code",
+        "code",
         7,
         lambda conn, number: conn.say("rst-stream", number),
     ),
     "settings": Tester(
-        "SETTINGS: no more than so many streams at once from now on",
+        "SETTINGS: so many streams at once",
         Served(when=Trigger("answers", 1), goes_on=True, speaks="http2"),
         "streams",
         1,
@@ -236,7 +236,8 @@ def _tester(name: str, base: str, number: str | None) -> Served | None:
     least = 0 if base in SPOKEN else 1
     if number is not None and not (number.isdecimal() and least <= int(number) < 2**31):
         raise Misuse(
-            f"{name}: {base}:N takes a whole number of {tester.unit}, {least} or more, such as {base}:{tester.default}"
+            f"{name}: {base}:N takes a whole number{'' if tester.unit == 'code' else f' of {tester.unit}'}, {least} or more, "
+            f"such as {base}:{tester.default}"
         )
     amount, act = int(number or tester.default), tester.act
     return replace(tester.served, act=lambda conn: act(conn, amount))

@@ -73,10 +73,13 @@ def listing(console: Console) -> None:
 
 def described() -> Iterator[tuple[str, str, str]]:
     """Every fault: its name, with the number that it takes, when it sets in, and what it is, what it needs besides."""
-    for name, summary, fault in faults.known():
-        tester = faults.TESTERS.get(name)
+    spoken = ((name, one.summary, one.served) for name, one in faults.SPOKEN.items())
+    for name, summary, fault in (*faults.known(), *spoken):
+        tester = faults.TESTERS.get(name) or faults.SPOKEN.get(name)
         number = f"; N: {tester.unit}, {tester.default} where it is left out" if tester and tester.unit else ""
         needs = "; needs CAP_NET_ADMIN" if fault.needs_repair else ""
+        if fault.speaks:
+            needs = "; needs TLS" if fault.speaks == "tls" else f"; needs answer {fault.speaks}"
         when = "when a client connects" if fault.door and fault.when.kind == "accept" else str(fault.when)
         when = "from the start" if fault.when.kind == "listen" else when
         yield f"{name}{'[:N]' if number else ''}", when, f"{summary}{number}{needs}"

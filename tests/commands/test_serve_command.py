@@ -253,7 +253,8 @@ def test_without_a_fault_it_lists_them() -> None:
     ended = run()
     assert ended.returncode == 0
     lines = {text.split()[0]: text for text in ended.stdout.splitlines()}
-    assert [name.removesuffix("[:N]") for name in lines] == [name for name, _, _ in faults.known()]
+    named = [*(name for name, _, _ in faults.known()), *faults.SPOKEN]
+    assert [name.removesuffix("[:N]") for name in lines] == named
     assert max(map(len, lines.values())) <= 150
     for name, text in lines.items():
         with contextlib.nullcontext() if name.endswith("[:N]") else pytest.raises((Misuse, Unable)):
