@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ahocorasick_rs import BytesAhoCorasick
 
 SHORT = 5  # bytes; arbitrary: shorter literals count with their capitals alone
+SOLID = 12  # letters of a part that is looked for alone; arbitrary
 AROUND = 64  # bytes before and behind such a literal in which the whole is looked for; arbitrary
 # What network failures are called, by whoever: the lines that hold it and are not known are counted.
 LOOKS = (
@@ -79,20 +80,18 @@ class Prefilter:
         from ahocorasick_rs import BytesAhoCorasick, Implementation
 
         small: set[str] = {*LOOKS, *_errno_words(), '"message":[', '"message" : ['}  # of which unwrapping makes text
-        capital: dict[bytes, list[re.Pattern[bytes]]] = {}
+        capital: dict[bytes, list[tuple[str, bool]]] = {}
         for entry in (entry for entry in entries() if not (entry.fine or entry.beside)):
             for text in entry.texts:
                 words = template.anchors(text)
                 if min(map(len, words)) >= SHORT:
-                    small.update(words)
+                    small.update(words if len(words) == 1 else map(_solid, words))
                     continue
                 # Too short for its own sake: the whole must be there.
-                pattern = template.pattern(text, entry.case)
-                whole = re.compile(pattern.pattern.encode(), re.IGNORECASE * (not entry.case))
                 for word in (
                     words if entry.case else {form for one in words for form in (one, one.lower(), one.upper())}
                 ):
-                    capital.setdefault(word.encode(), []).append(whole)
+                    capital.setdefault(word.encode(), []).append((text, entry.case))
         low = {word.encode().lower() for word in small if word}
         self._small: BytesAhoCorasick = BytesAhoCorasick(sorted(low), implementation=Implementation.DFA)
         self._exact = sorted(capital)
@@ -105,9 +104,20 @@ class Prefilter:
         more = [
             start
             for number, start, _ in self._capital.find_matches_as_indexes(block, overlapping=True)
-            if any(whole.search(block, max(0, start - AROUND), start + AROUND) for whole in self._whole[number])
+            if any(_whole(*one).search(block, max(0, start - AROUND), start + AROUND) for one in self._whole[number])
         ]
         return sorted({*found, *more}) if more else found
+
+
+def _solid(word: str) -> str:
+    """Its longest part without white space, of which there is more in columns; all of it where that is short."""
+    longest = max(word.split(), key=len, default="")
+    return longest if len(longest) >= SOLID else word
+
+
+@functools.cache
+def _whole(text: str, case: bool) -> re.Pattern[bytes]:
+    return re.compile(template.pattern(text, case).pattern.encode(), re.IGNORECASE * (not case))
 
 
 @functools.cache

@@ -42,8 +42,15 @@ def show(console: Console, log: Log) -> None:
             paragraph(console, f"{kind.count:>7}  {kind.program}: {kind.reading.not_tcp[0]}".rstrip(), rest=" " * 9)
     for kind in unknown:
         console.print()
-        paragraph(console, f"{kind.count} lines look like failures of connections, and are not known. The first:")
+        paragraph(
+            console,
+            f"{_lines(kind.count)} failures of connections, and {'is' if kind.count == 1 else 'are'} not known. The first:",
+        )
         paragraph(console, kind.example, "  ", "  ")
+
+
+def _lines(count: int) -> str:
+    return "1 line looks like" if count == 1 else f"{count} lines look like"
 
 
 def _sorted(log: Log) -> tuple[list[Kind], list[Kind], list[Kind]]:

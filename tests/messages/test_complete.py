@@ -115,7 +115,12 @@ DETAILS = (
 
 @pytest.mark.parametrize("detail", DETAILS)
 def test_every_detail_of_envoy_that_speaks_of_a_connection(detail: str) -> None:
-    read = reading.read(f'503 - {detail} - "-" 0 95 7')
+    flag = "DT" if "duration_timeout" in detail else "-"
+    read = (
+        reading.read(f'"GET /v1/items HTTP/1.1" 408 {flag} {detail} - "-" 0 95 7')
+        if flag == "DT"
+        else reading.read(f'{{"response_code":503,"response_code_details":"{detail}","response_flags":"-"}}')
+    )
     assert read.found and read.found[0].entry.program.startswith("Envoy"), detail
     assert read.known
 

@@ -193,7 +193,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, "")
     assert "108 failures of 3 kinds" in " ".join(ended.stdout.split())
     assert "Every 60 s" in ended.stdout and "a restart?" in ended.stdout
-    assert "1 lines look like failures" in ended.stdout
+    assert "1 line looks like failures" in ended.stdout
     assert all(len(line) <= 80 for line in ended.stdout.splitlines())
     document = json.loads(faultkit("which", "--log", "-", "--json", input=text).stdout)
     assert (document["failures"], document["lines"], len(document["unknown"])) == (108, text.count("\n"), 1)
