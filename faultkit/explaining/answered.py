@@ -6,7 +6,7 @@ from faultkit.explaining import closed
 from faultkit.explaining.diagnosis import Finding, ResetTold, Sender, Sureness
 from faultkit.explaining.flows import ACK, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
-from faultkit.explaining.wording import CALLS, ended, is_round, listed
+from faultkit.explaining.wording import CALLS, ended, is_round, lasting, listed
 
 _MOMENT = 0.01  # seconds between a last write and the abort that follows it; arbitrary
 _AGAIN = 3.0  # seconds within which a SYN,ACK is sent again: TCP_TIMEOUT_INIT, 1 s, and then 2 s
@@ -25,7 +25,7 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     if _unprompted(story, rst):
         return _bare_abort(story, rst, by, end)
     if trigger is None:
-        return None
+        return _out_of_nothing(story, rst, by, end)
     spoke = [p for p in story.before(rst) if p.side == side and not p.flags & (RST | SYN)]
     opened = story.answer if side == 1 else story.syn
     sent = story.next_of(side, rst)
@@ -62,6 +62,28 @@ def _bare_abort(story: Story, rst: Packet, by: Sender, end: str) -> Finding:
         f"Nothing of the {other} came between the {name}'s own packet {last.number} and its bare RST (packet {rst.number}), "
         "whose number is the next: it answers nothing, so a socket aborts, as older Windows does it"
         f"{f'. The {other} had closed before (FIN in packet {their_fin.number}): nothing is lost by it' if their_fin else ''}",
+        by=by,
+        tell=CALLS.format(who=name),
+    )
+
+
+def _out_of_nothing(story: Story, rst: Packet, by: Sender, end: str) -> Finding | None:
+    """Everything that it could answer had been acknowledged before it."""
+    name, other = SIDES[rst.side], SIDES[1 - rst.side]
+    own = [p for p in story.before(rst) if p.side == rst.side]
+    if not own or rst.flags & ACK or rst.seq != story.next_of(rst.side, rst) or not story.sides[1 - rst.side].packets:
+        return None
+    last = own[-1]
+    pause = story.seconds(last, rst)
+    return Finding(
+        end,
+        "suspicious",
+        ("linger", "disconnect", "crash", "half-open", "firewall-reset", "injected"),
+        "one of these",
+        f"Packet {rst.number} is a bare RST of the {name}{'' if pause is None or pause < 0 else f', {lasting(pause)} after'} "
+        f"{'its own' if pause is not None and pause >= 0 else 'after its own'} packet {last.number}, which had acknowledged what "
+        f"the {other} had sent: it answers nothing that was captured. Either a socket aborts without the ACK flag, as older "
+        "Windows and Apple's systems do it, or something in between made it, or what it answers is missing here",
         by=by,
         tell=CALLS.format(who=name),
     )

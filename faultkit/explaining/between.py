@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from faultkit.explaining.diagnosis import Finding, ResetTold
 from faultkit.explaining.flows import RST, Packet
-from faultkit.explaining.senders import mark, text
+from faultkit.explaining.senders import mark, text, window
 from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import CAPTURE, is_round, sentence
 
@@ -13,7 +13,7 @@ def signed(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     """RSTs that a product has signed."""
 
     rst = story.resets[0]
-    made = mark(rst)
+    made = mark(story, rst)
     if made is None or story.form(rst) == "refusal":
         return None
     pauses = [story.idle_before(rst)]
@@ -37,8 +37,9 @@ def signed(story: Story, told: dict[int, ResetTold]) -> Finding | None:
             by="middlebox",
             plain="a relayed reset" if relayed else f"{made.product} says: {said}",
         )
-    own = {p.window for p in story.sides[rst.side].packets if not p.flags & RST}
-    if rst.window in own or not own:
+    own = {window(story, p) for p in story.sides[rst.side].packets if not p.flags & RST}
+    code = window(story, rst)
+    if code in own or not own:
         return None
     if idle is None or idle < 1:
         return Finding(
@@ -46,10 +47,10 @@ def signed(story: Story, told: dict[int, ResetTold]) -> Finding | None:
             "failed",
             (),
             "most likely",
-            f"The RST in packet {rst.number} has the window {rst.window}, with which {made.product} says why it resets "
+            f"The RST in packet {rst.number} has the window {code}, with which {made.product} says why it resets "
             f"({made.source})",
             by="middlebox",
-            plain=f"{made.product}, code {rst.window}",
+            plain=f"{made.product}, code {code}",
             tell=f"what the documentation of {made.product} says of that code",
         )
     ttl = next(iter(story.sides[rst.side].ttls.most_common(1)), (None, 0))[0]
@@ -59,7 +60,7 @@ def signed(story: Story, told: dict[int, ResetTold]) -> Finding | None:
         "failed",
         ("load-balancer-idle", "firewall-reset"),
         "most likely",
-        f"After {idle:.1f} s without a packet the RST in packet {rst.number} comes with window {rst.window}, the "
+        f"After {idle:.1f} s without a packet the RST in packet {rst.number} comes with window {code}, the "
         f"mark of {made.product}{other}: "
         f"its idle timeout ({made.source})",
         by="middlebox",
@@ -76,7 +77,7 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     both = {p.side for p in made} == {0, 1}
     trigger = story.trigger(rst)
 
-    product = mark(rst)
+    product = mark(story, rst)
     said = text(rst)
     idle = story.idle_before(trigger or rst)
     at_victim = "" if both else f" It reached the {SIDES[1 - rst.side]} alone."

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from faultkit.errors import Misuse
-from faultkit.explaining import related, resets, senders, silence, strange
+from faultkit.explaining import hops, related, resets, senders, silence, strange
 from faultkit.explaining.diagnosis import Diagnosis, Finding
 from faultkit.explaining.files import Frames, Source, is_capture
 from faultkit.explaining.flows import ACK, RST, SYN, Census, Connection, gathered
@@ -229,7 +229,7 @@ def _caveats(story: Story) -> tuple[str, ...]:
         said.append(f"rows are missing before packet {story.missing[0]}")
     if story.copies:
         said.append(f"{story.copies} packets were captured twice and are counted once")
-    for packet, why in senders.foreign(story)[:2]:
+    for packet, why in hops.foreign(story)[:2]:
         said.append(f"packet {packet.number} ({packet.shown}, {packet.size} bytes) was injected, as it seems: {why}")
     if story.backwards:
         said.append("the times run backwards: the order is that of the file")

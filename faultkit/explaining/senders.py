@@ -12,7 +12,8 @@ from itertools import pairwise
 
 from faultkit.explaining.diagnosis import ResetTold
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
-from faultkit.explaining.story import SIDES, Story
+from faultkit.explaining.hops import by_ttl
+from faultkit.explaining.story import OVERTAKEN, SIDES, Story
 from faultkit.explaining.tampering import signature
 
 
@@ -40,12 +41,22 @@ _NEAR = 64  # packets that a host sends to others between two of one connection,
 _SAME_MOMENT = 0.001  # seconds; arbitrary
 
 
-def mark(rst: Packet) -> Mark | None:
+def mark(story: Story, rst: Packet) -> Mark | None:
     """The product whose mark the RST has."""
     for known in MARKS:
-        if (known.begins and rst.data.startswith(known.begins)) or (rst.flags & RST and rst.window in known.windows):
+        signed = rst.flags & RST and window(story, rst) in known.windows
+        if (known.begins and rst.data.startswith(known.begins)) or signed:
             return known
     return None
+
+
+def window(story: Story, packet: Packet) -> int | None:
+    """Its window as it was sent. tshark prints it multiplied by the factor that the SYN told (RFC 7323 section 2)."""
+    value = packet.window
+    if value is None or value <= 0xFFFF or not story.connection.from_rows:
+        return value
+    factor = next((p.option("WS") for p in story.sides[packet.side].packets if p.flags & SYN and p.has("WS")), None)
+    return value // factor if isinstance(factor, int) and factor > 0 and not value % factor else value
 
 
 def text(rst: Packet) -> str:
@@ -124,7 +135,7 @@ def _has_no_socket(story: Story, rst: Packet, trigger: Packet | None) -> bool:
 
 def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
     """What shows that the RST is not its sender's, and what only hints at it."""
-    shown, hints = _by_ttl(story, rst)
+    shown, hints = by_ttl(story, rst)
     own = story.sides[rst.side]
     going_on = [
         p
@@ -137,7 +148,7 @@ def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
     unseen = not any(p.side != rst.side for p in story.before(rst))
     elsewhere = rst.seq is not None and rst.seq != story.next_of(rst.side, rst)
     provoked = elsewhere and (story.trigger(rst) is not None or unseen or story.connection.from_rows)
-    on = next((p for p in going_on if _not_late(rst, p)), None)
+    on = next((p for p in going_on if _not_late(story, rst, p)), None)
     anew = on and any(p.flags & SYN for p in story.after(rst) if p.number <= on.number)
     if on and not provoked and not anew:
         # What a bare RST with another number answers may have been lost, and of a handshake that with the right one; then it
@@ -147,8 +158,8 @@ def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
         (hints if answer or story.backwards or _of_another(story, on) else shown).append(
             f"its sender goes on afterwards, in packet {on.number}"
         )
-    made = mark(rst)
-    if made and not any(p.window in made.windows for p in own.packets if not p.flags & RST):
+    made = mark(story, rst)
+    if made and not any(window(story, p) in made.windows for p in own.packets if not p.flags & RST):
         hints.append(f"it has the mark of {made.product}")
     sent = story.next_of(rst.side, rst)
     whole = not story.connection.omitted and not story.missing
@@ -169,37 +180,19 @@ def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
     return shown, hints
 
 
-def _by_ttl(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
-    own = story.sides[rst.side]
-    if rst.ttl is None or not own.ttls or rst.ttl in own.ttls:
-        return [], []
-    usual = own.ttls.most_common(1)[0][0]
-    said = f"its TTL is {rst.ttl}, that of the same sender's other packets {usual}"
-    if own.ttls[usual] < 2 and not any(p.flags & SYN for p in own.packets):
-        return [], [said]  # one against one: which of the two is the odd one?
-    # A host's answers may start from another TTL than its sockets do (64 and 255): so far off is no other way.
-    same_way = _initial(rst.ttl) != _initial(usual) and _hops(rst.ttl) == _hops(usual)
-    return ([], [said]) if same_way or abs(rst.ttl - usual) <= 2 else ([said], [])
-
-
-def foreign(story: Story) -> list[tuple[Packet, str]]:
-    """Data and FINs that are not their sender's by their TTL and their options, and the words for each."""
-    found = []
-    for side in story.sides:
-        usual = side.ttls.most_common(1)
-        if not usual or usual[0][1] < 3 or usual[0][1] < len(side.packets) * 0.6:
-            continue
-        stamped = sum(p.has("TS") for p in side.packets) > len(side.packets) * 0.6
-        for p in side.packets:
-            odd = p.ttl is not None and abs(p.ttl - usual[0][0]) > 2
-            if odd and not p.flags & RST and (p.size or p.flags & FIN) and not (stamped and p.has("TS")):
-                found.append((p, f"its TTL is {p.ttl}, that of the {SIDES[p.side]}'s other packets {usual[0][0]}"))
-    return found
-
-
-def _not_late(rst: Packet, after: Packet) -> bool:
-    """Is it no packet that was merely overtaken? One that was sent before the RST has an older time or timestamp, or an IP ID
-    just below the RST's."""
+def _not_late(story: Story, rst: Packet, after: Packet) -> bool:
+    """Is it no packet that was merely overtaken, or captured twice? One that was sent before the RST has an older time or
+    timestamp, an IP ID just below the RST's, or lies before it in sequence and comes at once after it."""
+    apart = story.seconds(rst, after)
+    at_once = apart is None or apart < OVERTAKEN
+    if (
+        rst.seq is not None
+        and after.end is not None
+        and after.end <= rst.seq
+        and (after.size or after.flags & FIN)
+        and at_once
+    ):
+        return False
     rst_ts, its_ts = rst.option("TS"), after.option("TS")
     if isinstance(rst_ts, tuple) and isinstance(its_ts, tuple) and (its_ts[0] - rst_ts[0]) & 0xFFFFFFFF >= 0x80000000:
         return False
@@ -215,14 +208,6 @@ def _of_another(story: Story, packet: Packet) -> bool:
     if packet.seq is not None and expected is not None and not min(seqs) <= packet.seq <= expected:
         return True
     return packet.ack is not None and heard is not None and packet.ack > heard + 1
-
-
-def _initial(ttl: int) -> int:
-    return next(start for start in (32, 64, 128, 255) if ttl <= start)
-
-
-def _hops(ttl: int) -> int:
-    return _initial(ttl) - ttl
 
 
 def both_at_once(story: Story) -> bool:

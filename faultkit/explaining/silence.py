@@ -128,7 +128,8 @@ def _complained(story: Story) -> Finding | None:
         end = "gave up: an ICMP error, and no answer"
     else:
         causes, end = (f"reject --answer {known}",), "refused by an ICMP error"
-    here = first.by in (story.connection.server.host, story.connection.client.host)
+    ends = (story.connection.client.host, story.connection.server.host)
+    here = first.by in ends
     return Finding(
         end,
         "failed",
@@ -136,7 +137,7 @@ def _complained(story: Story) -> Finding | None:
         "shown by the packets" if len(causes) == 1 else "most likely",
         f"{first.by}{' itself' if here else ''} answers a segment of the {side} with the ICMP error {kind} "
         f"(packet {', '.join(str(c.number) for c in errors[:4])}{', …' if len(errors) > 4 else ''})",
-        by="middlebox",
+        by=SIDES[ends.index(first.by)] if here else "middlebox",
         tell="iptables -L -v -n, nft list ruleset or the routing table at " + first.by,
     )
 

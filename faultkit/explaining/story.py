@@ -19,6 +19,8 @@ SIDES: tuple[Sender, Sender] = ("client", "server")
 # in between. "refusal": RST,ACK to a SYN.
 Form = Literal["answer", "abort", "bare abort", "refusal"]
 
+OVERTAKEN = 0.05  # seconds within which one packet overtakes another on its way, or in a capture; arbitrary
+
 _COPY_NS = 5_000_000  # the two sightings of one packet by a mirror, or by two interfaces, are closer; arbitrary
 
 
@@ -46,7 +48,8 @@ class Story:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.packets, self.copies = _once(connection.packets)
+        once, self.copies = _once(connection.packets)
+        self.packets = _as_sent(once)
         self.sides = (Side(), Side())
         for packet in self.packets:
             self.sides[packet.side].packets.append(packet)
@@ -104,7 +107,7 @@ class Story:
     @cached_property
     def backwards(self) -> bool:
         """Do the times run backwards?"""
-        times = [p.time_ns for p in self.packets if p.time_ns is not None]
+        times = [p.time_ns for p in self.connection.packets if p.time_ns is not None]
         return any(b < a for a, b in pairwise(times))
 
     @cached_property
@@ -175,7 +178,16 @@ class Story:
             )
         if rst.seq is None:
             return earlier[-1]
-        return next((p for p in reversed(earlier) if p.ack == rst.seq), None)
+        asked = next((p for p in reversed(earlier) if p.ack == rst.seq), None)
+        return None if asked is not None and self._was_taken(asked, rst) else asked
+
+    def _was_taken(self, packet: Packet, rst: Packet) -> bool:
+        """Has the other end acknowledged what that carries, before the RST? Then it did not answer that with a RST."""
+        return bool(packet.size or packet.flags & FIN) and any(
+            p.ack is not None and packet.end is not None and p.ack >= packet.end
+            for p in self.before(rst)
+            if p.side == rst.side and p.number > packet.number and not p.flags & RST
+        )
 
     def fin_before(self, side: int, packet: Packet) -> Packet | None:
         return next((p for p in self.before(packet) if p.side == side and p.flags & FIN and not p.flags & RST), None)
@@ -224,6 +236,29 @@ class Story:
         return self.seconds(last, packet)
 
 
+def _as_sent(packets: list[Packet]) -> list[Packet]:
+    """In the order of the capture, but for a last segment that a RST has overtaken: one that ends where the RST begins, and
+    comes at once after it."""
+    rst = next((p for p in packets if p.flags & RST), None)
+    if rst is None or rst.seq is None:
+        return packets
+    place = packets.index(rst)
+    before = [p for p in packets[:place] if p.side == rst.side and p.end is not None]
+    after = [p for p in packets[place + 1 :] if p.side == rst.side and not p.flags & RST]
+    if not before or not after or any(p.side != rst.side for p in packets[place + 1 : packets.index(after[0])]):
+        return packets
+    late = after[0]
+    sent = max(p.end or 0 for p in before)
+    fits = len(after) == 1 and late.size and late.seq == sent and late.end == rst.seq and late.ttl == rst.ttl
+    apart = None if late.time_ns is None or rst.time_ns is None else late.time_ns - rst.time_ns
+    if not fits or apart is None or not 0 <= apart <= OVERTAKEN * 1e9:
+        return packets
+    if late.ip_id and rst.ip_id and (late.ip_id - rst.ip_id) & 0xFFFF < 0x8000:
+        return packets
+    rest = [p for p in packets[place:] if p is not late]
+    return [*packets[:place], late, *rest]
+
+
 def _once(packets: list[Packet]) -> tuple[list[Packet], int]:
     """Each packet once, where a mirror or several interfaces have shown it several times (same IP ID, numbers
     and data)."""
@@ -238,6 +273,8 @@ def _once(packets: list[Packet]) -> tuple[list[Packet], int]:
             kept.append(packet)
     # Two RSTs without an IP ID may be two answers. Unless nearly everything was shown twice, they are.
     sure = [pair for pair in copies if pair[1].ip_id]
+    if not sure and not _doubled(kept, copies):
+        return packets, 0
     if len(copies) < len(kept) * 0.3 and len(copies) > len(sure):
         dropped = {pair[1].number for pair in sure}
         return [p for p in packets if p.number not in dropped], len(sure)
@@ -247,6 +284,20 @@ def _once(packets: list[Packet]) -> tuple[list[Packet], int]:
 def _same(a: Packet, b: Packet) -> bool:
     if a[2:7] != b[2:7] or a.size != b.size or a.ip_id != b.ip_id or a.options != b.options or a.options is None:
         return False
-    if a.time_ns is None or b.time_ns is None or a.ttl is None or b.ttl is None:
+    if a.time_ns is None or b.time_ns is None or abs(b.time_ns - a.time_ns) > _COPY_NS:
         return False
-    return abs(b.time_ns - a.time_ns) <= _COPY_NS and abs(a.ttl - b.ttl) <= 2
+    if a.ttl is None or b.ttl is None:
+        return a.ttl is b.ttl and a.raw_seq == b.raw_seq
+    return abs(a.ttl - b.ttl) <= 2
+
+
+def _doubled(kept: list[Packet], copies: list[tuple[Packet, Packet]]) -> bool:
+    """Without IP IDs: was nearly everything of one side shown twice, its SYN or its data included?"""
+    if all(packet.ttl is not None for packet, _ in copies):
+        return True
+    for side in (0, 1):
+        own = [p for p in kept if p.side == side]
+        twice = [packet for packet, _ in copies if packet.side == side]
+        if len(own) > 2 and len(twice) >= len(own) * 0.8 and any(p.size or p.flags & (SYN | FIN) for p in twice):
+            return True
+    return False

@@ -56,7 +56,7 @@ def _alone(story: Story, told: dict[int, ResetTold]) -> Finding:
     form = story.form(rst)
 
     said = text(rst)
-    made = mark(rst)
+    made = mark(story, rst)
     if said:
         return Finding(
             "reset, relayed" if "remote system" in said else "reset by something in between",

@@ -12,12 +12,12 @@ from faultkit.explaining.tampering import SIGNATURES, silent
 from tests.explaining.made_up import Segment, capture, handshake
 
 BEGINS = {
-    "SYN": [Segment(">", "S"), Segment("<", "S.", ack=1)],
+    "SYN": [Segment(">", "S"), Segment(">", "S", at=1.0), Segment("<", "S.", ack=1)],
     "SYN; ACK": handshake(),
     "PSH+ACK": [*handshake(), Segment(">", "P.", 1, 1, b"GET")],
     "PSH+ACK; Data": [*handshake(), Segment(">", "P.", 1, 1, b"GET"), Segment(">", "P.", 4, 1, b" / ")],
 }
-# An injected RST is told by its TTL here. The number in the field ACK of one without the flag is what it is.
+# An injected RST is told by its TTL and its IP ID here. The number in the field ACK of one without the flag is what it is.
 ENDS = {
     "RST": [("R", 7)],
     "RST+ACK": [("R.", 1)],
@@ -42,7 +42,7 @@ def _after(begins: str) -> int:
 @pytest.mark.parametrize(("begins", "ends"), [pair for pair in ALL if pair[1] != "∅"])
 def test_a_signature_is_named(begins: str, ends: str) -> None:
     rsts = [
-        Segment(">", flags, _after(begins), ack, window=0, ttl=110, ip_id=77 + number)
+        Segment(">", flags, _after(begins), ack, window=0, ttl=110, ip_id=40077 + number)
         for number, (flags, ack) in enumerate(ENDS[ends])
     ]
     (found,) = explain(capture([*BEGINS[begins], *rsts]))
@@ -52,7 +52,7 @@ def test_a_signature_is_named(begins: str, ends: str) -> None:
 
 @pytest.mark.parametrize("begins", ["SYN", "SYN; ACK", "PSH+ACK"])
 def test_silence_is_one_where_the_client_owes_an_answer(begins: str) -> None:
-    waits = Segment("<", "S.", ack=1, at=1.0) if begins == "SYN" else Segment("<", "P.", 1, _after(begins), b"hello")
+    waits = Segment("<", "S.", ack=1, at=2.0) if begins == "SYN" else Segment("<", "P.", 1, _after(begins), b"hello")
     (connection,) = Explaining(io.BytesIO(capture([*BEGINS[begins], waits]))).connections()
     assert silent(Story(connection)) == f"⟨{begins} → ∅⟩"
 
