@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faultkit.explaining import aborted_after_fin
+from faultkit.explaining import aborted_after_fin, owed
 from faultkit.explaining.aborted_after_fin import unanswered
 from faultkit.explaining.diagnosis import Finding, ResetTold, Sender
 from faultkit.explaining.flows import RST, SYN, Packet
@@ -122,7 +122,9 @@ def _by_client(story: Story, rst: Packet, asked: list[Packet], by: Sender, end: 
     kept = story.seconds(asked[-1], rst)
     first = ("linger", "unread") if story.form(rst) == "bare abort" else ("unread", "linger")
     # Who has had the answer for so long, and asked nothing more, drops a connection that it does not need.
-    dropped = story.data_before(0, rst) and kept is not None and kept >= AT_ONCE
+    waits = owed.waited_for(story, rst)
+    dropped = story.data_before(0, rst) and kept is not None and kept >= AT_ONCE and not waits
+    pending = f". It was not over: {waits}" if waits and kept is not None and kept >= AT_ONCE else ""
     return Finding(
         end,
         "harmless" if dropped else "failed",
@@ -130,7 +132,7 @@ def _by_client(story: Story, rst: Packet, asked: list[Packet], by: Sender, end: 
         "one of these",
         f"The client aborted (packet {rst.number}){'' if kept is None or kept < 0.5 else f' {lasting(kept)}'} "
         f"after the server's packet {asked[-1].number}: its program "
-        "closed without having read all of that, asked for an abort (SO_LINGER 0), or was killed",
+        f"closed without having read all of that, asked for an abort (SO_LINGER 0), or was killed{pending}",
         by=by,
         tell=CALLS.format(who=SIDES[0]),
     )
@@ -211,6 +213,9 @@ def _abort_of_its_own(story: Story, rst: Packet, by: Sender, end: str) -> Findin
             against="a server that aborts idle connections itself",
             tell="the idle timeout of what stands before the server; is its TTL the server's?",
         )
+    waits = owed.waited_for(story, rst) if rst.side == 0 else ""
+    if waits:
+        return _gave_up_waiting(story, rst, waits, by, end)
     causes = (
         ("linger", "disconnect", "listener-closed", "crash") if done else ("linger", "listener-closed", "disconnect")
     )
@@ -226,4 +231,22 @@ def _abort_of_its_own(story: Story, rst: Packet, by: Sender, end: str) -> Findin
         by=by,
         against="an abort by disconnecting or with its listener looks the same",
         tell=CALLS.format(who=name),
+    )
+
+
+def _gave_up_waiting(story: Story, rst: Packet, waits: str, by: Sender, end: str) -> Finding:
+    """A client that drops a connection before it has what it asked for."""
+    idle = story.idle_before(rst)
+    long = idle is not None and idle >= AT_ONCE
+    pause = f" after {lasting(idle)} without a packet" if idle is not None and long else ""
+    return Finding(
+        end,
+        "failed" if long or owed.is_request(story, rst) else "suspicious",
+        ("linger", "disconnect", "crash", "unread"),
+        "one of these",
+        f"The client's socket aborts in packet {rst.number}{pause}: "
+        f"{waits}. It gave up waiting, if it waited at all; or its program was ended or dropped the connection",
+        by=by,
+        against="a client that never waits for answers does the same",
+        tell="the client's timeout and its log; what the server did with it meanwhile. " + CALLS.format(who=SIDES[0]),
     )

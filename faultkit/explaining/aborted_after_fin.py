@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faultkit.explaining import payload
+from faultkit.explaining import owed, payload
 from faultkit.explaining.diagnosis import Finding, Sender
 from faultkit.explaining.flows import RST, Packet
 from faultkit.explaining.story import SIDES, Story
@@ -92,6 +92,9 @@ def theirs(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Find
             by=by,
             tell=CALLS.format(who=name),
         )
+    waits = owed.waited_for(story, rst)
+    if waits:
+        return _unserved(story, rst, fin, waits, by, end)
     if data and not answered:
         lost = sum(p.size or 0 for p in data[-3:])
         return Finding(
@@ -113,6 +116,23 @@ def theirs(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Find
         "one of these",
         f"The {other} had closed (FIN in packet {fin.number}), and the {name} ends with an abort instead of a FIN "
         f"(packet {rst.number}): nothing is lost by it",
+        by=by,
+        tell=CALLS.format(who=name),
+    )
+
+
+def _unserved(story: Story, rst: Packet, fin: Packet, waits: str, by: Sender, end: str) -> Finding:
+    """The other end had closed its direction and may have waited all the same: for the answer to what it had sent."""
+    name, other = SIDES[rst.side], SIDES[1 - rst.side]
+    asked = fin.side == 0 and unanswered(story, rst)
+    pause = story.seconds(fin, rst)
+    return Finding(
+        end,
+        "failed" if asked and (owed.is_request(story, rst) or (pause is not None and pause >= 1.0)) else "suspicious",
+        ("unread", "linger", "crash", "disconnect"),
+        "one of these",
+        f"The {other} had closed its direction (FIN in packet {fin.number}), and the {name} aborts in packet {rst.number}"
+        f"{'' if pause is None else f', {lasting(pause)} later'}: {waits}. Whether the {other} still waited cannot be told",
         by=by,
         tell=CALLS.format(who=name),
     )

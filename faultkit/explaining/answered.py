@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faultkit.explaining import closed
+from faultkit.explaining import closed, owed
 from faultkit.explaining.diagnosis import Finding, ResetTold, Sender, Sureness
 from faultkit.explaining.flows import ACK, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
@@ -52,7 +52,12 @@ def _bare_abort(story: Story, rst: Packet, by: Sender, end: str) -> Finding:
     """Older Windows aborts a socket with a RST that has no ACK flag."""
     name, other = SIDES[rst.side], SIDES[1 - rst.side]
     their_fin = story.fin_before(1 - rst.side, rst)
-    harmless = their_fin is not None
+    harmless = their_fin is not None and (rst.side == 0 or not owed.waited_for(story, rst))
+    lost = (
+        f". The {other} had closed before (FIN in packet {their_fin.number}): nothing is lost by it"
+        if their_fin
+        else ""
+    )
     last = story.before(rst)[-1]
     return Finding(
         "reset after the other's close: harmless" if harmless else end,
@@ -61,7 +66,7 @@ def _bare_abort(story: Story, rst: Packet, by: Sender, end: str) -> Finding:
         "one of these",
         f"Nothing of the {other} came between the {name}'s own packet {last.number} and its bare RST (packet {rst.number}), "
         "whose number is the next: it answers nothing, so a socket aborts, as older Windows does it"
-        f"{f'. The {other} had closed before (FIN in packet {their_fin.number}): nothing is lost by it' if their_fin else ''}",
+        f"{lost if harmless else ''}",
         by=by,
         tell=CALLS.format(who=name),
     )

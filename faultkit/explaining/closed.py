@@ -63,6 +63,8 @@ def explain(story: Story, rst: Packet, fin: Packet, trigger: Packet | None, by: 
         met = met or trigger
     if both and both is not met and met is not None and (not met.size or both.number < met.number):
         return _after_both(story, rst, met, by)
+    if met is None:
+        return _unseen(story, rst, fin, by, end)
     meeting = _Meeting(story, rst, fin, met, data, by, end)
     return _harmless(meeting) or (_crossed(meeting) if meeting.in_flight else _written_later(meeting))
 
@@ -73,6 +75,23 @@ def _met(rst: Packet, fin: Packet, trigger: Packet | None, data: list[Packet]) -
         return trigger
     late = [p for p in data if p.number > fin.number]
     return next(iter((late or data)[-1:]), None)
+
+
+def _unseen(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Finding:
+    """What met the closed socket was not captured."""
+    name, other = SIDES[rst.side], SIDES[1 - rst.side]
+    deaf = not story.sides[1 - rst.side].packets
+    return Finding(
+        "reset after its own close",
+        "suspicious",
+        ("late-write", "fin-wait-timeout", "time-wait"),
+        "cannot be told",
+        f"The {name} had closed (FIN in packet {fin.number}), and its RST in packet {rst.number} answers something of the "
+        f"{other} that was not captured{', as nothing of it was' if deaf else ''}: an acknowledgement or old data, which is "
+        "harmless, or new data, which is lost",
+        by=by,
+        tell=f"a capture that has the {other}'s packets",
+    )
 
 
 def _skipped(rst: Packet, fin: Packet, trigger: Packet, by: Sender) -> Finding:

@@ -240,7 +240,8 @@ def _caveats(story: Story) -> tuple[str, ...]:
 
 def _weakened(found: Finding, story: Story) -> Finding:
     """What was not captured cannot have been seen."""
-    if story.deaf is not None and story.resets and story.resets[0].side != story.deaf and found.harm == "failed":
+    unheard = story.deaf is not None and story.resets and story.resets[0].side != story.deaf
+    if unheard and found.harm in ("failed", "harmless"):
         # Whether the other end took the RST for its end, and what it was doing, shows in its own packets alone.
         found = replace(found, harm="suspicious", sure="cannot be told" if not found.causes else "one of these")
     doubt = story.deaf is not None or (found.harm != "closed" and (story.missing or story.backwards))

@@ -270,7 +270,7 @@ def _one_of_two(result: list[Diagnosis], first: int, second: int) -> None:
                 changed,
                 causes=(),
                 plain="an answer that bypasses the NAT",
-                sure="shown by the packets",
+                sure="most likely",
                 why=f"{mine.why}. Packet {twice[0].number} passed the box that translates (its TTL falls by one) "
                 "and kept its addresses: the client, "
                 "which knows the server under another address, cannot know it for an answer",

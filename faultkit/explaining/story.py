@@ -48,8 +48,8 @@ class Story:
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        once, self.copies = _once(connection.packets)
-        self.packets = _as_sent(once)
+        self._seen, self.copies = _once(connection.packets)
+        self.packets = _as_sent(self._seen)
         self.sides = (Side(), Side())
         for packet in self.packets:
             self.sides[packet.side].packets.append(packet)
@@ -107,7 +107,7 @@ class Story:
     @cached_property
     def backwards(self) -> bool:
         """Do the times run backwards?"""
-        times = [p.time_ns for p in self.connection.packets if p.time_ns is not None]
+        times = [p.time_ns for p in self._seen if p.time_ns is not None]
         return any(b < a for a, b in pairwise(times))
 
     @cached_property

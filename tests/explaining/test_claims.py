@@ -66,6 +66,58 @@ def test_who_sent_it(packets: list[Segment], told: Told) -> None:
     _holds(packets, told)
 
 
+ASKED = [*WORKED, Segment(">", "P.", 6, 6, REQUEST), Segment("<", ".", 6, 33)]
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n"
+PART = [*ASKED, Segment("<", "P.", 6, 33, HEAD + b"a" * 500), Segment(">", ".", 33, 549)]
+
+
+@pytest.mark.parametrize(
+    ("packets", "told"),
+    [
+        ([*ASKED, Segment(">", "R.", 33, 6, at=60.0)], Told("failed", "linger", "client", "nothing had answered")),
+        ([*ASKED, Segment(">", "P.", 33, 6, b"push"), Segment(">", "R.", 37, 6)], Told("suspicious", "", "client")),
+        (
+            [*PART, Segment(">", "R.", 33, 549, at=30.0)],
+            Told("failed", "", "client", "5000 bytes of body, and 500 had come"),
+        ),
+        (
+            [
+                *PART[:-1],
+                Segment("<", "P.", 549, 33, b"a" * 4500),
+                Segment(">", ".", 33, 5049),
+                Segment(">", "R.", 33, 5049, at=30.0),
+            ],
+            Told("harmless", "", "client"),
+        ),
+        (
+            [*PART[:-1], Segment("<", "P.", 2009, 33, b"a" * 900), Segment(">", "R.", 33, 549, at=30.0)],
+            Told("failed", "", "client", "had acknowledged 549"),
+        ),
+        (
+            [*ASKED, Segment(">", "F.", 33, 6), Segment("<", ".", 6, 34), Segment("<", "R.", 6, 34, at=60.0)],
+            Told("failed", "unread", "server", "Whether the client still waited"),
+        ),
+        (
+            [*[p for p in CLOSED if p.side == ">"], Segment(">", "R", 7, window=0, ip_id=0)],
+            Told("suspicious", "late-write", "client", "nothing of it was", "cannot be told"),
+        ),
+        ([*[p for p in WORKED if p.side == ">"], Segment(">", "R.", 6, 6)], Told("suspicious", "", "client")),
+    ],
+    ids=[
+        "a request that nobody answered",
+        "a push that nobody answered",
+        "half a response",
+        "a whole response",
+        "a hole in it",
+        "a half-close that nobody answered",
+        "one direction, closed",
+        "one direction, aborted",
+    ],
+)
+def test_nothing_is_harmless_while_somebody_may_wait(packets: list[Segment], told: Told) -> None:
+    _holds(packets, told)
+
+
 def _chief(packets: list[Segment]) -> Diagnosis:
     (found,) = explain(capture(packets))
     return found
