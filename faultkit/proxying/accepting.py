@@ -168,6 +168,7 @@ class Accepting(Seen):
             self.tell(Event(time.time(), self.name, kind, pair.number if pair else None, text))
 
 
+@functools.lru_cache(256)
 def _is_near(host: str) -> bool:
     address = ipaddress.ip_address(host.partition("%")[0])
     return address.is_loopback or address.is_private or address.is_link_local
