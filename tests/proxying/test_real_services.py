@@ -119,9 +119,17 @@ def postgres() -> Iterator[int]:
         subprocess.run(made, check=True, capture_output=True, cwd=where, **how)
         options = ["-p", str(port), "-k", where, "-c", "fsync=off", "-c", "listen_addresses=127.0.0.1"]
         with program(port, str(POSTGRES[-1] / "postgres"), "-D", data, *options, cwd=where, **how) as running:
+            until(lambda: is_up(running), seconds=30)  # it listens before that
             yield running
     finally:
         shutil.rmtree(where)
+
+
+def is_up(port: int) -> bool:
+    with contextlib.suppress(psycopg.OperationalError):
+        psycopg.connect(host="127.0.0.1", port=port, user="it", dbname="postgres", sslmode="disable").close()
+        return True
+    return False
 
 
 def gentle(proxy: faultkit.Proxy, type: str) -> None:
