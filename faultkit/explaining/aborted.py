@@ -11,7 +11,7 @@ from faultkit.explaining.wording import CALLS, ended, is_round, lasting, listed
 
 # Seconds: within them an answer of a program is "at once"; a local one takes microseconds, a distant one its round trip.
 AT_ONCE = 1.0
-_IDLE = 0.02  # seconds: a shorter pause lies within one exchange; arbitrary
+_IDLE = 0.2  # seconds: a shorter pause lies within one exchange; arbitrary
 _SEGMENT = 500  # bytes on their way beyond what was acknowledged: the upload goes on; arbitrary
 _LARGE = 4096  # bytes; a request that is larger is called an upload; arbitrary
 

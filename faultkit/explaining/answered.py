@@ -183,7 +183,9 @@ def _gave_up(story: Story, rst: Packet, trigger: Packet, by: Sender) -> Finding 
         )
     if not again:
         return None
-    seconds = story.seconds(again[0], again[-1])
+    first = story.first_sent(again[-1])
+    sent = [first, *(p for p in again if story.first_sent(p) is first)]
+    seconds = story.seconds(first, sent[-1])
     return Finding(
         f"gave up: the {other} acknowledged nothing any more",
         "failed",
@@ -195,9 +197,9 @@ def _gave_up(story: Story, rst: Packet, trigger: Packet, by: Sender) -> Finding 
             "reject --answer host-unreachable --at established",
             "zero-window",
         ),
-        "most likely",
-        f"The {name} sent the same data {len(again) + 1} times (packets "
-        f"{listed(again)}{'' if seconds is None else f', over {seconds:.1f} s'}) "
+        "most likely" if len(sent) > 2 else "one of these",
+        f"The {name} sent the same data {len(sent)} times (packets "
+        f"{listed(sent)}{'' if seconds is None else f', over {seconds:.3g} s'}) "
         f"without an acknowledgement and gave up without a word, as Linux does (ETIMEDOUT); what the {other} sent "
         f"later, packet {trigger.number}, "
         f"met no connection: RST in packet {rst.number}",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from faultkit.explaining import payload
 from faultkit.explaining.diagnosis import Finding, Sender
-from faultkit.explaining.flows import ACK, FIN, Packet
+from faultkit.explaining.flows import ACK, FIN, RST, Packet
 from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import CALLS, lasting, listed
 
@@ -59,7 +59,7 @@ def explain(story: Story, rst: Packet, fin: Packet, trigger: Packet | None, by: 
     met = _met(rst, fin, trigger, data)
     if met is None or not (met.size or met.flags & FIN):
         if trigger is not None and trigger.number > fin.number:
-            return _after_both(story, rst, trigger, by) if both else _skipped(rst, fin, trigger, by)
+            return _after_both(story, rst, trigger, by) if both else _skipped(story, rst, fin, trigger, by)
         met = met or trigger
     if both and both is not met and met is not None and (not met.size or both.number < met.number):
         return _after_both(story, rst, met, by)
@@ -94,7 +94,24 @@ def _unseen(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Fin
     )
 
 
-def _skipped(rst: Packet, fin: Packet, trigger: Packet, by: Sender) -> Finding:
+def _skipped(story: Story, rst: Packet, fin: Packet, trigger: Packet, by: Sender) -> Finding:
+    name, other = SIDES[rst.side], SIDES[1 - rst.side]
+    first = next(p for p in story.after(fin) if p.side != fin.side and p.ack == trigger.ack and not p.flags & RST)
+    if first is not trigger:
+        waited = story.seconds(fin, trigger)
+        later = "" if waited is None else f", {lasting(waited)} after the FIN"
+        probe = " (a keepalive probe)" if story.is_probe(trigger) else ""
+        return Finding(
+            "reset after its own close",
+            "suspicious",
+            ("fin-wait-timeout",),
+            "most likely",
+            f"The {name}'s FIN (packet {fin.number}) was acknowledged in packet {first.number}, and the {other} did not close. "
+            f"Its packet {trigger.number}{later}, brings nothing new{probe} and "
+            f"meets no socket: the {name}'s kernel had dropped what was left of it (FIN-WAIT-2), and answers with RST (packet "
+            f"{rst.number})",
+            by=by,
+        )
     return Finding(
         "reset after its own close",
         "suspicious",

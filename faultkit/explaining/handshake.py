@@ -6,10 +6,13 @@ import re
 
 from faultkit.explaining import multipath
 from faultkit.explaining.diagnosis import Finding, ResetTold
+from faultkit.explaining.filtered import refuses
 from faultkit.explaining.flows import ACK, FIN, PSH, RST, SYN, URG, Packet
 from faultkit.explaining.senders import text
 from faultkit.explaining.story import Story
 from faultkit.explaining.wording import CAPTURE
+
+_AT_ONCE = 0.9  # seconds: a round trip, and no retransmission (RFC 6298)
 
 
 def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
@@ -132,6 +135,17 @@ def _refused(story: Story, rst: Packet, sent: ResetTold) -> Finding:
             by=sent.by,
             tell=CAPTURE,
         )
+    if rst.ack is not None and syn.end is not None and rst.ack != syn.end and not refuses(story, rst):
+        return Finding(
+            "reset in the name of the server",
+            "suspicious",
+            ("bad-segment", "injected", "half-open"),
+            "one of these",
+            f"RST,ACK in packet {rst.number} acknowledges {rst.ack}, where the SYN of packet {syn.number} asks for {syn.end}. "
+            "It refuses something else, which was not captured, or was made in between",
+            by=sent.by,
+            tell=CAPTURE,
+        )
     return Finding(
         "refused",
         "failed",
@@ -144,6 +158,11 @@ def _refused(story: Story, rst: Packet, sent: ResetTold) -> Finding:
         "such a rule",
         tell="ss -ltn at the server; iptables -L -v -n or nft list ruleset on the way",
     )
+
+
+def _is_a_kernels(syn: Packet) -> bool:
+    """Has it the options of an operating system's SYN? Scanners send none, or the MSS alone."""
+    return syn.has("SACK_PERM") and (syn.has("WS") or syn.has("TS"))
 
 
 def _unwanted_answer(story: Story, rst: Packet, from_client: list[Packet]) -> Finding:
@@ -163,14 +182,14 @@ def _unwanted_answer(story: Story, rst: Packet, from_client: list[Packet]) -> Fi
         )
     late = story.seconds(from_client[0], answer)
     answers = [p for p in story.before(rst) if p.side == 1 and p.flags & SYN]
-    again = story.seconds(from_client[-1], answers[-1])
-    if (late is not None and late > 0.9 and len(from_client) >= 1) or (again is not None and again > 0.9):
+    again, first = (story.seconds(syn, answers[-1]) for syn in (from_client[-1], from_client[0]))
+    if (late is not None and late > _AT_ONCE and len(from_client) >= 1) or (again is not None and again > _AT_ONCE):
         return Finding(
             "answered after the client had given up",
             "failed",
             ("connect-timeout --ended-by late-answer",),
             "most likely",
-            f"The SYN of packet {from_client[0].number} was answered {again or late:.1f} s later (packet "
+            f"The SYN of packet {from_client[0].number} was answered {first or again or 0.0:.1f} s later (packet "
             f"{answers[-1].number}), and the "
             f"client had no such connection any more: its kernel answers with the RST in packet {rst.number}",
             by="client",
@@ -199,6 +218,20 @@ def _unwanted_answer(story: Story, rst: Packet, from_client: list[Packet]) -> Fi
             f"Packet {answer.number} echoes a timestamp that the SYN did not have (RFC 7323 section 5.5), and "
             f"packet {rst.number} refuses it",
             by="client",
+        )
+    at_once = (story.seconds(answers[-1], rst) or 0.0) < _AT_ONCE
+    if not at_once or from_client[0].options is None or _is_a_kernels(from_client[0]):
+        return Finding(
+            "a handshake that its own side cut short",
+            "suspicious",
+            ("connect-timeout --ended-by late-answer",),
+            "cannot be told",
+            f"The SYN,ACK in packet {answer.number} is answered with a bare RST (packet {rst.number}): the client had no such "
+            "socket any more, or never had. Its program had cancelled connect() (a short timeout, or another address that was "
+            "quicker, RFC 8305), or the SYN was a scanner's",
+            by="client",
+            plain="a cancelled connect(), or a SYN scan",
+            tell="the client's log; does it connect to another address of that name at the same moment?",
         )
     return Finding(
         "a handshake that its own side cut short",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from faultkit.explaining import aborted, answered, between, handshake, strange, unreset
+from faultkit.explaining import aborted, answered, between, filtered, handshake, strange, unreset
 from faultkit.explaining.diagnosis import Finding, ResetTold
 from faultkit.explaining.flows import ACK
 from faultkit.explaining.story import SIDES, Story
@@ -18,6 +18,7 @@ _SITUATIONS = (
     unreset.explain,
     between.signed,
     strange.refused,
+    filtered.explain,
     handshake.explain,
     between.explain,
     aborted.explain,
@@ -64,13 +65,13 @@ def _and_later(found: Finding, story: Story, told: dict[int, ResetTold]) -> Find
         other = SIDES[deaf[-1].side]
         return replace(
             found,
-            end=f"gave up: the {SIDES[last.side]} acknowledged nothing any more",
+            end=f"the {SIDES[last.side]} acknowledges nothing any more",
             harm="failed",
             causes=("retransmit-timeout", *found.causes),
             sure="most likely",
             why=f"{found.why}. The {other} did not obey that RST, or did not get it, and sends the same again "
             f"until packet {deaf[-1].number}, {waited:.0f} s later, "
-            "without any answer: it gives up by its own retransmission timeout",
+            "without any answer: its own retransmission timeout ends it, unless the capture merely stops",
         )
     for rst in story.resets[1:]:
         trigger = story.trigger(rst)

@@ -13,7 +13,8 @@ from itertools import pairwise
 from faultkit.explaining.diagnosis import ResetTold
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
 from faultkit.explaining.hops import by_ttl
-from faultkit.explaining.story import OVERTAKEN, SIDES, Story
+from faultkit.explaining.sightings import OVERTAKEN
+from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.tampering import signature
 
 

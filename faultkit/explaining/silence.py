@@ -7,6 +7,7 @@ from faultkit.explaining import stuck
 from faultkit.explaining.diagnosis import Finding
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
+from faultkit.explaining.wording import listed
 
 PATIENT = 0.15  # seconds after which an answer is missed: no retransmission timeout is shorter (TCP_RTO_MIN is 0.2)
 
@@ -205,13 +206,28 @@ def _one_way(story: Story) -> Finding:
 def _unfinished(story: Story, quiet: float | None) -> Finding:
     answers = [p for p in story.sides[1].packets if p.flags & SYN]
     own = [p for p in story.sides[0].packets if p.flags & SYN]
+    further = [p for p in story.sides[1].packets if not p.flags & SYN]
+    if not own and further:
+        return Finding(
+            "one direction captured",
+            "open",
+            (),
+            "cannot be told",
+            f"The server answers a SYN in packet {answers[0].number} and goes on (packet {listed(further)}), and nothing of the "
+            "client was captured: how it ended for the client cannot be seen",
+            plain="one direction captured",
+            tell="capture both directions",
+        )
     if not own:
+        comes = (
+            "nothing came after it" if len(answers) == 1 else f"nothing but that again (packet {listed(answers[1:])})"
+        )
         return Finding(
             "an unasked SYN,ACK",
             "suspicious",
             (),
             "most likely",
-            f"Packet {answers[0].number} is a SYN,ACK to a SYN that was not captured, and nothing came after it",
+            f"Packet {answers[0].number} is a SYN,ACK to a SYN that was not captured, and {comes}",
             plain="an unasked SYN,ACK, or only one direction was captured",
             tell="capture both directions",
         )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from faultkit.explaining.diagnosis import Finding
-from faultkit.explaining.flows import FIN, RST, SYN, Packet
+from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
-from faultkit.explaining.wording import listed
+from faultkit.explaining.wording import lasting, listed
 
+RETRIES = 5  # retransmissions after which some stack gives up: Windows' TcpMaxDataRetransmissions; Linux has 15
+_SYNACK_AGAIN = 0.5  # seconds: no timer sends a SYN,ACK again sooner (RFC 6298 says 1); arbitrary
 _PATIENCE = 5.0  # seconds with a window of 0 from which somebody is said not to read; arbitrary
 
 
@@ -21,15 +23,9 @@ def _waiting(story: Story, side: int, quiet: float | None) -> Finding | None:
     own = [p for p in story.sides[side].packets if p.number > last_heard]
     answers = [p for p in story.sides[1].packets if p.flags & SYN]
     if side == 0 and len(answers) > 1 and not any(p.size or not p.flags & SYN for p in story.sides[1].packets):
-        return Finding(
-            "accepted by nobody",
-            "failed",
-            ("backlog-full --ended-by expiry",),
-            "most likely",
-            "The client has finished its handshake, the server's SYN,ACK comes again all the same (packet "
-            f"{', '.join(str(p.number) for p in answers[1:4])}): the server's accept queue is full, and it drops the ACK",
-            tell="ss -ltn and nstat -az TcpExtListenOverflows at the server",
-        )
+        found = _not_accepted(story, answers)
+        if found:
+            return found
     again = [p for p in own if story.repeats(p) and not p.flags & SYN]
     if again and story.deaf is None:
         return _repeating(story, side, again, other, quiet)
@@ -54,27 +50,62 @@ def _waiting(story: Story, side: int, quiet: float | None) -> Finding | None:
     return None
 
 
+def _not_accepted(story: Story, answers: list[Packet]) -> Finding | None:
+    """The client has finished its handshake, and the server's timer sends its SYN,ACK again all the same."""
+    finished = next((p for p in story.after(answers[0]) if p.side == 0 and p.flags & ACK), None)
+    apart = story.seconds(answers[0], answers[1])
+    if finished is None or finished.number > answers[1].number or (apart is not None and apart < _SYNACK_AGAIN):
+        return None  # each answers a SYN, or the client's acknowledgement was still under way
+    data = [p for p in story.sides[0].packets if p.size and not story.is_probe(p) and p.number < answers[-1].number]
+    again = f"the server's SYN,ACK comes again all the same (packet {', '.join(str(p.number) for p in answers[1:4])})"
+    if data:
+        return Finding(
+            "accepted by nobody",
+            "failed",
+            ("backlog-full --ended-by expiry",),
+            "most likely",
+            f"The client has finished its handshake and sent data (packet {listed(data)}), {again}: the server's accept queue is "
+            "full, and it drops both",
+            against="something on the way that drops what the client sends looks the same",
+            tell="ss -ltn and nstat -az TcpExtListenOverflows at the server",
+        )
+    return Finding(
+        "accepted by nobody so far",
+        "suspicious",
+        ("backlog-full --ended-by expiry",),
+        "cannot be told",
+        f"The client has finished its handshake and sent no data, {again}. The server's accept queue is full, or its listener "
+        "waits for data (TCP_DEFER_ACCEPT), or the client's acknowledgement was lost",
+        tell="ss -ltn and nstat -az TcpExtListenOverflows at the server; does the client send data?",
+    )
+
+
 def _repeating(
     story: Story, side: int, again: list[Packet], other: list[Packet], quiet: float | None
 ) -> Finding | None:
     """The same segments once more, and nothing that answers them."""
     name, peer = SIDES[side], SIDES[1 - side]
     gap = story.seconds(again[-2], again[-1]) if len(again) > 1 else None
-    given_up = quiet is not None and quiet > 2.5 * max(gap or 0.4, 0.4)
-    if len(again) < 2 and not given_up:
+    over_now = quiet is not None and quiet > 2.5 * max(gap or 0.4, 0.4)
+    if len(again) < 2 and not over_now:
         return None
+    given_up = over_now and len(again) >= RETRIES
     kind = "its FIN" if again[-1].flags & FIN and not again[-1].size else "the same data"
-    over = story.seconds(again[0], again[-1])
+    first = story.first_sent(again[-1])
+    sent = [first, *(p for p in again if story.first_sent(p) is first)]
+    over = story.seconds(first, sent[-1])
+    later = f"; it tried no longer in the {lasting(quiet)} after that" if over_now and quiet is not None else ""
     return Finding(
         f"gave up: the {peer} acknowledged nothing any more"
         if given_up
         else f"the {peer} acknowledges nothing any more",
-        "failed",
+        "failed" if len(again) > 1 else "suspicious",
         _why_unanswered(story, again[0], closed=any(p.window == 0 for p in other[-3:])),
-        "most likely",
-        f"The {name} sent {kind} {len(again) + 1} times (packets "
-        f"{listed(again)}{'' if over is None else f', over {over:.1f} s'}), and nothing "
-        f"of the {peer} came any more{'; then it tried no longer' if given_up else ''}",
+        "most likely" if len(again) > 1 else "one of these",
+        f"The {name} sent {kind} {len(sent)} times (packets "
+        f"{listed(sent)}{'' if over is None else f', over {over:.3g} s'}), and nothing "
+        f"of the {peer} came any more{later}"
+        f"{'' if given_up or not over_now else ', which is too early to have given up by itself, unless it was told to'}",
         against="what drops the segments on the way looks the same as a host that is gone",
         tell=f"capture at the {peer}: do the segments arrive there?",
     )

@@ -159,6 +159,8 @@ def _survived(story: Story, resets: list[Packet]) -> Finding | None:
         (p for p in story.after(rst) if p.side == victim and not p.size and p.flags & (SYN | FIN | RST | ACK) == ACK),
         None,
     )
+    if challenged and challenged.ack != expected:
+        challenged = None  # a challenge acknowledges what was acknowledged before; this one tells of new data
     if off == 0:
         return None
     echoed = rst.option("TS")

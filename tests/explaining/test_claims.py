@@ -118,13 +118,168 @@ def test_nothing_is_harmless_while_somebody_may_wait(packets: list[Segment], tol
     _holds(packets, told)
 
 
+KERNEL = (
+    b"\x02\x04\x05\xb4\x04\x02\x01\x01" + stamp(1000, 0) + b"\x01\x03\x03\x07"
+)  # MSS, SACK, timestamp, window scale
+SYNS = [Segment(">", "S"), Segment("<", "S.", ack=1)]
+KERNELS = [replace(SYNS[0], options=KERNEL), SYNS[1]]
+TURNS = "turns alone were captured"
+
+
+@pytest.mark.parametrize(
+    ("packets", "told"),
+    [
+        ([*SYNS, Segment(">", "R.", 1001, 5001, at=5.0)], Told("suspicious", "linger", None, TURNS, "cannot be told")),
+        ([*SYNS, Segment("<", "R.", 5001, 1001, at=5.0)], Told("suspicious", "linger", None, TURNS, "cannot be told")),
+        (
+            [*SYNS, Segment(">", "R", 1001, window=0, at=5.0)],
+            Told("suspicious", "late-write", None, TURNS, "cannot be told"),
+        ),
+        ([SYNS[0], Segment("<", "R.", 1, 1001, at=5.0)], Told("suspicious", "linger", None, TURNS, "cannot be told")),
+        (
+            [*SYNS, Segment("<", "F.", 5001, 1001, at=5.0), Segment("<", "R", 5002, window=0, at=5.03)],
+            Told("suspicious", "", None, TURNS, "cannot be told"),
+        ),
+        (
+            [SYNS[0], Segment("<", "R.", -9000, -500, window=0)],
+            Told("suspicious", "bad-segment", None, "refuses something else"),
+        ),
+        (
+            [*KERNELS, Segment(">", "R", 1, window=0, ip_id=0)],
+            Told("suspicious", "connect-timeout", "client", "cancelled"),
+        ),
+        (
+            [replace(KERNELS[0], at=at) for at in (0.0, 1.0, 3.0)]
+            + [replace(SYNS[1], at=3.2), Segment(">", "R", 1, window=0, ip_id=0)],
+            Told("failed", "connect-timeout", "client", "answered 3.2 s later"),
+        ),
+    ],
+    ids=[
+        "the client aborts",
+        "the server aborts",
+        "a bare RST",
+        "no answer captured",
+        "a FIN",
+        "another number",
+        "a cancelled connect()",
+        "an answer to the third SYN",
+    ],
+)
+def test_a_rst_after_nothing_but_syns_is_not_read_as_a_refusal(packets: list[Segment], told: Told) -> None:
+    _holds(packets, told)
+
+
+TWICE = [*WORKED, *[Segment(">", "P.", 6, 6, REQUEST, at=at) for at in (1.0, 1.2)]]
+FOLLOWS = Segment(">", "S", client=("10.0.0.9", 9), at=60.0)
+
+
+@pytest.mark.parametrize(
+    ("packets", "told"),
+    [
+        (TWICE, Told("suspicious", "retransmit-timeout", None, "2 times (packets 7, 8, over 0.2 s)", "one of these")),
+        (
+            [*TWICE, *[Segment(">", "P.", 6, 6, REQUEST, at=at) for at in (1.6, 2.4, 4.0, 7.2)]],
+            Told("failed", "retransmit-timeout", None, "6 times (packets 7, 8, 9, …, 12, over 6.2 s)"),
+        ),
+        (
+            [*ASKED, *[Segment("<", "P.", 6 + 100 * place, 33, b"a" * 100) for place in (0, 3, 1, 2)]],
+            Told("open", "", None, "nothing has ended it"),
+        ),
+        (
+            [
+                Segment(">", "S"),
+                Segment(">", "S", at=1.0),
+                Segment("<", "S.", ack=1, at=1.5),
+                Segment(">", ".", 1, 1),
+                Segment("<", "S.", ack=1),
+                Segment(">", ".", 1, 1),
+            ],
+            Told("open"),
+        ),
+        (
+            [*SYNS, Segment(">", ".", 1, 1), Segment("<", "S.", ack=1, at=1.0), Segment(">", ".", 1, 1)],
+            Told("suspicious", "backlog-full", None, "TCP_DEFER_ACCEPT", "cannot be told"),
+        ),
+        (
+            [
+                *SYNS,
+                Segment(">", ".", 1, 1),
+                Segment(">", "P.", 1, 1, REQUEST),
+                Segment("<", "S.", ack=1, at=1.0),
+                Segment(">", ".", 28, 1),
+            ],
+            Told("failed", "backlog-full", None, "sent data", "most likely"),
+        ),
+        (
+            [SYNS[1], Segment("<", "P.", 1, 28, b"a" * 99)],
+            Told("open", "", None, "goes on (packet 2)", "cannot be told"),
+        ),
+        ([SYNS[1], replace(SYNS[1], at=1.0)], Told("suspicious", "", None, "nothing but that again (packet 2)")),
+    ],
+    ids=[
+        "sent twice",
+        "sent six times",
+        "out of order",
+        "two SYNs, two answers",
+        "a deferred accept",
+        "a full queue",
+        "one direction",
+        "unasked",
+    ],
+)
+def test_what_comes_again_and_what_only_seems_to(packets: list[Segment], told: Told) -> None:
+    found = explain(capture([*packets, FOLLOWS]))[0]
+    _agrees(found, told)
+
+
+@pytest.mark.parametrize(
+    ("packets", "told"),
+    [
+        (
+            [
+                *WORKED,
+                Segment("<", "F.", 6, 6),
+                Segment(">", ".", 6, 7),
+                Segment(">", ".", 5, 7, at=45.0),
+                Segment("<", "R", 7, window=0),
+            ],
+            Told("suspicious", "fin-wait-timeout", "server", "was acknowledged in packet 8"),
+        ),
+        (
+            [*WORKED, Segment(">", "P.", 6, 6, REQUEST, at=0.03), Segment("<", "R.", 6, 33)],
+            Told("failed", "unread", "server", "not answered", "one of these"),
+        ),
+        (
+            [
+                *WORKED,
+                Segment(">", "P.", 6, 6, REQUEST),
+                Segment("<", "P.", 6, 33, b"a" * 9),
+                Segment("<", "R", 115, window=0),
+                Segment(">", ".", 33, 15),
+                Segment(">", "P.", 33, 15, b"on"),
+                Segment("<", "P.", 15, 35, b"yes"),
+            ],
+            Told("no reset", "injected", None, "both ends go on"),
+        ),
+    ],
+    ids=["a probe long after the FIN", "no idle connection", "no challenge"],
+)
+def test_what_came_in_between_is_not_passed_over(packets: list[Segment], told: Told) -> None:
+    found = _chief(packets)
+    _agrees(found, told)
+    assert "challenges" not in found.why
+
+
 def _chief(packets: list[Segment]) -> Diagnosis:
     (found,) = explain(capture(packets))
     return found
 
 
 def _holds(packets: list[Segment], told: Told) -> None:
-    found = _chief(packets)
+    _agrees(_chief(packets), told)
+
+
+def _agrees(found: Diagnosis, told: Told) -> None:
     said = f"{found.end}; {found.plain}; {found.why}"
     assert found.harm == told.harm, said
     assert found.cause == told.cause or not told.cause, (found.causes, said)
