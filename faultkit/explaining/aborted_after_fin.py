@@ -25,6 +25,18 @@ def own(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Finding
     side, name, other = rst.side, SIDES[rst.side], SIDES[1 - rst.side]
     data = [p for p in story.before(rst) if p.side != side and p.size and p.number > fin.number]
     waited = story.seconds(fin, rst)
+    their_fin = story.fin_before(1 - side, rst)
+    if their_fin is not None and _is_acknowledged(story, rst, fin) and _is_acknowledged(story, rst, their_fin):
+        return Finding(
+            "reset after both had closed: harmless",
+            "harmless",
+            (),
+            "most likely",
+            f"Both had closed (FINs in packets {listed(sorted((fin, their_fin)))}) and acknowledged that; the RST in packet "
+            f"{rst.number}{'' if waited is None else f', {lasting(waited)} later,'} of the {name} ends nothing any more",
+            by=by,
+            plain="a RST after the close",
+        )
     asked = unanswered(story, fin)
     if asked and not data:
         return Finding(
@@ -72,6 +84,11 @@ def own(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Finding
         by=by,
         tell=CALLS.format(who=name),
     )
+
+
+def _is_acknowledged(story: Story, rst: Packet, fin: Packet) -> bool:
+    others = (p.ack for p in story.before(rst) if p.side != fin.side and p.ack is not None)
+    return fin.end is not None and any(ack >= fin.end for ack in others)
 
 
 def theirs(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Finding:

@@ -32,9 +32,11 @@ def _not_captured(story: Story, rst: Packet) -> str:
 def _unacknowledged(story: Story, rst: Packet) -> str:
     """Data of the other end that the one who resets had not got whole, or its own that did not get there."""
     for side in (1 - rst.side, rst.side):
-        ends = [p.end for p in story.data_before(side, rst) if p.end is not None]
+        data = [p for p in story.data_before(side, rst) if p.seq is not None]
+        ends = [(p.seq or 0) + (p.size or 0) for p in data]
         acks = [p.ack for p in (*story.before(rst), rst) if p.side != side and p.ack is not None]
-        if ends and acks and max(acks) < max(ends):
+        lost = [p for p, end in zip(data, ends, strict=True) if acks and end > max(acks)]
+        if lost and not payload.farewell(lost):
             return f"the {SIDES[side]} had sent up to {max(ends)}, and the {SIDES[1 - side]} had acknowledged {max(acks)} of that"
     return ""
 

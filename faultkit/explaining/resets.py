@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from faultkit.explaining import aborted, answered, between, filtered, handshake, strange, unreset
+from faultkit.explaining import aborted, answered, between, filtered, handshake, senders, strange, unreset
 from faultkit.explaining.diagnosis import Finding, ResetTold
 from faultkit.explaining.flows import ACK
 from faultkit.explaining.story import SIDES, Story
@@ -28,22 +28,31 @@ _SITUATIONS = (
 
 def explain(story: Story, told: list[ResetTold]) -> Finding:
     """Why the connection was reset."""
-    senders = {reset.number: reset for reset in told}
+    by_number = {reset.number: reset for reset in told}
     for situation in _SITUATIONS:
-        found = situation(story, senders)
+        found = situation(story, by_number)
         if found:
-            return _and_later(found, story, senders)
+            return _and_later(_doubted(found, by_number[story.resets[0].number]), story, by_number)
     rst = story.resets[0]
     return Finding(
-        ended(senders[rst.number].by, rst),
+        ended(by_number[rst.number].by, rst),
         "suspicious",
         (),
         "cannot be told",
         f"Packet {rst.number} is a RST, and what was captured before it does not say why",
-        by=senders[rst.number].by,
+        by=by_number[rst.number].by,
         plain="unknown",
         tell=CAPTURE,
     )
+
+
+def _doubted(found: Finding, first: ResetTold) -> Finding:
+    """A RST that something only hints to be made in between: then that is a cause, too."""
+    if first.by or senders.HINTED not in first.why or found.harm == "no reset" or not found.causes:
+        return found
+    named = any(cause.split()[0] in ("injected", "firewall-reset", "reject") for cause in found.causes)
+    causes = found.causes if named else (*found.causes, "injected")
+    return replace(found, causes=causes, sure="one of these" if found.sure != "cannot be told" else found.sure)
 
 
 def _and_later(found: Finding, story: Story, told: dict[int, ResetTold]) -> Finding:

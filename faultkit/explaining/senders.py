@@ -38,6 +38,7 @@ MARKS: tuple[Mark, ...] = (
     Mark("F5 BIG-IP", "F5 K13223: tm.rstcause.pkt writes the reason into the RST's data", begins=b"BIG-IP: ["),
 )
 
+HINTED = "may have been made in between"
 _NEAR = 64  # packets that a host sends to others between two of one connection, at most; arbitrary
 _SAME_MOMENT = 0.001  # seconds; arbitrary
 
@@ -76,7 +77,7 @@ def tell(story: Story, rst: Packet) -> ResetTold:
         why = f"packet {rst.number} carries the {name}'s address and was not sent by it: {'; '.join(shown)}"
         return ResetTold(rst.number, "middlebox", (), why, answers, signature(story, rst.side))
     if hints:
-        why = f"packet {rst.number} may have been made in between: {'; '.join(hints)}"
+        why = f"packet {rst.number} {HINTED}: {'; '.join(hints)}"
         return ResetTold(rst.number, "", (name, "middlebox"), why, answers, signature(story, rst.side))
     sure, why = _by_form(story, rst, trigger)
     return ResetTold(rst.number, name if sure else "", () if sure else (name, "middlebox"), why, answers)

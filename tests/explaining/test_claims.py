@@ -10,7 +10,7 @@ import pytest
 from faultkit.explaining.diagnosis import Diagnosis
 from faultkit.explaining.explain import explain
 from tests.explaining.made_up import Segment, capture, stamp
-from tests.explaining.test_situations import CLOSED, REQUEST, WORKED, Told
+from tests.explaining.test_situations import ALERT, CLOSED, REQUEST, WORKED, Told
 
 # With timestamps, and the server's packets behind 12 hops.
 STAMPED = [
@@ -102,6 +102,16 @@ PART = [*ASKED, Segment("<", "P.", 6, 33, HEAD + b"a" * 500), Segment(">", ".", 
             Told("suspicious", "late-write", "client", "nothing of it was", "cannot be told"),
         ),
         ([*[p for p in WORKED if p.side == ">"], Segment(">", "R.", 6, 6)], Told("suspicious", "", "client")),
+        (
+            [
+                *CLOSED,
+                Segment("<", "F.", 6, 7),
+                Segment(">", ".", 7, 7),
+                Segment("<", "R.", 7, 7, window=0, ttl=255, at=23.0),
+            ],
+            Told("harmless", "", "", "ends nothing any more"),
+        ),
+        ([*WORKED, Segment(">", "P.", 6, 6, ALERT), Segment(">", "R.", 37, 6)], Told("harmless", "", "client")),
     ],
     ids=[
         "a request that nobody answered",
@@ -112,6 +122,8 @@ PART = [*ASKED, Segment("<", "P.", 6, 33, HEAD + b"a" * 500), Segment(">", ".", 
         "a half-close that nobody answered",
         "one direction, closed",
         "one direction, aborted",
+        "long after the close",
+        "after a farewell",
     ],
 )
 def test_nothing_is_harmless_while_somebody_may_wait(packets: list[Segment], told: Told) -> None:
