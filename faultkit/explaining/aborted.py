@@ -241,7 +241,7 @@ def _gave_up_waiting(story: Story, rst: Packet, waits: str, by: Sender, end: str
     pause = f" after {lasting(idle)} without a packet" if idle is not None and long else ""
     return Finding(
         end,
-        "failed" if long or owed.is_request(story, rst) else "suspicious",
+        "failed" if owed.is_request(story, rst) else "suspicious",
         ("linger", "disconnect", "crash", "unread"),
         "one of these",
         f"The client's socket aborts in packet {rst.number}{pause}: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from faultkit.explaining import payload
+from faultkit.explaining import owed, payload
 from faultkit.explaining.diagnosis import Finding, Sender
 from faultkit.explaining.flows import ACK, FIN, RST, Packet
 from faultkit.explaining.story import SIDES, Story
@@ -133,14 +133,15 @@ def _harmless(m: _Meeting) -> Finding | None:
     if m.data and not bye:
         return None
     crossed = m.met is not None and m.met.number < m.fin.number
+    waits = "" if m.rst.side == 0 or m.fin.size else owed.unanswered(m.story, m.fin)
     return Finding(
-        "reset after its own close: harmless",
-        "harmless",
+        "reset after its own close" if waits else "reset after its own close: harmless",
+        "suspicious" if waits else "harmless",
         ("late-write",),
         "shown by the packets" if bye else "most likely",
         f"The {m.name} had closed (FIN in packet {m.fin.number}); packet {m.number} of the {m.other} "
         f"({bye or 'an acknowledgement'}) {'was under way then' if crossed else 'came after that'}, and a closed socket "
-        f"answers with RST (packet {m.rst.number})",
+        f"answers with RST (packet {m.rst.number}){f'. But when it closed, {waits}' if waits else ''}",
         by=m.by,
     )
 

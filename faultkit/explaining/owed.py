@@ -13,7 +13,7 @@ _LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d{1,18})\r\n")
 
 def waited_for(story: Story, rst: Packet) -> str:
     """What somebody still waited for, in words; "" where both directions show that nobody did."""
-    return _not_captured(story, rst) or _unacknowledged(story, rst) or _unanswered(story, rst) or _not_whole(story, rst)
+    return _not_captured(story, rst) or _unacknowledged(story, rst) or unanswered(story, rst) or _not_whole(story, rst)
 
 
 def is_request(story: Story, rst: Packet) -> bool:
@@ -41,7 +41,8 @@ def _unacknowledged(story: Story, rst: Packet) -> str:
     return ""
 
 
-def _unanswered(story: Story, rst: Packet) -> str:
+def unanswered(story: Story, rst: Packet) -> str:
+    """The client's last data before that packet, if nothing of the server followed it."""
     data = [p for p in story.before(rst) if p.size and not p.flags & (RST | SYN) and not story.is_probe(p)]
     if not data or data[-1].side == 1 or payload.farewell(data[-1:]):
         return ""

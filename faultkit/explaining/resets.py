@@ -48,7 +48,8 @@ def explain(story: Story, told: list[ResetTold]) -> Finding:
 
 def _doubted(found: Finding, first: ResetTold) -> Finding:
     """A RST that something only hints to be made in between: then that is a cause, too."""
-    if first.by or senders.HINTED not in first.why or found.harm == "no reset" or not found.causes:
+    told = first.by or found.by == "middlebox" or found.harm not in ("failed", "suspicious")
+    if told or senders.HINTED not in first.why or not found.causes:
         return found
     named = any(cause.split()[0] in ("injected", "firewall-reset", "reject") for cause in found.causes)
     causes = found.causes if named else (*found.causes, "injected")
@@ -57,6 +58,8 @@ def _doubted(found: Finding, first: ResetTold) -> Finding:
 
 def _and_later(found: Finding, story: Story, told: dict[int, ResetTold]) -> Finding:
     """What a later RST of the same connection tells beside the first."""
+    if found.harm == "no reset":
+        return found
     first = story.resets[0]
     made = [p for p in story.resets[1:] if told[p.number].by == "middlebox"]
     if made and told[first.number].by in SIDES:

@@ -19,7 +19,8 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
             f"packet {strange.number} has {strange.shown} set together: no TCP sends that (RFC 9293 section 3.1), "
             "and none takes it for a reset"
         )
-        if strange.flags & (SYN | FIN | RST | PSH | ACK | URG) == SYN | FIN | RST | PSH | ACK | URG or len(resets) == 1:
+        everything = SYN | FIN | RST | PSH | ACK | URG
+        if strange.flags & everything == everything or all(p.flags & (SYN | FIN) for p in resets):
             return _not_one("a made-up packet", why)
     signed = next((p for p in resets if p.has("MD5")), None)
     if signed and any(not p.flags & RST for p in story.after(signed)):

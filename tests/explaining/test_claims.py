@@ -9,6 +9,7 @@ import pytest
 
 from faultkit.explaining.diagnosis import Diagnosis
 from faultkit.explaining.explain import explain
+from tests.explaining import made
 from tests.explaining.made_up import Segment, capture, stamp
 from tests.explaining.test_situations import ALERT, CLOSED, REQUEST, WORKED, Told
 
@@ -273,8 +274,33 @@ def test_what_comes_again_and_what_only_seems_to(packets: list[Segment], told: T
             ],
             Told("no reset", "injected", None, "both ends go on"),
         ),
+        (
+            [
+                *WORKED,
+                Segment(">", "FRU", 6),
+                *ASKED[-2:],
+                Segment("<", "FSR", 6, 33),
+                Segment(">", "P.", 33, 6, b"on"),
+            ],
+            Told("no reset", "", None, "set together"),
+        ),
+        (
+            [
+                *ASKED,
+                Segment("<", "R.", 6, 33),
+                Segment(">", "P.", 33, 6, b"on"),
+                Segment(">", "P.", 33, 6, b"on", at=2.0),
+            ],
+            Told("failed", "retransmit-timeout", "server", "unless the capture merely stops"),
+        ),
     ],
-    ids=["a probe long after the FIN", "no idle connection", "no challenge"],
+    ids=[
+        "a probe long after the FIN",
+        "no idle connection",
+        "no challenge",
+        "flags that no TCP sets",
+        "the capture stops",
+    ],
 )
 def test_what_came_in_between_is_not_passed_over(packets: list[Segment], told: Told) -> None:
     found = _chief(packets)
@@ -333,3 +359,16 @@ def test_a_product_is_known_by_the_window_that_tshark_has_multiplied() -> None:
     ]
     (found,) = explain("\n".join(rows).encode())
     assert (found.cause, found.by) == ("load-balancer-idle", "middlebox")
+
+
+def test_an_end_that_sends_an_icmp_error_is_no_middlebox() -> None:
+    syn, answer = made.REFUSED
+    error = b"\x03\x03" + bytes(6) + made.ipv4(syn)
+    (found,) = explain(made.pcap([*made.framed([syn]), (0.001, made.ethernet(made.ipv4(answer, error, protocol=1)))]))
+    assert (found.cause, found.by) == ("reject", "server"), found.why
+
+
+def test_a_hint_at_another_sender_is_one_of_the_causes() -> None:
+    found = _chief([*STAMPED, replace(OTHER_WAY, ip_id=0)])
+    assert "may have been made in between" in found.resets[0].why
+    assert (found.causes[-1], found.sure) == ("injected", "one of these")
