@@ -125,6 +125,8 @@ def _by_client(story: Story, rst: Packet, asked: list[Packet], by: Sender, end: 
     waits = owed.waited_for(story, rst)
     dropped = story.data_before(0, rst) and kept is not None and kept >= AT_ONCE and not waits
     pending = f". It was not over: {waits}" if waits and kept is not None and kept >= AT_ONCE else ""
+    if dropped:
+        pending = ". It had acknowledged all that the server had sent, and asked for nothing more"
     return Finding(
         end,
         "harmless" if dropped else "failed",

@@ -88,7 +88,7 @@ PART = [*ASKED, Segment("<", "P.", 6, 33, HEAD + b"a" * 500), Segment(">", ".", 
                 Segment(">", ".", 33, 5049),
                 Segment(">", "R.", 33, 5049, at=30.0),
             ],
-            Told("harmless", "", "client"),
+            Told("harmless", "", "client", "asked for nothing more"),
         ),
         (
             [*PART[:-1], Segment("<", "P.", 2009, 33, b"a" * 900), Segment(">", "R.", 33, 549, at=30.0)],
