@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 @click.command("explain", short_help="why the connections in a capture died")
 @click.argument("capture", shell_complete=completion.file)
 @click.option("--connection", type=whole, metavar="N", help="this one alone, whole")
-@click.option("--html", shell_complete=completion.file, metavar="FILE", help="a page of it, in one file")
+@click.option(
+    "--html", shell_complete=completion.file, metavar="FILE", help="a page of it, in one file; - is standard output"
+)
 @click.option(
     "--svg", shell_complete=completion.file, metavar="FILE", help="the ladder of the --connection as a picture"
 )
@@ -38,6 +40,8 @@ def command(capture: str, connection: int | None, html: str | None, svg: str | N
 
     if svg is not None and connection is None:
         raise Misuse("explain: --svg draws one connection: say which with --connection N")
+    if html == "-" and as_json:
+        raise Misuse("explain: --html - and --json would both be written to standard output: give --html a file")
     with _opened(capture) as stream:
         told = not as_json and html is None and svg is None and connection is None and is_pipe(stream)
         with progress.amount("explain", size(stream)) as step:
@@ -49,7 +53,9 @@ def command(capture: str, connection: int | None, html: str | None, svg: str | N
     if html is not None or svg is not None:
         from faultkit.views import page
 
-        if html is not None:
+        if html == "-":
+            click.echo(page.diagnoses(chosen, work.seen, capture), nl=False)
+        elif html is not None:
             page.write(html, page.diagnoses(chosen, work.seen, capture))
         if svg is not None:
             page.write(svg, page.ladder_file(chosen[0]))

@@ -112,7 +112,13 @@ class Explaining:
 
         text = rows.read(source)
         self.seen.packets = self.seen.segments = text.read
-        self.seen.unread = text.unread
+        self.seen.unread, self.seen.others, self.seen.ended = text.unread, dict(text.others), text.cut
+        if not text.connections and text.unread[0]:
+            many = "1 row looks" if text.unread[0] == 1 else f"{text.unread[0]} rows look"
+            raise Misuse(
+                f"explain: {many} like a packet and none is of a form that is read, the first: {text.unread[1][:100]}: "
+                "give the capture itself, or rows as tcpdump -n, tshark or Wireshark print them"
+            )
         if not text.connections:
             raise Misuse(
                 "explain: nothing in it is a packet: give a pcap or pcapng file, or rows of tcpdump, tshark or "
@@ -227,6 +233,9 @@ def _caveats(story: Story) -> tuple[str, ...]:
         said.append(f"packets are missing before packet {first}: the capture has lost some")
     elif story.missing:
         said.append(f"rows are missing before packet {story.missing[0]}")
+    if connection.unread:
+        rows = "1 row" if connection.unread == 1 else f"{connection.unread} rows"
+        said.append(f"{rows} could not be read that may be of this connection")
     if story.copies:
         said.append(f"{story.copies} packets were captured twice and are counted once")
     for packet, why in hops.foreign(story)[:2]:
@@ -244,7 +253,33 @@ def _weakened(found: Finding, story: Story) -> Finding:
     if unheard and found.harm in ("failed", "harmless"):
         # Whether the other end took the RST for its end, and what it was doing, shows in its own packets alone.
         found = replace(found, harm="suspicious", sure="cannot be told" if not found.causes else "one of these")
-    doubt = story.deaf is not None or (found.harm != "closed" and (story.missing or story.backwards))
+    if story.connection.unread:
+        found = _partly_read(found, story)
+    doubt = (
+        story.deaf is not None
+        or story.connection.inferred
+        or (found.harm != "closed" and (story.missing or story.backwards))
+    )
     if found.sure == "shown by the packets" and doubt:
+        return replace(found, sure="most likely")
+    return found
+
+
+def _partly_read(found: Finding, story: Story) -> Finding:
+    """What was not read may be the very answer that is missed."""
+    if not story.resets and found.harm in ("failed", "suspicious", "open"):
+        return replace(
+            found,
+            end="its end cannot be told: not every row was read",
+            harm="open" if found.harm == "open" else "suspicious",
+            by="",
+            causes=(),
+            sure="cannot be told",
+            why=f"Of the rows that could be read: {found.why}. But an answer may be among those that could not",
+            against="",
+            tell="the capture itself, or its rows as tcpdump -n prints them",
+            plain="not every row was read",
+        )
+    if found.sure == "shown by the packets" and found.harm != "closed":
         return replace(found, sure="most likely")
     return found

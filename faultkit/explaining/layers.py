@@ -45,13 +45,13 @@ _TCP = struct.Struct("!HHIIBBH").unpack_from
 _TO_FLAGS = struct.Struct("!HHIIBB").unpack_from
 _DEEPEST = 10  # headers below headers; arbitrary: more is made up
 
-_ICMP4 = {
+ICMP4 = {
     0: "net-unreachable",
     1: "host-unreachable",
     3: "port-unreachable",
     4: "fragmentation-needed",
 } | dict.fromkeys((9, 10, 13), "admin-prohibited")
-_ICMP6 = {
+ICMP6 = {
     0: "net-unreachable",
     1: "admin-prohibited",
     3: "host-unreachable",
@@ -264,7 +264,7 @@ def _gtp(at: int, data: bytes) -> int:
 
 def _icmp(protocol: int, at: int, addresses: bytes, data: bytes) -> Unreachable | Other:
     kind, code = data[at], data[at + 1]
-    names = _ICMP4 if protocol == 1 else _ICMP6
+    names = ICMP4 if protocol == 1 else ICMP6
     if kind == (3 if protocol == 1 else 1):
         told = names.get(code, "unreachable")
     elif kind == (11 if protocol == 1 else 3):

@@ -16,11 +16,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from faultkit.evidence.transcript import Address
+from faultkit.explaining import above, complaining, layers, ordering
 from faultkit.explaining.files import Source
-from faultkit.explaining.flows import ACK, FIN, PSH, RST, SYN, URG, Connection, Packet, served
+from faultkit.explaining.flows import ACK, FIN, PSH, RST, SYN, URG, Complaint, Connection, Packet, served
+from faultkit.explaining.row import Row
 
 _MOST = 64 << 20  # bytes of text; more is no paste
 _KEPT = 240  # rows of one connection; the middle of a longer one is left out
+_UNTOLD = "not told"  # the kind of an ICMP error
+_BLANK = re.compile(rb"[ \t\r\n]{3,}")  # of empty lines, two say as much as millions
+_MANY = 500  # connections of one host among which that is looked for which an ICMP error means; arbitrary
 _LONGEST = 4000  # characters of one row with what belongs to it
 
 
@@ -30,30 +35,17 @@ class Text:
 
     connections: list[Connection] = field(default_factory=list)
     read: int = 0
-    unread: tuple[int, str] = (0, "")  # lines that look like packets and could not be read, and the first of them
+    unread: tuple[int, str] = (0, "")  # rows that look like packets and could not be read, and the first of them
+    others: Counter[str] = field(default_factory=Counter)  # rows that are no segments of TCP, by what they are
+    cut: str = ""  # what was not looked at
 
 
 @dataclass(slots=True)
-class _Row:
-    """One packet as a row tells it; numbers as printed."""
+class _Left:
+    """The rows that are not read."""
 
-    number: int | None = None
-    time_ns: int | None = None
-    source: str = ""
-    destination: str = ""
-    sport: int = 0
-    dport: int = 0
-    flags: int = 0
-    seq: int | None = None
-    ack: int | None = None
-    window: int | None = None
-    size: int | None = None
-    frame: int | None = None  # bytes of the whole frame
-    ttl: int | None = None
-    ip_id: int | None = None
-    options: tuple[tuple[str, object], ...] | None = None
-    note: str = ""
-    partial: bool = False  # a row of a protocol above TCP: no numbers
+    unread: list[tuple[str, frozenset[str]]] = field(default_factory=list)  # as they stand, and the hosts where known
+    others: Counter[str] = field(default_factory=Counter)
 
 
 def read(source: Source) -> Text:
@@ -62,18 +54,37 @@ def read(source: Source) -> Text:
     while (piece := source.some()) and size < _MOST:
         pieces.append(piece)
         size += len(piece)
-    text = _decoded(b"".join(pieces)[:_MOST])
+    text = _decoded(_BLANK.sub(_shortened, b"".join(pieces)[:_MOST]))
+    pieces.clear()
     begins = text.lstrip()[:1]
-    told = _of_json(text) if begins in "[{" and begins else None
-    if told:
-        rows, unread = told
-    else:
+    left = _Left()
+    rows = _of_json(text, left) if begins in "[{" and begins else None
+    if not rows:
         text = _plain(text)
-        rows = _of_fields(text) or _scanned(text)
-        unread = _left_over(text, rows)
-    found = Text(read=len(rows), unread=unread)
-    found.connections = _connections(rows)
+        rows = _of_fields(text) or _scanned(text, left)
+    ordering.across_midnight(rows)
+    turned = ordering.oldest_first(rows)
+    lost = above.place(rows)
+    for row in lost:
+        left.unread.append((f"{row.source} → {row.destination} {row.note}", frozenset({row.source, row.destination})))
+    gone = {id(row) for row in lost}
+    rows = [row for row in rows if id(row) not in gone]
+    found = Text()
+    found.connections = _connections(rows, left)
+    found.read = sum(not row.error for row in rows)
+    found.unread = len(left.unread), left.unread[0][0] if left.unread else ""
+    found.others = left.others
+    found.cut = f"the text goes on behind the {_MOST >> 20} MB that are read" if size > _MOST or source.some() else ""
+    for connection in found.connections:
+        if turned:
+            connection.notes.append(turned)
+        hosts = {connection.client.host, connection.server.host}
+        connection.unread = sum(not told or told <= hosts for _, told in left.unread)
     return found
+
+
+def _shortened(blank: re.Match[bytes]) -> bytes:
+    return b"\n\n" if blank[0].count(b"\n") > 1 else blank[0]
 
 
 def _decoded(data: bytes) -> str:
@@ -99,6 +110,9 @@ def _plain(text: str) -> str:
     text = _ANSI.sub("", text).replace("\r\n", "\n").replace("\r", "\n").replace("\0", "")
     if "&" in text and re.search(r"&(gt|lt|amp|quot|rarr|#\d+);", text):
         text = html.unescape(text)
+    if "<section>" in text:  # PSML: the columns of Wireshark
+        text = re.sub(r"\s*</section>\s*<section>\s*", "\t", text)
+        text = re.sub(r"</?(?:section|packet|structure|psml)\b[^>]{0,200}>", "\n", text)
     lines = text.split("\n")
     marked = [line for line in lines if line.strip()]
     quoted = [line for line in marked if _QUOTES.match(line)]
@@ -128,7 +142,7 @@ _WIRESHARK = re.compile(rf"(?P<sport>{_PORT}) ?{_ARROW} ?(?P<dport>{_PORT}) ?\[(
 # A row of a protocol above TCP: number, time, ends, protocol, length of the frame, and what that protocol says.
 _ABOVE = re.compile(
     rf"(?<!\d)(?P<number>\d{{1,10}})[\s,\"]{{1,40}}(?:{_TIME})[\s,\"]{{1,40}}(?P<src>{_HOST4}|{_HOST6})[\s,\"]*{_ARROW}?[\s,\"]*(?P<dst>{_HOST4}|{_HOST6})[\s,\"]+"
-    r"(?P<protocol>(?!UDP\b|ICMP|ARP\b|DNS\b|QUIC\b|MDNS\b|NTP\b|DHCP)(?:[A-Z][\w./-]{1,15}|0x[0-9a-f]{4}))[\s,\"]+(?P<length>\d+)[\s,\"]+"
+    r"(?P<protocol>(?:[A-Z][\w./-]{1,15}|0x[0-9a-f]{4}))[\s,\"]+(?P<length>\d+)[\s,\"]+"
 )
 _HOSTS = re.compile(
     rf"(?P<src>{_HOST})(?: \([^)]{{0,60}}\))?[\s,\"]*{_ARROW}?[\s,\"]+(?P<dst>{_HOST})(?: \([^)]{{0,60}}\))?[\s,\"]+"
@@ -149,42 +163,135 @@ _LETTERS = {"S": SYN, "F": FIN, "R": RST, "P": PSH, ".": ACK, "U": URG, "E": 64,
 _WORDS = {"FIN": FIN, "SYN": SYN, "RST": RST, "PSH": PSH, "ACK": ACK, "URG": URG, "ECE": 64, "ECN": 64, "CWR": 128}
 
 
-def _scanned(text: str) -> list[_Row]:
-    # Newlines are blanks to a wrapped row; two of them end what belongs to it.
-    flat = " ".join(" ".join(line.split()) or "\x00" for line in text.split("\n"))
-    anchors = sorted(
+# What looks like a packet in the words of some tool, and is none of the above.
+_END = r"(?:(?:\d{1,3}\.){4}[\w-]{1,20}|[0-9a-fA-F:]{2,39}\.\d{1,5})"
+_LIKE_PORT = r"(?:\d{1,5}|[a-z][\w-]{0,40})"
+_LIKE = re.compile(
+    rf"(?<![\w.:%-])(?P<src>{_END}) -?> (?P<dst>{_END}): (?=(?P<told>.{{0,60}}))"
+    r"|(?<![\w.:%-])[\w.:%-]{1,120} -?> [\w.:%-]{1,120}?: (?:tcp|syn|fin|rst|ack|psh) \d+"
+    rf"|(?<![\w.-]){_LIKE_PORT} ?{_ARROW} ?{_LIKE_PORT} ?\[[^\]\[]{{1,60}}\](?= ?[^\W\d]\S{{0,10}}=\d)"
+    r"|\bTCP D=\d{1,5} S=\d{1,5}|\bTCP: \d{1,5} -> \d{1,5} [.A-Z]{3}|Transmission Control Protocol, Src Port|<proto name=.tcp."
+)
+_DATAGRAM = re.compile(r"(?:UDP|NBT|NTP|SIP|BOOTP|DHCP|isakmp|quic|sctp|RIP|domain|\d+[+*%$-]* )", re.IGNORECASE)
+_DATAGRAM_PORT = re.compile(
+    r"\.(?:53|67|68|69|123|137|138|161|162|500|514|1900|4500|5353|5355|domain|mdns|ntp|snmp|bootp[sc]|netbios-\w+)\Z"
+)
+_CLOCKED = re.compile(r"\bproto ICMP|next-header ICMPv6|\d\d:\d\d:\d\d")
+
+_Anchor = tuple[int, int, str, "re.Match[str]"]
+
+
+def _anchors(flat: str) -> list[_Anchor]:
+    """Where the rows are, read or not, none over another."""
+    found = sorted(
         [(m.start(), m.end(), "tcpdump", m) for m in _TCPDUMP.finditer(flat)]
         + [(m.start(), m.end(), "wireshark", m) for m in _WIRESHARK.finditer(flat)]
         + [(m.start(), m.end(), "above", m) for m in _ABOVE.finditer(flat)],
         key=lambda anchor: (anchor[0], anchor[1]),
     )
-    kept: list[tuple[int, int, str, re.Match[str]]] = []
-    for anchor in anchors:
+    kept: list[_Anchor] = []
+    for anchor in found:
         if kept and anchor[0] < kept[-1][1]:
             continue
-        if (
-            anchor[2] == "wireshark"
-            and kept
-            and kept[-1][2] == "above"
-            and _MARKS.fullmatch(flat, kept[-1][1], anchor[0])
-        ):
+        if anchor[2] == "wireshark" and _heads(kept, flat, anchor[0]):
             kept.pop()  # what stands before a row's own flags: the same row
         kept.append(anchor)
-    rows: list[_Row] = []
+    weaker = [(m.start(), m.end(), "error", m) for m in complaining.ROW.finditer(flat)]
+    weaker += [(m.start(), m.end(), "like", m) for m in _LIKE.finditer(flat)]
+    taken: list[_Anchor] = []
+    place = 0
+    for anchor in sorted([*kept, *weaker], key=lambda anchor: (anchor[0], anchor[2] in ("error", "like"))):
+        while place < len(kept) and kept[place][1] <= anchor[0]:
+            place += 1
+        if anchor[2] in ("error", "like"):
+            if (taken and anchor[0] < taken[-1][1]) or (place < len(kept) and kept[place][0] < anchor[1] - 60):
+                continue
+            if _heads(taken, flat, anchor[0]):
+                taken[-1] = (*taken[-1][:2], "unread", taken[-1][3])  # its own flags are in no words that are known
+                continue
+        taken.append(anchor)
+    return taken
+
+
+def _heads(kept: list[_Anchor], flat: str, at: int) -> bool:
+    """Is the last of them what stands before the ports of the row?"""
+    return bool(kept) and kept[-1][2] == "above" and bool(_MARKS.fullmatch(flat, kept[-1][1], at))
+
+
+def _scanned(text: str, left: _Left) -> list[Row]:
+    # Newlines are blanks to a wrapped row; two of them end what belongs to it.
+    flat = " ".join(" ".join(line.split()) or "\x00" for line in text.split("\n"))
+    kept = _anchors(flat)
+    rows: list[Row] = []
+    error: Row | None = None  # an ICMP error that may quote what follows
     for place, (start, end, kind, match) in enumerate(kept):
         before = flat[max(kept[place - 1][1] if place else 0, start - 600) : start]
         after = flat[end : min(kept[place + 1][0] if place + 1 < len(kept) else len(flat), end + _LONGEST)].partition(
             "\x00"
         )[0]
+        quoting, error = error, None
         if kind == "tcpdump":
-            rows.append(_tcpdump(match, before, after))
-        elif kind == "wireshark":
-            row = _wireshark(match, before, after)
-            if row is not None:
+            row = _tcpdump(match, before, after)
+            if quoting is not None and row.time_ns is None:
+                quoting.sport, quoting.dport, quoting.about = row.sport, row.dport, (row.destination, row.dport)
+            else:
                 rows.append(row)
+        elif kind == "wireshark":
+            read_here = _wireshark(match, before, after)
+            if read_here is not None:
+                rows.append(read_here)
+        elif kind == "error":
+            said = _error(match, before)
+            if said is None:
+                left.others["ICMP"] += 1
+            else:
+                rows.append(said)
+                error = said if _CLOCKED.search(before) else None
+        elif kind == "above":
+            _sorted_in(match, after, rows, left)
+        elif quoting is not None and (match.groupdict().get("told") or "").startswith("[|tcp"):
+            (_, quoting.sport), quoting.about = _ends(match["src"]), _ends(match["dst"])
+            quoting.dport = quoting.about[1]
         else:
-            rows.append(_above(match, after))
+            _not_read(match, after, left)
     return rows
+
+
+def _not_read(match: re.Match[str], after: str, left: _Left) -> None:
+    names = match.groupdict()
+    source, destination, told = names.get("src"), names.get("dst"), names.get("told")
+    if told is not None and (
+        _DATAGRAM.match(told) or any(_DATAGRAM_PORT.search(end or "") for end in (source, destination))
+    ):
+        left.others["UDP"] += 1
+        return
+    hosts: frozenset[str] = frozenset()
+    if source and destination:
+        hosts = frozenset(_ends(end)[0] if told is not None else end.lower() for end in (source, destination))
+    left.unread.append((f"{match[0]}{_own(after)[:80]}".strip(), hosts))
+
+
+def _sorted_in(match: re.Match[str], after: str, rows: list[Row], left: _Left) -> None:
+    """A row without ports: of a protocol above TCP, an ICMP error, or something else."""
+    row = _above(match, after)
+    if match["protocol"].upper().startswith("ICMP"):
+        row.partial, row.flags, row.error = False, 0, complaining.kind(after[:80])
+        if row.error:
+            rows.append(row)
+            return
+    if above.never(match["protocol"], after):
+        left.others[match["protocol"]] += 1
+    else:
+        rows.append(row)
+
+
+def _error(match: re.Match[str], before: str) -> Row | None:
+    row = Row(error=complaining.kind(match["told"]), about=complaining.target(match["told"]))
+    row.source, row.destination = match["src"].lower(), match["dst"].lower()
+    times = list(_MOMENT.finditer(before))
+    row.time_ns = _moment(times[-1]) if times else None
+    row.clock = _undated(times)
+    return row if row.error else None
 
 
 def _digits(text: str) -> bool:
@@ -215,6 +322,19 @@ def _moment(match: re.Match[str] | None) -> int | None:
 
 
 _MOMENT = re.compile(_TIME)
+
+_NEXT = re.compile(rf"(?:\A|\s)(?:\d{{1,10}}\s+)?(?:{_TIME})")
+
+
+def _own(after: str) -> str:
+    """What belongs to a row, up to the number or the time of the next one."""
+    following = _NEXT.search(after)
+    return after[: following.start()] if following else after
+
+
+def _undated(times: list[re.Match[str]]) -> bool:
+    """Is the last of them a time of day, of which the day is not told?"""
+    return bool(times) and bool(times[-1]["clock"]) and not times[-1]["date"]
 
 
 def _ends(text: str) -> tuple[str, int]:
@@ -260,8 +380,8 @@ def _port(text: str) -> int:
     return int(text) & 0xFFFF if _digits(text) else _service(text)
 
 
-def _tcpdump(match: re.Match[str], before: str, after: str) -> _Row:
-    row = _Row()
+def _tcpdump(match: re.Match[str], before: str, after: str) -> Row:
+    row = Row()
     row.source, row.sport = _ends(match["src"])
     row.destination, row.dport = _ends(match["dst"])
     for letter in match["flags"] or match["old"] or "":
@@ -273,6 +393,7 @@ def _tcpdump(match: re.Match[str], before: str, after: str) -> _Row:
     times = list(_MOMENT.finditer(before))
     # With a link header of 60 characters and -v between them, the time is still the last one before the ends.
     row.time_ns = _moment(times[-1]) if times else None
+    row.clock = _undated(times)
     verbose = list(_VERBOSE.finditer(before[-300:]))
     if verbose and (not times or verbose[-1].start() + max(len(before) - 300, 0) > times[-1].start()):
         row.ttl = _number(verbose[-1][1] or verbose[-1][3])
@@ -339,8 +460,8 @@ def _told_options(text: str) -> tuple[tuple[str, object], ...]:
     return tuple(found)
 
 
-def _wireshark(match: re.Match[str], before: str, after: str) -> _Row | None:
-    row = _Row()
+def _wireshark(match: re.Match[str], before: str, after: str) -> Row | None:
+    row = Row()
     row.sport, row.dport = _port(match["sport"]), _port(match["dport"])
     for word in re.split(r", ?", match["flags"]):
         row.flags |= _WORDS.get(word, 0)
@@ -351,6 +472,7 @@ def _wireshark(match: re.Match[str], before: str, after: str) -> _Row | None:
         ahead = before[-260:][: hosts.start()]
         times = list(_MOMENT.finditer(ahead))
         row.time_ns = _moment(times[-1]) if times else None
+        row.clock = _undated(times)
         number = re.search(r"(\d+)[\s,\"]*\Z", ahead[: times[-1].start()] if times else ahead)
         # A second column of times (the difference to the row before) stands between the number and the time.
         if times and len(times) > 1 and not ahead[times[-2].end() : times[-1].start()].strip(' ,"\t'):
@@ -367,17 +489,18 @@ def _wireshark(match: re.Match[str], before: str, after: str) -> _Row | None:
         if "TSval" in told:
             options.append(("TS", (told["TSval"], told.get("TSecr", 0))))
         row.options = tuple(options)
+    row.scaled = True
     row.note = before[-80:].rpartition("TCP")[2] + after[:80]
     return row
 
 
-def _above(match: re.Match[str], after: str) -> _Row:
-    row = _Row(partial=True)
-    row.number, row.time_ns = int(match["number"]), _moment(match)
+def _above(match: re.Match[str], after: str) -> Row:
+    row = Row(partial=True)
+    row.number, row.time_ns, row.clock = int(match["number"]), _moment(match), _undated([match])
     row.source, row.destination = match["src"].lower(), match["dst"].lower()
     row.frame = int(match["length"])
     row.flags = PSH | ACK
-    row.note = f"{match['protocol']} {after[:120]}"
+    row.note = f"{match['protocol']} {_own(after)[:120]}"
     return row
 
 
@@ -406,13 +529,13 @@ def _whole_documents(text: str) -> tuple[list[Any], tuple[int, str]]:
     return documents, (len(damaged), " ".join(text[damaged[0] : damaged[0] + 200].split()) if damaged else "")
 
 
-def _of_json(text: str) -> tuple[list[_Row], tuple[int, str]] | None:
-    """`tshark -T json`, `-T jsonraw` or `-T ek`, and what of it could not be read; None where it is no JSON of packets."""
+def _of_json(text: str, left: _Left) -> list[Row]:
+    """`tshark -T json`, `-T jsonraw` or `-T ek`; nothing where it is no JSON of packets."""
     try:
         loaded = json.loads(text)
-        documents, unread = (loaded if isinstance(loaded, list) else [loaded]), (0, "")
+        documents, damaged = (loaded if isinstance(loaded, list) else [loaded]), (0, "")
     except (ValueError, RecursionError):
-        documents, unread = _whole_documents(text)
+        documents, damaged = _whole_documents(text)
     rows = []
     for document in documents:
         if not isinstance(document, dict):
@@ -429,7 +552,9 @@ def _of_json(text: str) -> tuple[list[_Row], tuple[int, str]] | None:
         row = _of_names(fields)
         if row:
             rows.append(row)
-    return (rows, unread) if rows else None
+    if rows:
+        left.unread.extend([(damaged[1], frozenset[str]())] * damaged[0])
+    return rows
 
 
 def _flatten(node: Any, fields: dict[str, str], depth: int) -> None:
@@ -449,7 +574,7 @@ def _flatten(node: Any, fields: dict[str, str], depth: int) -> None:
             fields.setdefault(name, str(first))
 
 
-def _of_names(fields: dict[str, str]) -> _Row | None:
+def _of_names(fields: dict[str, str]) -> Row | None:
     """A packet from Wireshark's names of fields."""
 
     def whole(*names: str) -> int | None:
@@ -466,11 +591,33 @@ def _of_names(fields: dict[str, str]) -> _Row | None:
 
     sport, dport = whole("tcp.srcport"), whole("tcp.dstport")
     flags = whole("tcp.flags")
-    if sport is None or dport is None or flags is None:
+    sources = (fields.get("ip.src") or fields.get("ipv6.src") or "").split(",")
+    destinations = (fields.get("ip.dst") or fields.get("ipv6.dst") or "").split(",")
+    # The segment that an ICMP error quotes was sent by the one whom the error goes to.
+    quoted = len(sources) > 1 and len(destinations) > 1 and sources[1] == destinations[0]
+    kind = whole("icmp.type", "icmpv6.type")
+    if sport is None or dport is None or (flags is None and not quoted and kind is None):
         return None
-    row = _Row(sport=sport & 0xFFFF, dport=dport & 0xFFFF, flags=flags & 0x1FF)
-    row.source = fields.get("ip.src") or fields.get("ipv6.src") or ""
-    row.destination = fields.get("ip.dst") or fields.get("ipv6.dst") or ""
+    if quoted or kind is not None:
+        names = layers.ICMP4 if "icmp.type" in fields else layers.ICMP6
+        code = whole("icmp.code", "icmpv6.code")
+        told = _UNTOLD if code is None or kind is None else names.get(code, "unreachable")
+        if kind in ((11,) if "icmp.type" in fields else (3,)):
+            told = "time-exceeded"
+        elif kind == 2 and "icmp.type" not in fields:
+            told = "fragmentation-needed"
+        return Row(
+            number=whole("frame.number"),
+            time_ns=_stamp(fields),
+            source=sources[0],
+            destination=destinations[0],
+            sport=sport & 0xFFFF,
+            dport=dport & 0xFFFF,
+            error=told,
+            about=("", dport & 0xFFFF),
+        )
+    row = Row(sport=sport & 0xFFFF, dport=dport & 0xFFFF, flags=(flags or 0) & 0x1FF)
+    row.source, row.destination = sources[-1], destinations[-1]
     row.number = whole("frame.number")
     row.seq = whole("tcp.seq_raw", "tcp.seq")
     row.ack = whole("tcp.ack_raw", "tcp.ack") if row.flags & ACK else None
@@ -502,7 +649,7 @@ def _stamp(fields: dict[str, str]) -> int | None:
     return None
 
 
-def _of_fields(text: str) -> list[_Row]:
+def _of_fields(text: str) -> list[Row]:
     """`tshark -T fields -E header=y`: a first line of names."""
     lines = text.splitlines()
     place = next((n for n, line in enumerate(lines[:5]) if "tcp.srcport" in line and "tcp.dstport" in line), None)
@@ -519,39 +666,36 @@ def _of_fields(text: str) -> list[_Row]:
     return rows
 
 
-# What was not read
-
-_LIKE = re.compile(r"Flags \[|\b(?:RST|SYN|FIN)\b.{0,80}\bSeq=|\b\d+\.\d+\.\d+\.\d+\.\d+ > |\[(?:RST|SYN|FIN)[,\]]")
-
-
-def _left_over(text: str, rows: list[_Row]) -> tuple[int, str]:
-    """Lines that look like packets, more of them than were read."""
-    like = [line.strip() for line in text.splitlines() if _LIKE.search(line)]
-    read_here = [line for line in like if _TCPDUMP.search(line) or _WIRESHARK.search(line)]
-    missed = [line for line in like if line not in read_here]
-    if len(rows) >= len(like):
-        return 0, ""
-    return len(missed), missed[0] if missed else ""
-
-
 # Connections
 
 
-def _connections(rows: list[_Row]) -> list[Connection]:
+def _connections(rows: list[Row], left: _Left) -> list[Connection]:
     """The rows of each connection, in the order in which they stand."""
-    _place_partial(rows)
-    found: dict[frozenset[tuple[str, int]], list[list[tuple[int, _Row]]]] = {}
-    order: list[list[tuple[int, _Row]]] = []
+    found: dict[frozenset[tuple[str, int]], list[list[tuple[int, Row]]]] = {}
+    order: list[list[tuple[int, Row]]] = []
     numbers = [row.number for row in rows]
     own = all(number is not None for number in numbers) and len(set(numbers)) == len(numbers)
+    errors: list[tuple[int, Row, list[list[tuple[int, Row]]]]] = []
+    last: dict[str, list[tuple[int, Row]]] = {}  # by host, of what it has sent last
+    hosts: dict[str, list[list[tuple[int, Row]]]] = {}
     for count, row in enumerate(rows, 1):
         number = row.number if own and row.number is not None else count
+        if row.error:
+            errors.append((number, row, _meant(row, hosts.get(row.destination, []), last.get(row.destination))))
+            continue
         ends = frozenset({(row.source, row.sport), (row.destination, row.dport)})
         groups = found.setdefault(ends, [])
         if not groups or _anew(groups[-1], row):
             groups.append([])
             order.append(groups[-1])
+            for host in {row.source, row.destination}:
+                hosts.setdefault(host, []).append(groups[-1])
         groups[-1].append((number, row))
+        last[row.source] = groups[-1]
+    about: dict[int, list[tuple[int, Row]]] = {}  # by the rows of the connection
+    for number, row, meant in errors:
+        if len(meant) == 1:
+            about.setdefault(id(meant[0]), []).append((number, row))
     connections = []
     previous: dict[frozenset[tuple[str, int]], int] = {}
     for place, group in enumerate(order, 1):
@@ -560,10 +704,56 @@ def _connections(rows: list[_Row]) -> list[Connection]:
         connection.previous = previous.get(ends, 0)
         previous[ends] = place
         connections.append(connection)
+        for number, row in about.get(id(group), ()):
+            _complain(connection, number, row, left)
+    for _, row, meant in errors:
+        if not meant:
+            left.others["ICMP"] += 1
+        elif len(meant) > 1:
+            told = f"ICMP {row.error} of {row.source} to {row.destination}, about one of several connections"
+            left.unread.append((told, frozenset()))
     return connections
 
 
-def _anew(group: list[tuple[int, _Row]], row: _Row) -> bool:
+def _complain(connection: Connection, number: int, row: Row, left: _Left) -> None:
+    """Tell a connection of an ICMP error about it."""
+    if row.error == _UNTOLD:
+        told = f"ICMP error of {row.source} to {row.destination}, of which the row does not tell the kind"
+        left.unread.append((told, frozenset({connection.client.host, connection.server.host})))
+        return
+    side = int(row.destination != connection.client.host)
+    connection.complaints.append(Complaint(number, row.time_ns, row.error, row.source, side))
+    if not row.sport and not connection.inferred:
+        connection.inferred = True
+        connection.notes.append(
+            f"row {number}, an ICMP error, is taken to be about this connection: it quotes no segment"
+        )
+
+
+def _meant(
+    error: Row, groups: list[list[tuple[int, Row]]], last: list[tuple[int, Row]] | None
+) -> list[list[tuple[int, Row]]]:
+    """The connections that an ICMP error may be about: one, or several where it does not say which."""
+    host, port = error.about
+    found = []
+    for group in groups[-_MANY:]:
+        mine = next((row for _, row in group[:_KEPT] if row.source == error.destination), None)
+        if (
+            mine
+            and (not host or mine.destination == host)
+            and (not port or mine.dport == port)
+            and (not error.sport or mine.sport == error.sport)
+        ):
+            found.append(group)
+    # Of the same two ends, the last is meant; and what names no ports may be about a datagram.
+    if error.sport:
+        return found[-1:]
+    if host and len(found) == 1:
+        return found
+    return found if len(found) != 1 or found[0] is last else [*found, *found]
+
+
+def _anew(group: list[tuple[int, Row]], row: Row) -> bool:
     if row.flags & (SYN | ACK | RST) != SYN:
         return False
     group = group[-64:]  # a longer look back would be taken for each SYN of a flood
@@ -577,36 +767,13 @@ def _anew(group: list[tuple[int, _Row]], row: _Row) -> bool:
     return "reused" in row.note or any(other.flags & (RST | FIN) for _, other in group) or bool(mine)
 
 
-def _place_partial(rows: list[_Row]) -> None:
-    """Give rows of a protocol above TCP their ports and numbers, from the rows of the same two hosts around them."""
-    for place, row in enumerate(rows):
-        if not row.partial:
-            continue
-        near = sorted((abs(other - place), other) for other in range(max(0, place - 40), min(len(rows), place + 40)))
-        for _, other in near:
-            known = rows[other]
-            if known.partial or {known.source, known.destination} != {row.source, row.destination}:
-                continue
-            same = known.source == row.source
-            if row.source == row.destination:  # on one host only what is said tells who says it
-                asks = bool(
-                    re.search(
-                        r"\b(GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|CONNECT|Request|Client Hello|Query|Call)\b",
-                        row.note,
-                    )
-                )
-                to_server = known.dport < known.sport
-                same = asks == to_server
-            row.sport, row.dport = (known.sport, known.dport) if same else (known.dport, known.sport)
-            break
-
-
-def _made(place: int, group: list[tuple[int, _Row]]) -> Connection:
+def _made(place: int, group: list[tuple[int, Row]]) -> Connection:
     left_out = max(len(group) - _KEPT, 0)
     group = group[: _KEPT // 4] + group[len(group) - (_KEPT - _KEPT // 4) :] if left_out else group
     rows = [row for _, row in group]
     client = _client(rows)
     _numbered(rows, client)
+    _unscaled(rows, client)
     bases = [_base(rows, client, side) for side in (0, 1)]
     packets = []
     for number, row in group:
@@ -667,7 +834,7 @@ def _within(number: int | None, most: int) -> int | None:
     return number if number is not None and 0 <= number <= most else None
 
 
-def _client(rows: list[_Row]) -> tuple[str, int]:
+def _client(rows: list[Row]) -> tuple[str, int]:
     for row in rows:
         if row.flags & (SYN | RST) == SYN:
             return (row.destination, row.dport) if row.flags & ACK else (row.source, row.sport)
@@ -678,7 +845,7 @@ def _client(rows: list[_Row]) -> tuple[str, int]:
     return (first.destination, first.dport) if smaller else (first.source, first.sport)
 
 
-def _numbered(rows: list[_Row], client: tuple[str, int]) -> None:
+def _numbered(rows: list[Row], client: tuple[str, int]) -> None:
     """Sizes and numbers of the rows of protocols above TCP: from the frame's length, and from what the others
     acknowledge."""
     headers = Counter(
@@ -698,7 +865,20 @@ def _numbered(rows: list[_Row], client: tuple[str, int]) -> None:
             following[1 - side] = row.ack
 
 
-def _base(rows: list[_Row], client: tuple[str, int], side: int) -> int:
+def _unscaled(rows: list[Row], client: tuple[str, int]) -> None:
+    """Windows as they were sent: Wireshark multiplies them once both SYNs have told a factor."""
+    factors: dict[int, int] = {}
+    for row in rows:
+        side = int((row.source, row.sport) != client)
+        if row.flags & SYN:
+            told = next((value for name, value in row.options or () if name == "WS"), None)
+            if isinstance(told, int):
+                factors[side] = told
+        elif row.scaled and row.window is not None and len(factors) == 2 and not row.window % factors[side]:
+            row.window //= factors[side]
+
+
+def _base(rows: list[Row], client: tuple[str, int], side: int) -> int:
     """What a side's printed numbers are counted from: its SYN's own number, or what makes large numbers small."""
     for row in rows:
         mine = int((row.source, row.sport) != client) == side

@@ -186,23 +186,30 @@ def facts(d: Diagnosis, *, full: bool = True) -> Iterator[tuple[str, str]]:
     """What is said of a connection, each with its name."""
     if d.words and d.harm not in ("closed", "open"):
         yield "Cause", f"{', '.join(d.causes) if d.sure == 'one of these' and d.causes else d.words} ({d.sure})"
-    yield "Why", f"{d.why}."
+    yield "Why", _sentence(d.why)
     if d.against and len(d.causes) > 1:
-        yield f"Rather than {d.causes[1]}", f"{d.against}."
+        yield f"Rather than {d.causes[1]}", _sentence(d.against)
     if full or len(d.resets) == 1:
         for reset in d.resets[:20]:
             yield (
                 f"RST of packet {reset.number}",
-                f"sent by {_sender(reset)}: {reset.why}{f'; signature {reset.signature}' if reset.signature else ''}.",
+                _sentence(
+                    f"sent by {_sender(reset)}: {reset.why}{f'; signature {reset.signature}' if reset.signature else ''}"
+                ),
             )
     for caveat in d.caveats:
-        yield "Beware", f"{caveat}."
+        yield "Beware", _sentence(caveat)
     if d.tell and d.sure != "shown by the packets":
-        yield "What would tell", f"{d.tell}."
+        yield "What would tell", _sentence(d.tell)
     for remedy in remedies(d):
         yield "Remedy", remedy
     if d.causes and d.harm in ("failed", "suspicious"):
         yield "Play it", f"faultkit {d.causes[0]}"
+
+
+def _sentence(words: str) -> str:
+    """With one full stop at its end."""
+    return words if words.endswith(".") else f"{words}."
 
 
 def _sender(reset: ResetTold) -> str:

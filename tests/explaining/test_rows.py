@@ -143,6 +143,202 @@ def test_a_number_that_its_field_cannot_hold_is_not_told(value: str) -> None:
     assert [packet.ttl for packet in found.connection.packets] == [64, 64, None]
 
 
+SYNS = """\
+1 0.000000 10.0.0.1 → 10.0.0.2 TCP 74 40000 → 80 [SYN] Seq=0 Win=64240 Len=0 MSS=1460 WS=128
+{between}
+4 1.000000 10.0.0.1 → 10.0.0.2 TCP 74 [TCP Retransmission] 40000 → 80 [SYN] Seq=0 Win=64240 Len=0 MSS=1460 WS=128
+5 3.000000 10.0.0.1 → 10.0.0.2 TCP 74 [TCP Retransmission] 40000 → 80 [SYN] Seq=0 Win=64240 Len=0 MSS=1460 WS=128
+"""
+
+
+def explaining(text: str) -> tuple[list[Diagnosis], Explaining]:
+    work = Explaining(io.BytesIO(text.encode()))
+    return work.all(), work
+
+
+@pytest.mark.parametrize(
+    ("protocol", "told"),
+    [
+        ("SNMP", "95 get-response 1.3.6.1.2.1.1.3.0"),
+        ("UDP", "95 80 → 40000 Len=53"),
+        ("STUN", "106 Binding Success Response"),
+        ("IPv4", "1514 Fragmented IP protocol (proto=UDP 17, off=0, ID=1234)"),
+        ("IGMPv2", "60 Membership Report group 224.0.0.251"),
+        ("ICMP", "98 Echo (ping) reply id=0x0001, seq=1/256, ttl=64"),
+    ],
+)
+def test_a_row_of_another_protocol_is_no_segment(protocol: str, told: str) -> None:
+    (found,), work = explaining(SYNS.format(between=f"2 0.500000 10.0.0.2 → 10.0.0.1 {protocol} {told}"))
+    assert [p.flags for p in found.connection.packets] == [2, 2, 2]
+    assert found.end == "never answered"
+    assert work.seen.others == {protocol: 1}
+    assert work.seen.unread == (0, "")
+
+
+def test_a_row_that_may_be_of_tcp_and_fits_no_connection_is_not_read() -> None:
+    (found,), work = explaining(SYNS.format(between="2 0.500000 10.0.0.2 → 10.0.0.1 FOO 106 Bar"))
+    assert [p.flags for p in found.connection.packets] == [2, 2, 2]
+    assert work.seen.unread == (1, "10.0.0.2 → 10.0.0.1 FOO Bar")
+    assert (found.sure, found.causes) == ("cannot be told", ())
+
+
+def test_the_bytes_that_are_missing_show_that_a_row_is_of_tcp() -> None:
+    rows = WIRESHARK.replace("HTTP", "FOO")
+    (found,), work = explaining(rows)
+    # Of the last one nothing is acknowledged.
+    assert [p.number for p in found.connection.packets] == [1, 2, 3, 4, 5, 6, 7, 9]
+    assert work.seen.unread == (1, "10.0.0.1 → 10.0.0.2 FOO GET /b FOO/1.1")
+    (found,), work = explaining(rows.replace("Ack=41", "Ack=1").replace("Seq=41", "Seq=1"))
+    assert 4 not in [p.number for p in found.connection.packets]
+    assert work.seen.unread[0] == 2
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "2 0.020000 10.0.0.2 → 10.0.0.1 TCP 74 80 → 40000 [SYN, BESTÄT.] Seq.=0 Best.=1 Win=65160 Len=0",
+        "2 0.020000 10.0.0.2 → 10.0.0.1 TCP 54 80 → 40000 [复位, 确认] 序号=1 确认=1",
+        "12:00:00.000100 IP 10.0.0.2.80 > 10.0.0.1.40000: tcp 0",
+        "3.103060 port1 out 10.0.0.2.80 -> 10.0.0.1.40000: rst 0 ack 1234567891",
+        "TCP: 80 -> 40000 ...R.A seq=00000000 ack=4996d9d3",
+        "2   0.00010   server -> client       TCP D=40000 S=80 Rst Ack=1235 Win=0",
+        "Transmission Control Protocol, Src Port: 80, Dst Port: 40000, Seq: 1, Ack: 1, Len: 0",
+    ],
+)
+def test_what_is_not_read_is_said_and_may_be_the_answer(answer: str) -> None:
+    (found,), work = explaining(SYNS.format(between=answer))
+    assert [p.flags for p in found.connection.packets] == [2, 2, 2]
+    count, first = work.seen.unread
+    assert count == 1
+    assert " ".join(first.split())[-12:] in " ".join(answer.split())
+    assert (found.sure, found.causes) == ("cannot be told", ())
+    assert "1 row could not be read that may be of this connection" in found.caveats
+    with pytest.raises(Misuse, match="1 row looks like a packet"):
+        faultkit.explain(answer.encode())
+
+
+@pytest.mark.parametrize("told", ["53: UDP, length 30", "53: 4242+ A? example.org. (30)"])
+def test_a_datagram_of_tcpdump_takes_nothing_from_what_is_said(told: str) -> None:
+    row = f"10:00:00.000050 IP 10.0.0.1.40000 > 10.0.0.2.{told}\n"
+    (found,), work = explaining(TCPDUMP + row)
+    assert (work.seen.unread[0], work.seen.others) == (0, {"UDP": 1})
+    assert found.cause == "keepalive-race"
+
+
+SYN_ROW = "IP {}10.0.0.1.40000 > 10.0.0.2.80: Flags [S], seq 100, win 64240, options [mss 1460], length 0"
+QUOTED = "\n\tIP (tos 0x0, ttl 63, id 11, offset 0, flags [DF], proto TCP (6), length 60)\n    "
+QUOTED += "10.0.0.1.40000 > 10.0.0.2.80: Flags [S], seq 100, win 64240, options [mss 1460], length 0"
+VERBOSE = "(tos 0x0, ttl 64, id 7, offset 0, flags [none], proto {}, length 88)\n    "
+
+
+@pytest.mark.parametrize("verbose", [False, True])
+@pytest.mark.parametrize(
+    ("told", "kind"),
+    [
+        ("host 10.0.0.2 unreachable - admin prohibited filter", "admin-prohibited"),
+        ("host 10.0.0.2 unreachable", "host-unreachable"),
+        ("net 10.0.0.2 unreachable", "net-unreachable"),
+        ("10.0.0.2 tcp port 80 unreachable", "port-unreachable"),
+        ("time exceeded in-transit", "time-exceeded"),
+    ],
+)
+def test_an_icmp_error_is_read_as_what_it_is(told: str, kind: str, verbose: bool) -> None:
+    head = f"IP {VERBOSE.format('ICMP (1)') if verbose else ''}10.0.0.254 > 10.0.0.1: ICMP {told}, length 68"
+    syn = SYN_ROW.format(VERBOSE.format("TCP (6)") if verbose else "")
+    error = head + (QUOTED if verbose else "")
+    text = "".join(f"12:00:0{n}.000001 {syn}\n12:00:0{n}.000101 {error}\n" for n in (0, 1))
+    (found,), work = explaining(text)
+    assert [p.number for p in found.connection.packets] == [1, 3]
+    assert [(c.number, c.kind, c.by, c.side) for c in found.connection.complaints] == [
+        (2, kind, "10.0.0.254", 0),
+        (4, kind, "10.0.0.254", 0),
+    ]
+    assert work.seen.unread[0] == 0
+    assert found.end in ("refused by an ICMP error", "never answered")
+    assert found.sure == ("shown by the packets" if verbose else "most likely")
+
+
+def test_the_segment_that_an_icmp_error_quotes_is_no_packet() -> None:
+    syn = _document(2, "64", "0")
+    layers = {
+        "ip": {"ip.src": "10.0.0.254", "ip.dst": "10.0.0.2"},
+        "icmp": {"icmp.type": "3", "icmp.code": "13", **syn["_source"]["layers"]},  # type: ignore[index]
+    }
+    (found,) = faultkit.explain(json.dumps([syn, {"_source": {"layers": layers}}]).encode())
+    assert [p.number for p in found.connection.packets] == [1]
+    assert [c.kind for c in found.connection.complaints] == ["admin-prohibited"]
+
+
+def test_of_several_connections_none_is_given_an_icmp_error_that_does_not_say_which() -> None:
+    other = "3 0.6 10.0.0.1 → 10.0.0.3 TCP 74 40001 → 80 [SYN] Seq=0 Win=64240 Len=0"
+    error = "2 0.5 10.0.0.254 → 10.0.0.1 ICMP 70 Destination unreachable (Host unreachable)"
+    found, work = explaining(
+        SYNS.format(between=f"{error}0\n{other}").replace("0.5 ", "0.500 ").replace("0.6 ", "0.600 ")
+    )
+    assert [d.connection.complaints for d in found] == [[], []] or work.seen.unread[0] == 0
+    found, work = explaining(SYNS.format(between=f"2 0.500 {other[6:]}\n3 0.600 {error[6:]}"))
+    assert [d.connection.complaints for d in found] == [[], []]
+    assert {d.sure for d in found} == {"cannot be told"}
+    assert work.seen.unread[0] == 1
+
+
+@pytest.mark.parametrize("name", ["tcpdump", "tcpdump with dates", "Wireshark"])
+def test_rows_that_stand_newest_first_are_turned_round(name: str) -> None:
+    text = "\n".join(reversed(SHAPES[name].splitlines()))
+    (found,) = faultkit.explain(text.encode())
+    assert found.cause == "keepalive-race"
+    assert any("newest first" in caveat for caveat in found.caveats)
+
+
+def test_the_reset_may_be_quoted_ahead_of_all() -> None:
+    lines = TCPDUMP.splitlines()
+    for again in ([], lines[-1:]):
+        (found,) = faultkit.explain("\n".join([lines[-1], *lines[:-1], *again]).encode())
+        assert len(found.connection.packets) == 9
+        assert found.cause == "keepalive-race"
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+def test_the_clock_goes_on_after_midnight(backwards: bool) -> None:
+    text = TCPDUMP.replace("10:00:05.", "00:00:04.").replace("10:00:00.", "23:59:59.")
+    lines = text.splitlines()
+    (found,) = faultkit.explain("\n".join(reversed(lines) if backwards else lines).encode())
+    times = [p.time_ns for p in found.connection.packets]
+    assert times[-1] is not None
+    assert times[0] is not None
+    assert times[-1] - times[0] == 5_000_020_000
+    assert found.cause == "keepalive-race"
+
+
+def test_a_window_that_wireshark_has_multiplied_is_told_as_sent() -> None:
+    rows = WIRESHARK.replace("MSS=9", "MSS=9 WS=128").replace("Win=0 Len=0", "Win=1190400 Len=0")
+    (found,) = faultkit.explain(rows.encode())
+    assert [p.window for p in found.connection.packets] == [64240, 65160, 502, None, None, 502, 509, None, 9300]
+
+
+def test_psml_is_read() -> None:
+    cells = ["".join(f"<section>{cell}</section>\n" for cell in line.split(None, 6)) for line in WIRESHARK.splitlines()]
+    text = '<?xml version="1.0"?>\n<psml version="0">\n' + "\n".join(f"<packet>\n{cell}</packet>\n" for cell in cells)
+    (found,) = faultkit.explain(text.encode())
+    assert len(found.connection.packets) == 9
+    assert found.cause == "keepalive-race"
+
+
+@pytest.mark.parametrize("blank", [b"\n", b" \n", b"\r\n\t"])
+def test_blank_lines_take_no_memory(blank: bytes) -> None:
+    import tracemalloc
+
+    text = TCPDUMP.encode() + blank * (8 << 20)
+    tracemalloc.start()
+    try:
+        (found,) = faultkit.explain(text)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.cause == "keepalive-race"
+    assert most < 4 * len(text)
+
+
 def test_options_may_be_empty() -> None:
     row = b"14:32:01.1 IP 10.1.1.5.4 > 10.1.1.1.80: Flags [S], seq 1, win 501, options [], length 0\n"
     (found,) = faultkit.explain(row)
