@@ -75,11 +75,13 @@ def read(source: Source) -> Text:
     found.unread = len(left.unread), left.unread[0][0] if left.unread else ""
     found.others = left.others
     found.cut = f"the text goes on behind the {_MOST >> 20} MB that are read" if size > _MOST or source.some() else ""
+    among = Counter(hosts for _, hosts in left.unread)
     for connection in found.connections:
         if turned:
-            connection.notes.append(turned)
+            connection.notes = (*connection.notes, turned)
         hosts = {connection.client.host, connection.server.host}
-        connection.unread = sum(not told or told <= hosts for _, told in left.unread)
+        parts = {frozenset(hosts), *(frozenset({host}) for host in hosts), frozenset[str]()}
+        connection.unread = sum(among[part] for part in parts)
     return found
 
 
@@ -722,12 +724,12 @@ def _complain(connection: Connection, number: int, row: Row, left: _Left) -> Non
         left.unread.append((told, frozenset({connection.client.host, connection.server.host})))
         return
     side = int(row.destination != connection.client.host)
-    connection.complaints.append(Complaint(number, row.time_ns, row.error, row.source, side))
+    told_of = Complaint(number, row.time_ns, row.error, row.source, side)
+    connection.complaints = (*connection.complaints, told_of)
     if not row.sport and not connection.inferred:
         connection.inferred = True
-        connection.notes.append(
-            f"row {number}, an ICMP error, is taken to be about this connection: it quotes no segment"
-        )
+        said = f"row {number}, an ICMP error, is taken to be about this connection: it quotes no segment"
+        connection.notes = (*connection.notes, said)
 
 
 def _meant(

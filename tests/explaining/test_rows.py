@@ -5,13 +5,18 @@ from __future__ import annotations
 import io
 import json
 import textwrap
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 import faultkit
 from faultkit import Misuse
+from faultkit.commands.explain import command
 from faultkit.explaining.diagnosis import Diagnosis
 from faultkit.explaining.explain import Explaining
+from faultkit.views.diagnoses import facts
 
 # A second request that crosses the server's FIN: what each packet is, in the words of tcpdump and of Wireshark.
 TCPDUMP = """\
@@ -270,16 +275,24 @@ def test_the_segment_that_an_icmp_error_quotes_is_no_packet() -> None:
 
 
 def test_of_several_connections_none_is_given_an_icmp_error_that_does_not_say_which() -> None:
-    other = "3 0.6 10.0.0.1 → 10.0.0.3 TCP 74 40001 → 80 [SYN] Seq=0 Win=64240 Len=0"
-    error = "2 0.5 10.0.0.254 → 10.0.0.1 ICMP 70 Destination unreachable (Host unreachable)"
-    found, work = explaining(
-        SYNS.format(between=f"{error}0\n{other}").replace("0.5 ", "0.500 ").replace("0.6 ", "0.600 ")
-    )
-    assert [d.connection.complaints for d in found] == [[], []] or work.seen.unread[0] == 0
-    found, work = explaining(SYNS.format(between=f"2 0.500 {other[6:]}\n3 0.600 {error[6:]}"))
-    assert [d.connection.complaints for d in found] == [[], []]
+    other = "2 0.500 10.0.0.1 → 10.0.0.3 TCP 74 40001 → 80 [SYN] Seq=0 Win=64240 Len=0"
+    error = "3 0.600 10.0.0.254 → 10.0.0.1 ICMP 70 Destination unreachable (Host unreachable)"
+    found, work = explaining(SYNS.format(between=f"{other}\n{error}"))
+    assert len(found) == 2
+    assert not any(d.connection.complaints for d in found)
     assert {d.sure for d in found} == {"cannot be told"}
     assert work.seen.unread[0] == 1
+
+
+def test_a_page_is_written_to_standard_output_and_a_sentence_has_one_full_stop(tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+    rows.write_text(TCPDUMP)
+    told = CliRunner().invoke(command, [str(rows), "--html", "-"])
+    assert told.output.startswith("<!doctype html>")
+    assert not Path("-").exists()
+    (found,) = faultkit.explain(TCPDUMP.encode())
+    ending = replace(found, why="It is so.")
+    assert dict(facts(ending))["Why"] == "It is so."
 
 
 @pytest.mark.parametrize("name", ["tcpdump", "tcpdump with dates", "Wireshark"])
