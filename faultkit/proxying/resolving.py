@@ -40,13 +40,13 @@ def endpoint(text: str | tuple[str, int] | Endpoint) -> Endpoint:
         host, colon, digits = text.rpartition(":") if isinstance(text, str) else ("", "", "")
         number = int(digits) if colon and digits.isdecimal() else -1
         if not colon:
-            raise Misuse(f"address {text}: missing port in address")
+            raise Misuse(f"{text} names no port: write HOST:PORT, such as localhost:6379")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host and not isinstance(text, tuple):
-        raise Misuse(f"address {text}: too many colons in address")
+        raise Misuse(f"{text} has too many colons: write an IPv6 address in brackets, [::1]:6379")
     if not 0 <= number <= 65535:
-        raise Misuse(f"address {text}: its port is none: it is 0 to 65535")
+        raise Misuse(f"{text} names a port that is none: take 0 to 65535")
     return Endpoint(host, number)
 
 

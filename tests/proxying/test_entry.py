@@ -128,7 +128,7 @@ def test_what_makes_no_sense_is_said(service: faultkit.Server) -> None:
     ):
         with pytest.raises(Misuse, match=sentence), faultkit.proxy(service.address, **{"fault": "linger", **keywords}):  # type: ignore[arg-type]
             pass
-    with pytest.raises(Misuse, match="missing port"), faultkit.proxy("localhost"):
+    with pytest.raises(Misuse, match="localhost names no port: write HOST:PORT"), faultkit.proxy("localhost"):
         pass
     with pytest.raises(Misuse, match="is in use"), faultkit.proxy(service.address, port=service.port):
         pass
