@@ -113,7 +113,7 @@ class _Sent:
             self.opened = True
             scale = packet.option("WS")
             if self.scale is None and isinstance(scale, int):
-                self.scale = scale
+                self.scale = min(scale, 14)  # the largest there is (RFC 7323 section 2.3); tshark prints a factor
 
     @property
     def offered(self) -> int:
