@@ -17,7 +17,9 @@ from typing import Any, cast
 
 import trio
 from hypercorn.config import Config
+from hypercorn.trio import run as hypercorn_run
 from hypercorn.trio import serve as serve_http
+from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.typing import Framework
 
 from faultkit.controlling import body
@@ -41,6 +43,17 @@ WRITING = 30_000  # ms that an answer may wait for its reader
 IDLE = 60  # seconds between two requests on a connection
 GRACE = 1.0  # seconds for requests that are under way at the end; arbitrary
 BACKLOG = 128
+
+
+class _Connection(TCPServer):
+    """One that is over with its client: hypercorn keeps it, and its descriptor, until its idle time is over."""
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        await self.idle_task.stop()
+
+
+hypercorn_run.TCPServer = _Connection  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)

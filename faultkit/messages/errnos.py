@@ -15,7 +15,7 @@ KNOWN = Path(__file__).with_name("errnos.toml")
 # A number means an errno where something says that it is one. The word before it, or the sentence behind it.
 _NUMBERED = re.compile(
     r"(?:errno|os error|os_error|winerror|wsa ?error|wsagetlasterror|socket ?error|socketexception|system error|error code"
-    r"|error|err|code|status|ret)[\s:=#(\[\"'-]{0,6}(?P<after>\d{1,5})(?!\d)"
+    r"|error|err|code)[\s:=#(\[\"'-]{0,6}(?P<after>\d{1,5})(?!\d)"
     r"|(?<![\d.])\(?(?P<before>\d{1,5})\)?[:,]? ?['\"]?(?-i:(?=[A-Z\u0400-\u04ff\u3040-\u9fff]))"
     r"|^\s*[-(\[]{0,2}(?P<alone>\d{1,5})[)\]]?\s*$",
     re.IGNORECASE,

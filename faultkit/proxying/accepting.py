@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import ipaddress
 import socket
 import time
 from collections.abc import Callable
@@ -101,7 +100,7 @@ class Accepting(Seen):
     def _found(self, pair: Pair, found: Found | OSError) -> None:
         if pair.over:
             return
-        if isinstance(found, list) and not self._beyond and not all(_is_near(host) for _, (host, _) in found):
+        if isinstance(found, list) and not self._beyond and not resolving.is_near(found):
             found = OSError(errno.EACCES, f"{self.upstream} is outside the own network")
         if isinstance(found, OSError):
             self.upstream_down(pair, found)
@@ -166,9 +165,3 @@ class Accepting(Seen):
         """Tell who listens."""
         if self.tell:
             self.tell(Event(time.time(), self.name, kind, pair.number if pair else None, text))
-
-
-@functools.lru_cache(256)
-def _is_near(host: str) -> bool:
-    address = ipaddress.ip_address(host.partition("%")[0])
-    return address.is_loopback or address.is_private or address.is_link_local

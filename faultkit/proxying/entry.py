@@ -11,7 +11,7 @@ from types import TracebackType
 import trio
 
 from faultkit.errors import Misuse, Unable, exhausted
-from faultkit.proxying import toxics
+from faultkit.proxying import resolving, toxics
 from faultkit.proxying.down import UpstreamDown
 from faultkit.proxying.loop import Loop
 from faultkit.proxying.proxy import Proxy, Towards
@@ -178,6 +178,9 @@ def proxy(
     _, address = where(host, ipv6, beyond_loopback)
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
         raise Misuse(f"port={port!r} is no port: it is 0 to 65535, 0 for a free one")
+    there = resolving.endpoint(upstream)
+    if not beyond_loopback and not resolving.is_near(resolving.literal(there) or []):
+        raise Misuse(f"{there} is outside the own network: beyond_loopback allows any service")
     made = functools.partial(
         Proxy,
         listen=(address, port),

@@ -59,6 +59,12 @@ def literal(where: Endpoint) -> Found | None:
     return [(socket.AF_INET6 if address.version == 6 else socket.AF_INET, (str(address), where.port))]
 
 
+def is_near(found: Found) -> bool:
+    """Are all of them loopback or of the own network?"""
+    addresses = [ipaddress.ip_address(host.partition("%")[0]) for _, (host, _) in found]
+    return all(one.is_loopback or one.is_private or one.is_link_local for one in addresses)
+
+
 class Lookup:
     """One name; who asks while the answer is awaited shares it."""
 

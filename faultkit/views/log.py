@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from typing import TYPE_CHECKING, Any
 
+from faultkit.errors import one_line
 from faultkit.messages.vocabulary import WHEN, WRITERS
 from faultkit.views import reading as one_reading
 from faultkit.views.console import paragraph
@@ -46,7 +47,7 @@ def show(console: Console, log: Log) -> None:
             console,
             f"{_lines(kind.count)} failures of connections, and {'is' if kind.count == 1 else 'are'} not known. The first:",
         )
-        paragraph(console, kind.example, "  ", "  ")
+        paragraph(console, one_line(kind.example), "  ", "  ")
 
 
 def _lines(count: int) -> str:
@@ -107,7 +108,7 @@ def _kind(console: Console, kind: Kind, log: Log) -> None:
         if top := names_.top():
             more = f" and {len(names_) - len(top)} more" if len(names_) > len(top) else ""
             paragraph(console, f"{what}: {', '.join(f'{name} ×{number}' for name, number in top)}{more}", pad, pad)
-    paragraph(console, kind.example, pad, pad, style="dim")
+    paragraph(console, one_line(kind.example), pad, pad, style="dim")
 
 
 def drawn(counts: list[int]) -> str:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -207,3 +208,14 @@ def test_a_name_with_a_slash_can_be_made_and_never_addressed() -> None:
         assert api.ask("GET", "/proxies/%C3%A4%20%25").json["name"] == "ä %"
         assert api.ask("DELETE", "/proxies/%C3%A4%20%25").status == 204
         assert list(api.ask("GET", "/proxies").json) == ["a/b"]
+
+
+def test_a_connection_ends_with_its_client(api: served.Api) -> None:
+    descriptors = Path(f"/proc/{api.process.pid}/fd")
+    assert api.ask("GET", "/version").status == 200
+    before = len(list(descriptors.iterdir()))
+    for _ in range(30):
+        socket.create_connection(("127.0.0.1", api.port)).close()
+    deadline = time.monotonic() + served.PATIENCE
+    while len(list(descriptors.iterdir())) > before:
+        assert time.monotonic() < deadline

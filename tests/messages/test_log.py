@@ -223,3 +223,11 @@ def test_rotated_logs_are_read_from_the_oldest() -> None:
         "a.log",
         "b.log",
     ]
+
+
+def test_what_a_terminal_would_obey_is_escaped(tmp_path: Path) -> None:
+    log = tmp_path / "app.log"
+    log.write_bytes(b"2026-01-02 03:04:05 read \x1b[2JECONNRESET \x1b]0;x\x9b31m\x00\n")
+    told = faultkit("which", "--log", str(log)).stdout
+    assert "ECONNRESET" in told
+    assert all(letter.isprintable() or letter == "\n" for letter in told)

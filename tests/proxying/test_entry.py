@@ -128,6 +128,8 @@ def test_what_makes_no_sense_is_said(service: faultkit.Server) -> None:
     ):
         with pytest.raises(Misuse, match=sentence), faultkit.proxy(service.address, **{"fault": "linger", **keywords}):  # type: ignore[arg-type]
             pass
+    with pytest.raises(Misuse, match="outside the own network: beyond_loopback"), faultkit.proxy("8.8.8.8:53"):
+        pass
     with pytest.raises(Misuse, match="localhost names no port: write HOST:PORT"), faultkit.proxy("localhost"):
         pass
     with pytest.raises(Misuse, match="is in use"), faultkit.proxy(service.address, port=service.port):

@@ -186,3 +186,27 @@ def test_elsewhere_it_is_refused() -> None:
 async def test_in_trio_too() -> None:
     with pytest.raises(Misuse):
         in_asyncio(shouts)
+
+
+def test_the_end_of_the_loop_is_no_crash() -> None:
+    came = asyncio.Event()
+
+    async def never(conn: AsyncioLive) -> None:
+        came.set()
+        await conn.receive()
+        await asyncio.sleep(3600)
+
+    async def scene(server: Server) -> None:
+        _, writer = await asyncio.open_connection(*server.address)
+        writer.write(b"hello")
+        await came.wait()
+        writer.close()
+
+    servers = []
+
+    async def opens() -> None:
+        servers.append(faultkit.serve(answer=in_asyncio(never)))
+        await scene(servers[0].__enter__())
+
+    asyncio.run(opens())  # it cancels what it still runs
+    servers[0].__exit__(None, None, None)
