@@ -17,6 +17,10 @@ from faultkit.serving.plan import Plan
 
 # RFC 9112 section 3: method, request-target.
 REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) HTTP/1\.[01]\r?\n")
+# What a part of one looks like: anything else is no HTTP/1, and is not waited for.
+_BEGUN = re.compile(
+    rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: (?:\S+(?: (?:H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[01]\r?)?)?)?)?)?)?)?)?)?)?)?)?\Z"
+)
 LONGEST = 8192  # bytes of a request line that are waited for; what servers take
 
 
@@ -46,7 +50,7 @@ class Opening:
     def _request(self, group: int) -> str:
         line = REQUEST_LINE.match(self.first)
         if line is None:
-            if b"\n" not in self.first and len(self.first) < LONGEST and not self.whole:
+            if _BEGUN.match(self.first) and len(self.first) < LONGEST and not self.whole:
                 raise More
             return ""
         return line[group].decode("latin-1")

@@ -165,3 +165,10 @@ def test_the_notation_and_a_function_are_the_same() -> None:
     assert which
     assert which(Opening(1, None, get("/", "PUT")))
     assert chosen(None) is None
+
+
+@pytest.mark.parametrize("said", [b"\x00\x01\x02", b"\x16\x03\x01\x02", b"*1\r\n$4\r\nPING\r\n", b"GET /here HTTP/2"])
+def test_what_is_no_request_is_not_kept_waiting(said: bytes) -> None:
+    with faultkit.serve("linger", when="path=/here", must_be_met=False) as server, client(server) as plain:
+        plain.send(said)
+        assert plain.recv() == said.decode("latin-1")
