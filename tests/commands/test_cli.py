@@ -286,7 +286,8 @@ def test_the_list_for_machines_has_what_a_run_is_held_against() -> None:
         for check in run["verdict"]["checks"]:
             if check["witness"] == "calls":
                 assert check["expected"] == promise["calls"][check["name"]]
-        assert set(promise["counters"]) <= {check["name"] for check in run["verdict"]["checks"]}
+        if typed == "linger":  # of the others the kernel decides in the run, by what it keeps of a closed socket
+            assert set(promise["counters"]) <= {check["name"] for check in run["verdict"]["checks"]}
 
 
 def test_every_recipe_is_listed_and_printed() -> None:
