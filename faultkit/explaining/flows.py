@@ -36,7 +36,7 @@ _WAITING = 4096  # closed connections that wait for late packets at once
 _LIKE = 64  # connections of one shape that are read one by one
 _QUICK_NS = 10_000_000  # between two packets: so that no pause tells one connection of a shape from another
 _LIVE_NS = 2 * 10**9  # the same, where somebody waits
-_WHOLE = 64  # connections that ended in order, of which all packets are kept; of later ones the first and the last
+_WHOLE = 16  # connections that ended in order, of which all packets are kept; of later ones the first and the last
 _LONG, _EDGE = (
     64,
     16,
