@@ -110,10 +110,8 @@ class Side(Drain):
             if sent == size:
                 if size == CHUNK:
                     self._pipe = self.pair.pipes.take()
-                    for side in (
-                        self,
-                        other,
-                    ):  # splice(2) heeds the descriptor's own O_NONBLOCK, and accept(2) gives none
+                    # splice(2) heeds the descriptor's own O_NONBLOCK, and accept(2) gives none.
+                    for side in (self, other):
                         os.set_blocking(side.number, False)
                 return
             other.queue = deque([bytes(VIEW[sent:size])])
