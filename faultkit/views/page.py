@@ -78,12 +78,19 @@ def write(path: str, document: str) -> None:
 
 
 def picture(
-    events: Sequence[Event], names: tuple[str, str], *, title: str, place: str = "ladder", alone: bool = False
+    events: Sequence[Event],
+    names: tuple[str, str],
+    *,
+    title: str,
+    place: str = "ladder",
+    alone: bool = False,
+    ends: tuple[str, str] | None = None,
 ) -> Markup:
-    """The ladder as SVG."""
+    """The ladder as SVG; with the addresses of its ends where nothing beside it says them."""
     drawing = placed(events)
     templates = _templates()
-    counts = f"{sum(e.what == 'segment' for e in events)} segments between {names[0]} and {names[1]}"
+    who = names if ends is None else tuple(f"{name} {end}" for name, end in zip(names, ends, strict=True))
+    counts = f"{sum(e.what == 'segment' for e in events)} segments between {who[0]} and {who[1]}"
     drawn = templates.get_template("ladder.svg.j2").render(
         rows=drawing.rows,
         height=drawing.height,
@@ -91,6 +98,7 @@ def picture(
         left=drawing.left,
         right=drawing.right,
         names=names,
+        ends=ends,
         title=title,
         description=f"A ladder of {counts}; the table of packets below it says the same in words"
         if not alone
@@ -155,8 +163,7 @@ def _events(d: Diagnosis) -> list[Event]:
     return found
 
 
-def _names(d: Diagnosis) -> tuple[str, str]:
-    return f"client {d.connection.client}", f"server {d.connection.server}"
+_SIDES = ("client", "server")
 
 
 def legend(events: Sequence[Event]) -> list[str]:
@@ -185,7 +192,7 @@ def _section(d: Diagnosis, alike: int) -> Section:
         place,
         title,
         f"{d.connection.client} → {d.connection.server}",
-        picture(events, _names(d), title=title, place=place),
+        picture(events, _SIDES, title=title, place=place),
         "Time runs downwards and is to scale; idle times are folded where they are marked.",
         facts,
         packets=rows,
@@ -217,4 +224,5 @@ def diagnoses(found: list[Diagnosis], seen: Seen, name: str) -> str:
 
 def ladder_file(d: Diagnosis) -> str:
     """The ladder of one connection alone, as an SVG file."""
-    return str(picture(_events(d), _names(d), title=f"Connection {d.connection.number}: {d.end}", alone=True))
+    title, ends = f"Connection {d.connection.number}: {d.end}", (str(d.connection.client), str(d.connection.server))
+    return str(picture(_events(d), _SIDES, title=title, alone=True, ends=ends))

@@ -74,6 +74,8 @@ def test_a_picture_has_words_for_who_does_not_see_it() -> None:
         "Connection 1: reset by the server",
         "A ladder of 6 segments between client 10.0.0.1:40000 and server 10.0.0.2:8080",
     )
+    shown = [text.text for text in root.iter(f"{SVG}text")]
+    assert shown[:4] == ["client", "server", "10.0.0.1:40000", "10.0.0.2:8080"]  # none over the edge or another's place
 
 
 def test_segments_are_told_apart_by_their_form() -> None:
