@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
 import signal
 import subprocess
 import tempfile
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
-from faultkit.clients import kept, known, scene
+from faultkit.clients import kept, known, play, scene
+from faultkit.clients.program import Call, Said
 from faultkit.clients.rows import clients
 from faultkit.serving import faults
 from tests.shell import ENVIRONMENT, USERS, complaint, faultkit, start
@@ -107,6 +111,37 @@ def test_where_a_client_tries_again_is_seen_at_the_server(played: dict[str, Any]
     assert connects["wget", "linger"] == [2]
     assert connects["curl", "closed-port"] == [1]  # no server sees it: the SYN on the wire does
     assert connects["wget", "closed-port"] == [1]
+
+
+async def test_a_client_that_was_too_slow_for_its_fault_plays_again() -> None:
+    tries: list[str] = []
+
+    async def ask(call: Call) -> Said:
+        good, gate, again = (urllib.parse.urlsplit(url) for url in call.urls)
+        assert good == again
+        stream = await trio.open_tcp_stream(str(good.hostname), good.port or 0)
+        tries.append("too slow" if not tries else "in time")
+        async with stream:
+            if tries == ["too slow"]:
+                with pytest.raises(trio.BrokenResourceError):  # nothing is asked: it is found idle
+                    await stream.receive_some()
+                return Said(("Connection reset by peer",), 1)
+            await stream.send_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 200")
+            async with await trio.open_tcp_stream(str(gate.hostname), gate.port or 0) as other:
+                await other.send_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+                assert (await other.receive_some()).startswith(b"HTTP/1.1 200")
+            with pytest.raises(trio.BrokenResourceError):
+                await stream.send_all(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+                await stream.receive_some()
+        return Said(("in time",), 1)
+
+    idle = scene.Scene(
+        "load-balancer-idle", "fault", {"after_idle_seconds": 0.2}, reused=True, pause=True, arrives=True
+    )
+    with contextlib.closing(play.Dialled()) as dialled:
+        seen = await play._meet("mine", ask, idle, dialled)
+    assert (seen.lines, tries) == (("in time",), ["too slow", "in time"])
 
 
 @pytest.mark.parametrize("user", USERS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 
@@ -159,8 +160,10 @@ def test_slicer_cuts_to_the_average_and_waits_after_each_piece() -> None:
             found: list[int] = []
             while sum(found) < 2000:
                 found.append(len(client.recv(65536)))
-            assert all(50 <= size <= 150 for size in found[:-1])
-            assert 14 <= len(found) <= 30
+            assert all(size >= 50 for size in found[:-1])  # a client that is late finds several at once
+            # tcpi_data_segs_in: its kernel counts them as they come.
+            (pieces,) = struct.unpack_from("=I", client.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160), 152)
+            assert max(14, len(found)) <= pieces <= 40
 
 
 @pytest.mark.parametrize("limit", [0, 1000, 100_000])
