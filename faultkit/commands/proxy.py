@@ -124,11 +124,12 @@ def command(
     if connections is not None and connections < 1:
         raise Misuse(f"proxy: --connections {connections} would end at once: take 1 or more")
     _check(pcap, record)
+    added = [_toxic(one) for one in toxics]
     try:
         kept = foreground.run(
             upstream,
             fault,
-            toxics=[_toxic(one) for one in toxics],
+            toxics=added,
             opening=partial(proxied.opening, as_json=as_json),
             line=proxied.document if as_json else proxied.line,
             write=streams.write,
@@ -145,6 +146,7 @@ def command(
     except Misuse as refusal:
         raise Misuse(as_typed(str(refusal), click.get_current_context().command)) from refusal
     _write(kept, pcap, record)
+    kept.check()
     return _said(kept)
 
 
@@ -154,26 +156,34 @@ def _toxic(text: str) -> Toxic:
     from faultkit.proxying.toxics import made, numbers
 
     type, *given = [part.strip() for part in text.split(",")]
-    values: dict[str, Any] = {}
-    for part in given:
-        key, equals, value = part.partition("=")
-        if not equals:
-            raise Misuse(f"--toxic {text}: {part} is no KEY=N")
-        values[key] = value
-    towards, name = values.pop("towards", "client"), values.pop("name", None)
-    if towards not in STREAMS:
-        raise Misuse(f"--toxic {text}: towards={towards}: it is client, upstream or both")
-    known = numbers(type)
-    if unknown := [key for key in values if key not in known and key != "toxicity"]:
-        raise Misuse(
-            f"--toxic {text}: {type} takes no {unknown[0]}: it takes {', '.join(known)}, toxicity, towards, name"
-        )
+    values: dict[str, str] = {}
     try:
-        attributes = {key: float(value) if "." in value else int(value) for key, value in values.items()}
+        for part in given:
+            key, equals, value = (word.strip() for word in part.partition("="))
+            if not equals:
+                raise Misuse(f"{part or 'nothing'} behind a comma is no KEY=N")
+            if key in values:
+                raise Misuse(f"{key} is there twice")
+            values[key] = value
+        towards, name = values.pop("towards", "client"), values.pop("name", None)
+        if towards not in STREAMS:
+            raise Misuse(f"towards={towards}: it is client, upstream or both")
+        known = numbers(type)
+        made(type)  # is there such a one?
+        if unknown := [key for key in values if key not in known and key != "toxicity"]:
+            raise Misuse(f"{type} takes no {unknown[0]}: it takes {', '.join(known)}, toxicity, towards, name")
+        attributes = {key: _number(key, value) for key, value in values.items()}
+        toxicity = attributes.pop("toxicity", None)
+        return made(type, name=name, stream=STREAMS[towards], toxicity=toxicity, attributes=attributes, fractions=True)
+    except Misuse as refusal:
+        raise Misuse(f"proxy: --toxic {text}: {refusal}") from None
+
+
+def _number(key: str, value: str) -> float:
+    try:
+        return float(value) if "." in value else int(value)
     except ValueError:
-        raise Misuse(f"--toxic {text}: its values are numbers") from None
-    toxicity = attributes.pop("toxicity", None)
-    return made(type, name=name, stream=STREAMS[towards], toxicity=toxicity, attributes=attributes, fractions=True)
+        raise Misuse(f"{key}={value} is no number") from None
 
 
 def _check(pcap: Path | None, record: Path | None) -> None:

@@ -35,6 +35,9 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000, "reason": ""})
             return
+        if not scope["http_version"].startswith("1."):
+            await answers.plain("HTTP/1.1 only\n", 505)(scope, receive, send)
+            return
         refused = self._refused(Headers(scope=scope))
         await (refused or self._app)(scope, receive, send)
 

@@ -164,7 +164,7 @@ class Proxies:
 
     def delete(self, name: str) -> None:
         """Raises `Refusal`."""
-        self.named(name).proxy.stop()
+        self.named(name).proxy.close("deleted")
         del self._kept[name]
 
     async def reset(self) -> None:
@@ -184,10 +184,10 @@ class Proxies:
         for kept in self:
             kept.proxy.replace_toxics([])
 
-    def close(self) -> None:
-        """Stop them all."""
+    def close(self, why: str) -> None:
+        """The end of them all."""
         for kept in self:
-            kept.proxy.stop()
+            kept.proxy.close(why)
 
     # Toxics.
 

@@ -16,15 +16,29 @@ class Whole:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
+        self._reading: set[trio.CancelScope] = set()
+        self._ended = False
+
+    def end(self) -> None:
+        """The server ends: no body is waited for any more."""
+        self._ended = True
+        for scope in self._reading:
+            scope.cancel()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         found: bytearray | None = None
-        with trio.move_on_after(PATIENCE):
-            found = await _read(receive)
-        if found is None:
+        with trio.move_on_after(PATIENCE) as waiting:
+            self._reading.add(waiting)
+            try:
+                found = await _read(receive)
+            finally:
+                self._reading.discard(waiting)
+        if found is None and self._ended:
+            await answers.error("the server ends", 503)(scope, receive, send)
+        elif found is None:
             await answers.error("bad request body: i/o timeout", 400)(scope, receive, send)
         elif len(found) > LARGEST:
             await answers.error(f"bad request body: it is larger than {LARGEST} bytes", 413)(scope, receive, send)

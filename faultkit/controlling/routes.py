@@ -12,13 +12,14 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from faultkit.controlling import answers, body
 from faultkit.controlling.journal import Journal
 from faultkit.controlling.metrics import Metrics
 from faultkit.controlling.proxies import Kept, Proxies
 from faultkit.controlling.refusal import Refusal
+from faultkit.controlling.segments import Segments
 
 CONTRACT = "2.12.0"  # the version of toxiproxy whose API this is
 HANDLING = 25.0  # seconds for a request
@@ -27,9 +28,10 @@ LETTERS = "0123456789abcdefghijklmnopqrstuv"
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def router(api: Api, more: list[BaseRoute]) -> Router:
+def router(api: Api, more: list[BaseRoute]) -> ASGIApp:
     """All paths: the API's, and what else the server has."""
-    proxy, toxics = "/proxies/{proxy}", "/proxies/{proxy}/toxics"
+    proxy = "/proxies/{proxy:name}"
+    toxics = f"{proxy}/toxics"
     paths: Mapping[str, Mapping[str, Handler]] = {
         "/version": {"GET": api.version},
         "/reset": {"POST": api.reset},
@@ -37,7 +39,7 @@ def router(api: Api, more: list[BaseRoute]) -> Router:
         "/proxies": {"GET": api.index, "POST": api.create},
         proxy: {"GET": api.show, "POST": api.update, "PATCH": api.update, "DELETE": api.delete},
         toxics: {"GET": api.toxics, "POST": api.add_toxic},
-        f"{toxics}/{{toxic}}": {
+        f"{toxics}/{{toxic:name}}": {
             "GET": api.toxic,
             "POST": api.update_toxic,
             "PATCH": api.update_toxic,
@@ -46,9 +48,10 @@ def router(api: Api, more: list[BaseRoute]) -> Router:
         **({"/metrics": {"": api.metrics}} if api.shown else {}),
     }
     routes: list[BaseRoute] = [
-        Route(path, ByMethod(path, handlers, api.journal, api.page)) for path, handlers in paths.items()
+        Route(path, ByMethod(path.replace(":name", ""), handlers, api.journal, api.page))
+        for path, handlers in paths.items()
     ]
-    return Router([*routes, *more], redirect_slashes=False, default=_no_path)
+    return Segments(Router([*routes, *more], redirect_slashes=False, default=_no_path))
 
 
 async def _no_path(scope: Scope, receive: Receive, send: Send) -> None:

@@ -9,6 +9,7 @@ import ipaddress
 import logging
 import os
 import resource
+import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -41,16 +42,22 @@ from faultkit.serving.foreground import PATIENCE, Lines
 
 WRITING = 30_000  # ms that an answer may wait for its reader
 IDLE = 60  # seconds between two requests on a connection
-GRACE = 1.0  # seconds for requests that are under way at the end; arbitrary
+GRACE = 0.5  # seconds for answers that are under way at the end; arbitrary
 BACKLOG = 128
 
 
 class _Connection(TCPServer):
-    """One that is over with its client: hypercorn keeps it, and its descriptor, until its idle time is over."""
+    """One that stays HTTP/1.1, whatever its client would have it become, and is over with its client: hypercorn keeps it, and its
+    descriptor, until its idle time is over."""
 
     async def _read_data(self) -> None:
+        self.protocol.protocol._check_protocol = _stay  # type: ignore[method-assign, union-attr]
         await super()._read_data()
         await self.idle_task.stop()
+
+
+async def _stay(_: object) -> None:
+    """No HTTP/2: neither from the first byte (prior knowledge) nor by an upgrade (h2c)."""
 
 
 hypercorn_run.TCPServer = _Connection  # type: ignore[attr-defined]
@@ -82,8 +89,7 @@ def run(options: Options, write: Callable[[str], None]) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     lines = Lines(write, '{{"level":"warn","message":"{} lines were not read in time"}}'.format)
     trio.run(_main, options, lines)
-    if lines.refused:
-        raise lines.refused
+    lines.check()
 
 
 async def _main(options: Options, lines: Lines) -> None:
@@ -135,11 +141,12 @@ async def _serve(options: Options, journal: Journal, signals: Any) -> None:
             names=[*options.allow_host, *([] if _is_address(options.host) else [options.host])],
             token=options.token,
         )
+        whole = Whole(app)
         config = _config(door, journal)
 
         async def serve(task_status: trio.TaskStatus[list[str]]) -> None:
             await serve_http(
-                cast(Framework, Whole(app)), config, shutdown_trigger=stop.wait, mode="asgi", task_status=task_status
+                cast(Framework, whole), config, shutdown_trigger=stop.wait, mode="asgi", task_status=task_status
             )
             http.cancel_scope.cancel()  # nobody is left to hang up on
 
@@ -148,12 +155,13 @@ async def _serve(options: Options, journal: Journal, signals: Any) -> None:
             url = "http://{}:{}".format(*door.getsockname()[:2])
             journal.add("info", "Starting Toxiproxy HTTP server", address=url.removeprefix("http://"), url=url)
             gc.freeze()  # what is there now stays: looking through it again and again would hold up the data for milliseconds
-            await anext(signals)
+            why = signal.Signals(await anext(signals)).name
             journal.add("info", "Shutdown started")
             address = door.getsockname()
             stop.set()
+            whole.end()
             http.start_soon(_hang_up, address)
-        proxies.close()
+        proxies.close(why)
         nursery.cancel_scope.cancel()
 
 
@@ -197,17 +205,21 @@ def _config(door: socket.socket, journal: Journal) -> Config:
     config.graceful_timeout = GRACE
     config.include_server_header = False
     config.accesslog = None
-    log = logging.getLogger("faultkit.controlling")
-    log.propagate = False
-    log.handlers = [Handler(journal)]
-    log.setLevel(logging.DEBUG)
-    config.errorlog = log
+    for name in (
+        "faultkit.controlling",
+        "trio.serve_listeners",
+    ):  # which tells where there are no descriptors for a client
+        log = logging.getLogger(name)
+        log.propagate = False
+        log.handlers = [Handler(journal)]
+        log.setLevel(logging.DEBUG)
+    config.errorlog = logging.getLogger("faultkit.controlling")
     return config
 
 
 async def _hang_up(address: Any) -> None:
     """End the connections whose clients do not read what they asked for: who writes to them cannot be cancelled."""
-    await trio.sleep(GRACE * 1.5)
+    await trio.sleep(GRACE)
     for descriptor in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(int(descriptor))) as sock:
             if sock.getsockname() == address and sock.getpeername():

@@ -111,8 +111,8 @@ def refused(error: OSError, proxy: Proxy) -> Misuse | Unable:
     if lacking := exhausted(error):
         return lacking
     if error.errno == errno.EADDRINUSE:
-        return Misuse(f"port {port} is in use on {host}: leave it out to get a free one")
-    return Unable(f"port {port} on {host} is refused ({error.strerror}): leave both out to get a free port on loopback")
+        return Misuse(f"port {port} is in use on {host}: take another, or 0 for a free one")
+    return Unable(f"port {port} on {host} is refused ({error.strerror}): take 0, a free one, on loopback")
 
 
 def proxy(
@@ -179,6 +179,8 @@ def proxy(
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
         raise Misuse(f"port={port!r} is no port: it is 0 to 65535, 0 for a free one")
     there = resolving.endpoint(upstream)
+    if not there.port:
+        raise Misuse(f"{there} names port 0, where nobody listens: take the service's own")
     if not beyond_loopback and not resolving.is_near(resolving.literal(there) or []):
         raise Misuse(f"{there} is outside the own network: beyond_loopback allows any service")
     made = functools.partial(

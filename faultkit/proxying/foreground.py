@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import resource
+import signal
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,6 +37,9 @@ class Kept:
         self.came = False
         self.unread = 0  # lines that nobody read
         self.about: dict[str, object] = {}
+        self.check: Callable[[], None] = lambda: (
+            None
+        )  # raises what went wrong with standard output, or with the proxy itself
 
     def note(self, event: Event) -> None:
         """One more."""
@@ -54,23 +58,22 @@ async def _run(
     lines: Lines,
     connections: int | None,
 ) -> Proxy:
-    loop, stop = Loop(), trio.Event()
+    loop = Loop()
+    end, why = trio.open_memory_channel[str](2)
     with trio.open_signal_receiver(*endings()) as signals:
 
         async def end_at_signal() -> None:
-            await anext(signals)
-            stop.set()
+            await end.send(signal.Signals(await anext(signals)).name)
 
         async def end_after(proxy: Proxy, ended: int) -> None:
             await proxy.await_ended(ended)
-            stop.set()
+            await end.send(f"{ended} connections have ended")
 
         async def write(task_status: trio.TaskStatus[trio.Event]) -> None:
             written = trio.Event()
             task_status.started(written)
             await lines.write()
             written.set()
-            stop.set()
 
         async with trio.open_nursery() as nursery:
             await nursery.start(functools.partial(loop.host, alone=True))
@@ -81,8 +84,7 @@ async def _run(
             nursery.start_soon(end_at_signal)
             if connections:
                 nursery.start_soon(end_after, proxy, connections)
-            await stop.wait()
-            proxy.close()
+            proxy.close(await why.receive())
             lines.end()
             with trio.move_on_after(PATIENCE):
                 await written.wait()
@@ -140,7 +142,10 @@ def run(
     if capturing:
         kept.packets, kept.lost = capturing.packets, capturing.lost
     kept.unread = lines.unwritten
-    if lines.refused:
-        raise lines.refused
-    proxy.check_crash()
+
+    def check() -> None:
+        lines.check()
+        proxy.check_crash()
+
+    kept.check = check
     return kept

@@ -103,10 +103,10 @@ class Proxy(Accepting):
         """Stop listening, and end every connection with FIN at both ends. The port stays its own for the next `start`."""
         self.loop.call(self._stop)
 
-    def close(self) -> None:
-        """The end: as `stop`, and nothing can be asked of it any more."""
+    def close(self, why: str = "the proxy was closed") -> None:
+        """The end: as `stop`, and nothing can be asked of it any more. Connections and events say why."""
         if not self.loop.closed:
-            self.loop.call(self._close)
+            self.loop.call(functools.partial(self._close, why))
 
     def change(
         self,
@@ -181,12 +181,12 @@ class Proxy(Accepting):
         self._down.begin()
         self.say("enabled", None, self.listen)
 
-    def _stop(self) -> None:
+    def _stop(self, why: str = "disabled") -> None:
         if self.enabled:
             self._door.close()
             self._down.end()
-            self._end_all("disabled")
-            self.say("disabled", None, self.listen)
+            self._end_all(why)
+            self.say("disabled", None, self.listen if why == "disabled" else f"{self.listen}: {why}")
 
     def _call(self, work: Callable[[], T]) -> T:
         def unless_closed() -> T:
@@ -198,8 +198,8 @@ class Proxy(Accepting):
             raise Misuse(CLOSED)
         return self.loop.call(unless_closed)
 
-    def _close(self) -> None:
-        self._stop()
+    def _close(self, why: str) -> None:
+        self._stop(why)
         self._closed = True
 
     def _end_all(self, why: str) -> None:
@@ -213,7 +213,7 @@ class Proxy(Accepting):
         moved = listen is not None and not self._door.is_at(there)
         door = self._door.bound(there) if moved and run else None
         if moved or not run:
-            self._stop()
+            self._stop("listens elsewhere" if moved and run else "disabled")
         elif service != self._upstream:
             self._end_all("upstream changed")
         if moved:

@@ -38,9 +38,9 @@ def endpoint(text: str | tuple[str, int] | Endpoint) -> Endpoint:
         number = port if isinstance(port, int) else -1
     else:
         host, colon, digits = text.rpartition(":") if isinstance(text, str) else ("", "", "")
-        number = int(digits) if colon and digits.isdecimal() else -1
+        number = int(digits) if colon and digits.isdecimal() and len(digits) < 10 else -1
         if not colon:
-            raise Misuse(f"{text} names no port: write HOST:PORT, such as localhost:6379")
+            raise Misuse(f"{text or repr(text)} names no port: write HOST:PORT, such as localhost:6379")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host and not isinstance(text, tuple):

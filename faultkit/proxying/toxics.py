@@ -190,8 +190,14 @@ def _checked(type: str, key: str, number: Number, value: object, fractions: bool
     if number.whole and not fractions and not isinstance(value, int):
         raise Misuse(f"{type}: {key}={value!r} is no whole number of {number.unit}")
     if not number.least <= value <= number.most:
-        raise Misuse(f"{type}: {key}={value} {number.unit} makes no sense: it is {number.least:g} to {number.most:g}")
+        told, most = plain(value), plain(number.most)
+        raise Misuse(f"{type}: {key}={told} {number.unit} makes no sense: it is {plain(number.least)} to {most}")
     return value
+
+
+def plain(value: float) -> int | float:
+    """A whole number without a point."""
+    return int(value) if float(value).is_integer() else value
 
 
 def _check_sense(type: str, values: Mapping[str, int | float]) -> None:

@@ -27,8 +27,8 @@ PATIENCE = 0.5  # seconds for what still waits at the end; arbitrary
 class Lines:
     """Lines for standard output, written by a thread, because nobody need read them: no server waits for that.
 
-    `write` writes text, however long that takes, and raises `Unwritten`. Beyond `most` characters lines are dropped, and
-    where they are missing stands what `dropped` says of so many.
+    `write` writes text, however long that takes, and raises `Unwritten`: from then on all lines are dropped, and no server ends
+    for that. Beyond `most` characters lines are dropped, and where they are missing stands what `dropped` says of so many.
     """
 
     def __init__(self, write: Callable[[str], None], dropped: Callable[[int], str], most: int = MOST) -> None:
@@ -58,14 +58,15 @@ class Lines:
         self._changed.set()
 
     async def write(self) -> None:
-        """Write them as they come, until nobody reads any more, or all are written after `end`."""
-        while self.refused is None:
+        """Write them as they come, until all are written after `end`."""
+        while True:
             await self._changed.wait()
             self._changed = trio.Event()
             last = self._last
-            if last:
-                self._fill_gap()
-            await self._write_waiting()
+            if self.refused is None:
+                if last:
+                    self._fill_gap()
+                await self._write_waiting()
             if last:
                 return
 
@@ -73,6 +74,11 @@ class Lines:
         """No line comes any more."""
         self._last = True
         self._changed.set()
+
+    def check(self) -> None:
+        """Raise what has refused them, unless their reader has simply gone."""
+        if self.refused and not isinstance(self.refused.__cause__, BrokenPipeError):
+            raise self.refused
 
     async def _write_waiting(self) -> None:
         lines, self._waiting = self._waiting, []
@@ -82,6 +88,8 @@ class Lines:
             await trio.to_thread.run_sync(self._out, "".join(lines), abandon_on_cancel=True)
         except Unwritten as error:
             self.refused = error
+            self._lost += len(lines) + len(self._waiting)
+            self._waiting.clear()
         self._size -= written
         self._being_written = 0
 
@@ -141,7 +149,6 @@ class Foreground:
         task_status.started(written)
         await self._lines.write()
         written.set()
-        self._stop.set()
 
     async def _hear(self, signals: AsyncIterator[int]) -> None:
         async for number in signals:
@@ -210,8 +217,7 @@ def serve(
     if connections and any(server.keeps_out for server in front.servers):
         raise Misuse(f"serve: {fault} lets no connection in, so --connections {connections} never comes: leave it out")
     trio.run(front.run, opening, control)
-    if lines.refused:
-        raise lines.refused
+    lines.check()
     for server in front.servers:
         try:
             server.check_crash()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 
@@ -22,4 +23,4 @@ def running() -> Iterator[Api]:
 def api(running: Api) -> Iterator[Api]:
     yield running
     for name in running.ask("GET", "/proxies").json:
-        assert running.ask("DELETE", f"/proxies/{name}").status == 204
+        assert running.ask("DELETE", f"/proxies/{quote(name, safe='')}").status == 204

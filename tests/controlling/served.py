@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import select
 import signal
 import socket
@@ -54,6 +55,11 @@ class Api:
             self.journal.append({"message": "its end"})
             self._came.notify_all()
 
+    def hang_up(self) -> None:
+        """Read no more of the journal, as a reader that ends."""
+        assert self.process.stdout
+        os.dup2(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC), self.process.stdout.fileno())
+
     def said(self, message: str) -> dict[str, Any]:
         """Wait for a line of the journal that begins so, and give it."""
 
@@ -92,12 +98,15 @@ class Api:
 
 
 @contextlib.contextmanager
-def api(*flags: str, **environment: str) -> Iterator[Api]:
+def api(*flags: str, most_files: int | None = None, **environment: str) -> Iterator[Api]:
     """The server, started as toxiproxy's is, at a free port."""
     start = "from faultkit.__main__ import toxiproxy_server; toxiproxy_server()"
+    if most_files:
+        start = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({most_files}, {most_files})); {start}"
     process = subprocess.Popen(
         [sys.executable, "-c", start, "-host", "127.0.0.1", "-port=0", *flags],
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
         cwd=CHECKOUT,
         env=ENVIRONMENT | environment,
@@ -108,6 +117,8 @@ def api(*flags: str, **environment: str) -> Iterator[Api]:
             yield one
         finally:
             process.kill()
+        assert process.stderr
+        assert process.stderr.read() == ""
         one._reader.join(PATIENCE)
 
 

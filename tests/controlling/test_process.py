@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import signal
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -200,14 +202,79 @@ def test_runtime_metrics() -> None:
         assert "toxiproxy_proxy" not in text
 
 
-def test_a_name_with_a_slash_can_be_made_and_never_addressed() -> None:
-    with served.api() as api:
-        made = api.ask("POST", "/populate", [{"name": "a/b", "upstream": "u"}, {"name": "ä %", "upstream": "u"}])
-        assert made.status == 201
-        assert api.ask("GET", "/proxies/a%2Fb").status == 404
-        assert api.ask("GET", "/proxies/%C3%A4%20%25").json["name"] == "ä %"
-        assert api.ask("DELETE", "/proxies/%C3%A4%20%25").status == 204
-        assert list(api.ask("GET", "/proxies").json) == ["a/b"]
+@pytest.mark.parametrize("name", ["a/b", "ä %", "a%2Fb", "//", "?x=1#y", "..", "100%"])
+def test_a_name_may_be_any(api: served.Api, name: str) -> None:
+    """A slash of the name goes as %2F, as every client's escaping of a path segment has it."""
+    path = f"/proxies/{quote(name, safe='')}"
+    made = api.ask("POST", "/populate", [{"name": name, "upstream": "u"}, {"name": "other", "upstream": "u"}])
+    assert made.status == 201
+    try:
+        assert api.ask("GET", path).json["name"] == name
+        toxic = api.ask("POST", f"{path}/toxics", {"type": "noop", "name": name}).json
+        assert toxic["name"] == name
+        assert api.ask("GET", f"{path}/toxics/{quote(name, safe='')}").json == toxic
+        assert api.ask("DELETE", f"{path}/toxics/{quote(name, safe='')}").status == 204
+    finally:
+        assert api.ask("DELETE", path).status == 204
+    assert list(api.ask("GET", "/proxies").json) == ["other"]
+    assert api.ask("DELETE", "/proxies/other").status == 204
+
+
+def test_a_slash_that_is_not_escaped_parts_the_path(api: served.Api) -> None:
+    assert api.ask("GET", "/proxies/a/b").status == 404
+    assert api.ask("GET", "/%70roxies").status == 200
+
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0"
+
+
+def test_there_is_no_http_2(api: served.Api) -> None:
+    assert api.raw(PREFACE).startswith(b"HTTP/1.1 505 ")
+    upgrade = b"Connection: Upgrade, HTTP2-Settings, close\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+    answer = api.raw(b"GET /version HTTP/1.1\r\nHost: localhost\r\n" + upgrade + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b'{"version": "2.12.0"}\n')
+
+
+@pytest.mark.parametrize(
+    "begun", [b"GET /ver", b"POST /proxies HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"]
+)
+def test_a_request_that_is_under_way_holds_up_no_end(begun: bytes) -> None:
+    with served.api() as api, socket.create_connection(("127.0.0.1", api.port), served.PATIENCE) as client:
+        client.sendall(begun)
+        assert api.ask("GET", "/version").status == 200  # so the other has been read
+        began = time.monotonic()
+        assert api.end() == 0
+        assert time.monotonic() - began < 0.4
+        if begun.startswith(b"POST"):
+            assert client.recv(4096).startswith(b"HTTP/1.1 503 ")
+
+
+def test_a_reader_of_the_journal_that_goes_away_ends_nothing() -> None:
+    """It is closed before anything is asked: what the server writes is refused from then on."""
+    with echo() as upstream, served.api() as api:
+        descriptor = api.process.stdout
+        assert descriptor
+        body = {"name": "x", "listen": "localhost:0", "upstream": upstream}
+        listen = api.ask("POST", "/proxies", body).json["listen"]
+        with connect(listen) as client:
+            api.hang_up()
+            for _ in range(5):
+                assert api.ask("GET", "/proxies").status == 200
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+        assert api.end() == 0
+
+
+def test_descriptors_that_have_run_out_are_told_in_the_journal() -> None:
+    with served.api(most_files=30) as api, contextlib.ExitStack() as stack:
+        for _ in range(40):
+            stack.enter_context(socket.create_connection(("127.0.0.1", api.port), served.PATIENCE))
+        line = api.said("accept returned EMFILE")
+        assert line["level"] == "error"
+        stack.close()
+        assert api.ask("GET", "/version").status == 200
+        assert api.end() == 0
 
 
 def test_a_connection_ends_with_its_client(api: served.Api) -> None:

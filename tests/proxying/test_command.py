@@ -18,10 +18,12 @@ import click
 import pytest
 
 import faultkit
+from faultkit.commands.line.main import run
 from faultkit.commands.proxy import command
 from faultkit.witness.wire import Refused, packet_socket
 from tests import ordinary
 from tests.proxying.behind import outcome
+from tests.watch import until
 
 
 @contextlib.contextmanager
@@ -79,9 +81,52 @@ def test_a_signal_in_the_middle_ends_it_in_order(number: int) -> None:
             assert outcome(lambda: client.recv(1)) == b""
         assert process.wait(20) == 0
         assert process.stdout
-        assert json.loads(process.stdout.readline())["ended"] == "disabled"
+        assert json.loads(process.stdout.readline())["ended"] == signal.Signals(number).name
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", opening["port"]))
+
+
+def test_a_reader_that_goes_away_ends_no_connection(tmp_path: Path) -> None:
+    """As of `faultkit proxy ... | head -1`."""
+    record = tmp_path / "run.json"
+    with running("--record", str(record)) as (process, opening):
+        with socket.create_connection(("127.0.0.1", opening["port"]), timeout=10) as client:
+            client.sendall(b"x")
+            assert client.recv(1) == b"x"
+            assert process.stdout
+            process.stdout.close()
+            for _ in range(3):
+                assert talk(opening["port"]) == b"x" * 150
+            client.sendall(b"y")
+            assert client.recv(1) == b"y"
+            process.terminate()
+            assert client.recv(1) == b""
+        assert process.stderr
+        assert process.stderr.read() == (
+            "faultkit: proxy: nobody read standard output: lines that did not get there: 4\n"
+        )
+        assert process.wait(20) == 0
+    kept = json.loads(record.read_text())
+    assert [(one["number"], one["ended"]) for one in kept["connections"]][-1] == (1, "SIGTERM")
+    assert kept["events"][-1]["text"] == f"127.0.0.1:{opening['port']}: SIGTERM"
+
+
+def test_a_disk_that_is_full_ends_no_connection(tmp_path: Path) -> None:
+    record = tmp_path / "run.json"
+    with faultkit.serve() as service, open("/dev/full", "w") as full:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        argv = [sys.executable, "-m", "faultkit", "proxy", str(port), f"127.0.0.1:{service.port}"]
+        argv += ["--connections", "2", "--record", str(record)]
+        with subprocess.Popen(argv, stdout=full, stderr=subprocess.PIPE, text=True) as process:
+            until(lambda: outcome(lambda: talk(port)) == b"x" * 150, process)
+            assert talk(port) == b"x" * 150
+            _, errors = process.communicate(timeout=20)
+    assert (process.returncode, errors) == (
+        3,
+        "faultkit: the output cannot be written: No space left on device\n",
+    )
+    assert len(json.loads(record.read_text())["connections"]) == 2
 
 
 def test_an_ordinary_user_has_it_too() -> None:
@@ -126,6 +171,15 @@ def test_no_client_is_said() -> None:
         (["--toxic", "slicer,size=1"], "slicer takes no size: it takes average_size, size_variation, delay"),
         (["--toxic", "slicer,average_size=1,size_variation=2"], "size_variation=2 is more than average_size=1"),
         (["--toxic", "latence"], "did you mean latency?"),
+        (
+            ["--toxic", "latency,latency=-1"],
+            "--toxic latency,latency=-1: latency: latency=-1 ms makes no sense: it is 0 to ",
+        ),
+        (["--toxic", "linger,after_bytes=1,after_ms=1"], "linger: after_bytes and after_ms: it has one moment"),
+        (["--toxic", "latency,latency=x"], "--toxic latency,latency=x: latency=x is no number"),
+        (["--toxic", "latency,,"], "nothing behind a comma is no KEY=N"),
+        (["--toxic", "latency,latency=1,latency=2"], "latency is there twice"),
+        (["--latency", "-1"], "--latency -1 ms makes no sense: it is 0 to 2147483647"),
         (["--fault", "refuse", "--connections", "1"], "lets no connection in, so --connections 1 never comes"),
         (["--after-sent", "1"], "no fault"),
         (["--host", "0.0.0.0"], "--beyond-loopback"),
@@ -137,13 +191,46 @@ def test_what_makes_no_sense_is_one_sentence(options: list[str], sentence: str) 
         command.main(["0", "localhost:1", *options], prog_name="proxy", standalone_mode=False)
 
 
-def test_descriptors_that_have_run_out_are_said_with_the_cure() -> None:
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["70000", "localhost:1"], "PORT 70000 is no port: it is 0 to 65535, 0 for a free one"),
+        (["TAKEN", "localhost:1"], "is in use on 127.0.0.1: take another, or 0 for a free one"),
+        (["-nope", "localhost:1"], "No such option '-nope'"),
+        (["0", ""], "'' names no port: write HOST:PORT, such as localhost:6379"),
+        (["0", "localhost:0"], "localhost:0 names port 0, where nobody listens"),
+        (["0", "localhost:" + "9" * 5000], "names a port that is none"),
+    ],
+)
+def test_what_is_no_port_and_no_service(
+    arguments: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        typed = [str(taken.getsockname()[1]) if one == "TAKEN" else one for one in arguments]
+        assert run(["proxy", *typed]) == 2
+    told = capsys.readouterr().err
+    assert sentence in told
+    assert told.count("\n") == 1
+
+
+def test_descriptors_that_have_run_out_are_said_with_the_cure(tmp_path: Path) -> None:
+    record = tmp_path / "run.json"
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40)); sys.argv[0] = 'faultkit';"
         "from faultkit.__main__ import main; main()"
     )
     with faultkit.serve() as service:
-        argv = [sys.executable, "-c", code, "proxy", "0", f"127.0.0.1:{service.port}", "--json"]
+        argv = [
+            sys.executable,
+            "-c",
+            code,
+            "proxy",
+            "0",
+            f"127.0.0.1:{service.port}",
+            "--json",
+            "--record",
+            str(record),
+        ]
         with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stdout
             port = json.loads(process.stdout.readline())["port"]
@@ -154,6 +241,7 @@ def test_descriptors_that_have_run_out_are_said_with_the_cure() -> None:
             process.terminate()
             _, errors = process.communicate(timeout=20)
     assert process.returncode == 3
+    assert json.loads(record.read_text())["connections"]
     assert (
         "no more than 40 files may be open at once here (ulimit -n), which is too few: as root ulimit -n 1024" in errors
     )

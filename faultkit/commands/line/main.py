@@ -36,19 +36,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except SystemExit:
         return BROKEN_PIPE  # what rich makes of one on standard error, and with a 1, which means something else here
     except BaseException as error:
-        status = _told(error)
+        status = _told(error, sys.argv[1:] if arguments is None else arguments)
         with contextlib.suppress(Unwritten, OSError):
             sys.stdout.flush()
     return status if isinstance(status, int) else PRODUCED
 
 
-def _told(error: BaseException) -> int:
+def _told(error: BaseException, arguments: Sequence[str]) -> int:
     """Say what it means, and give the exit status."""
     match first(error):
         case click.exceptions.Exit(exit_code=status):
             return int(status)
         case click.ClickException() as refusal:
-            _say(_in_words(refusal))
+            _say(_in_words(refusal, arguments))
             return MISUSED
         case Misuse() as refusal:
             _say(str(refusal))
@@ -97,8 +97,12 @@ def _leaves(error: BaseException) -> Iterator[BaseException]:
         yield error
 
 
-def _in_words(refusal: click.ClickException) -> str:
+def _in_words(refusal: click.ClickException, arguments: Sequence[str]) -> str:
     """What click found, and where to read on."""
+    if isinstance(refusal, click.NoSuchOption) and not refusal.option_name.startswith("--"):
+        # Of -nope click tells the first letter.
+        typed = next((one for one in arguments if one.startswith(refusal.option_name)), refusal.option_name)
+        refusal = click.NoSuchOption(typed, possibilities=refusal.possibilities, ctx=refusal.ctx)
     context = refusal.ctx if isinstance(refusal, click.UsageError) else None
     place = context.command_path.removeprefix("faultkit ") if context and context.parent else None
     message = one_line(refusal.format_message().rstrip("."))

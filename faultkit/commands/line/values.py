@@ -41,6 +41,8 @@ def as_typed(sentence: str, command: click.Command) -> str:
     A name alone is taken for an option only where it is no English word: where it has an underscore.
     """
     for option in command.params:
+        if isinstance(option, click.Argument) and option.name:
+            sentence = re.sub(rf"\b{option.name}=('[^']*'|[^\s:,]+)", partial(_typed, option.name.upper(), 1), sentence)
         if isinstance(option, click.Option) and option.name:
             flag = option.opts[0]
             for name, unit in ((option.name, 1), (f"{option.name}_seconds", 1000)):
