@@ -73,6 +73,7 @@ LARGEST = 64 << 20  # bytes of a body; arbitrary
 def command(
     fault: str | None,
     port: tuple[str, ...],
+    unix: str | None,
     plan: str | None,
     after_idle: int | None,
     http: bool,
@@ -126,6 +127,7 @@ def command(
             plan=None if plan is None else [name.strip() for name in plan.split(",")],
             after_idle_seconds=None if after_idle is None else after_idle / 1000,
             latency_seconds=(latency or 0) / 1000,
+            unix=False if unix is None else unix,
             answer=_answer(
                 answer,
                 _body(body, body_file),

@@ -10,6 +10,7 @@ from types import TracebackType
 
 import trio
 
+from faultkit import keywords
 from faultkit.errors import Misuse, Unable, exhausted
 from faultkit.proxying import resolving, toxics
 from faultkit.proxying.down import UpstreamDown
@@ -158,6 +159,7 @@ def proxy(
 
     Raises `Misuse` for what cannot mean anything, and `Unable` where this machine cannot.
     """
+    given = locals()
     set_off = trigger(
         at=at,
         after_bytes=after_bytes,
@@ -175,7 +177,9 @@ def proxy(
     choice = which.chosen(when)
     if choice:
         which.check(chosen, tls=False)
+    keywords.check(proxy, given)  # what none of those has looked at
     _, address = where(host, ipv6, beyond_loopback)
+    which.check_spoken(when, "", address)
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
         raise Misuse(f"port={port!r} is no port: it is 0 to 65535, 0 for a free one")
     there = resolving.endpoint(upstream)

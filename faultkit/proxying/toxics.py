@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
+from faultkit import keywords
 from faultkit.errors import Misuse
 from faultkit.proxying import kinds
 from faultkit.proxying.stages import Stage
@@ -237,31 +238,37 @@ def _timed(toxic: Toxic) -> Fault:
 # For Python: seconds and bytes per second, with fractions, and keywords as `made` takes them.
 
 
+@keywords.checked
 def latency(seconds: float, *, jitter_seconds: float = 0.0, **more: Any) -> Toxic:
     """Each piece is that late, give or take a uniform jitter; order is kept."""
     return _exact("latency", more, latency=seconds * 1000, jitter=jitter_seconds * 1000)
 
 
+@keywords.checked
 def bandwidth(bytes_per_second: float, *, shared: bool = False, **more: Any) -> Toxic:
     """No more than that, for each connection, or for all together."""
     return _exact("bandwidth", more, rate=bytes_per_second / 1000, shared=int(shared))
 
 
+@keywords.checked
 def slow_close(seconds: float, **more: Any) -> Toxic:
     """What ends the direction comes that late."""
     return _exact("slow_close", more, delay=seconds * 1000)
 
 
+@keywords.checked
 def timeout(seconds: float, **more: Any) -> Toxic:
     """Nothing passes, and after that time both ends are closed; 0: never."""
     return _exact("timeout", more, timeout=seconds * 1000)
 
 
+@keywords.checked
 def reset_peer(seconds: float = 0.0, **more: Any) -> Toxic:
     """Nothing passes, and after that time both ends are reset."""
     return _exact("reset_peer", more, timeout=seconds * 1000)
 
 
+@keywords.checked
 def slicer(average_size: int, *, size_variation: int = 0, delay_seconds: float = 0.0, **more: Any) -> Toxic:
     """Pieces of that size, give or take, and so long after each."""
     return _exact(
@@ -269,11 +276,13 @@ def slicer(average_size: int, *, size_variation: int = 0, delay_seconds: float =
     )
 
 
+@keywords.checked
 def limit_data(size: int, **more: Any) -> Toxic:
     """So many bytes pass, then both ends are closed."""
     return _exact("limit_data", more, bytes=size)
 
 
+@keywords.checked
 def packet_loss(loss_rate: float, *, correlation: float = 0.0, **more: Any) -> Toxic:
     """What is read at once is lost with that probability."""
     return _exact("packet_loss", more, loss_rate=loss_rate, correlation=correlation)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+from faultkit import keywords
 from faultkit.errors import Misuse
+from faultkit.serving.connection import Live
 from faultkit.serving.http1 import Http, InTurn
 from faultkit.serving.http2 import Http2
 from faultkit.serving.lines import Redis, Smtp
 from faultkit.serving.websocket import WebSocket
 
-if TYPE_CHECKING:
-    from faultkit.serving.connection import Live
-
-Handler = Callable[["Live"], Awaitable[None]]
+Handler = Callable[[Live], Awaitable[None]]
 
 
 async def echo(conn: Live) -> None:
@@ -70,12 +69,25 @@ def chosen(answer: Answer) -> Handler:
         return Fixed(bytes(answer))
     if isinstance(answer, list | tuple):
         return InTurn(answer)
+    if isinstance(answer, type):
+        raise Misuse(f"answer={answer.__name__} is a class: make one of it, answer={answer.__name__}(...)")
     if callable(answer):
+        if not is_ours(answer):
+            check_handler("answer", answer)
         return answer
     raise Misuse(
         f"answer={answer!r} is nothing to answer: take {', '.join(map(repr, NAMED))}, faultkit.Http(...) or a list of them, "
         "bytes, or async def handler(conn)"
     )
+
+
+def check_handler(name: str, handler: object) -> None:
+    """Raise `Misuse` for what is no `async def handler(conn)`, nor such a method, a `functools.partial` or a wrapper of one."""
+    if not (keywords.is_async(handler) and keywords.takes_one(handler)):
+        raise Misuse(
+            f"{name}={keywords.called(handler)} cannot handle a connection: take async def handler(conn), "
+            "or functools.partial of one that takes more"
+        )
 
 
 def is_ours(handler: Handler) -> bool:
@@ -89,5 +101,5 @@ def speaks_first(handler: Handler) -> bool:
 
 
 def protocol(handler: Handler) -> str:
-    """The protocol whose words faults may say, "" for none that has any."""
-    return "http2" if isinstance(handler, Http2) else ""
+    """The protocol that it speaks, "" for the test's own, for bytes and for an echo."""
+    return next((name for name, kind in NAMED.items() if isinstance(kind, type) and isinstance(handler, kind)), "")

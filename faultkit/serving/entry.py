@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import ipaddress
+import os
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
+from faultkit import keywords
 from faultkit.errors import Misuse, Unable, exhausted
 from faultkit.serving import answers, bridge, udp, waiting, which
 from faultkit.serving import plan as plans
@@ -147,7 +149,7 @@ def serve(
     port: int = 0,
     ipv6: bool = False,
     beyond_loopback: bool = False,
-    unix: bool | str = False,
+    unix: bool | str | os.PathLike[str] = False,
     must_be_met: bool = True,
 ) -> Serving:
     """A server with a fault: `with faultkit.serve("linger") as server:`, or `async with`.
@@ -221,11 +223,12 @@ def serve_udp(
 
     Raises `Misuse` for what cannot mean anything, and `Unable` where this machine cannot.
     """
-    family, name = where(host, ipv6, beyond_loopback)
+    given = locals()
     chosen = udp.chosen(fault, plan)
     answering = udp.answering(answer)
-    if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
-        raise Misuse(f"port={port!r} is no port: it is 0 to 65535, 0 for a free one")
+    _check_port(port)
+    keywords.check(serve_udp, given)
+    family, name = where(host, ipv6, beyond_loopback)
     try:
         sock = udp.bound(family, name, port)
     except OSError as error:
@@ -252,7 +255,7 @@ def made(
     port: int = 0,
     ipv6: bool = False,
     beyond_loopback: bool = False,
-    unix: bool | str = False,
+    unix: bool | str | os.PathLike[str] = False,
     must_be_met: bool = True,
     each: Callable[[Connection], None] | None = None,
     **moment: Any,
@@ -260,6 +263,7 @@ def made(
     """The server, bound and not yet open. `each` is told of each connection that has ended; they are not kept then."""
     from faultkit.serving import tls as certificates
 
+    given = {**locals(), **moment}
     spoken = _spoken(tls, answer)
     set_off = trigger(**moment)
     if set_off and set_off.kind in ("client-hello", "handshake") and not spoken:
@@ -267,19 +271,23 @@ def made(
     chosen = plans.chosen(fault, plan, random, seed, set_off, tls=spoken is not None)
     choice = which.chosen(when)
     if choice:
-        which.check(chosen, tls=spoken is not None or bool(unix))
+        which.check(chosen, tls=spoken is not None or unix is not False)
     handler = answers.chosen(answer)
     plans.check_spoken(chosen, answers.protocol(handler), tls=spoken is not None)
     _check_line(latency_seconds, rate)
-    if unix:
+    _check_port(port)
+    keywords.check(serve, given)  # what none of those has looked at
+    if unix is not False:
         if host or port or ipv6 or beyond_loopback or tls or latency_seconds or rate:
             raise Misuse(
                 "unix= with host, port, ipv6, beyond_loopback, tls, latency_seconds or rate: these are TCP's; leave them out"
             )
         unix_sockets.check(chosen, set_off)
-        door: Door = unix_sockets.UnixDoor(unix if isinstance(unix, str) else None)
+        which.check_spoken(when, answers.protocol(handler), "")
+        door: Door = unix_sockets.UnixDoor(None if unix is True else os.fspath(unix))
         return Server(door, chosen, handler, None, must_be_met, each, choice)
     family, name = where(host, ipv6, beyond_loopback)
+    which.check_spoken(when, answers.protocol(handler), name)
     authority = certificates.authority(name, _named(spoken, name)) if spoken else None
     door = _bound(family, name, port)
     try:
@@ -349,9 +357,12 @@ def where(host: str | None, ipv6: bool, beyond_loopback: bool) -> tuple[socket.A
     return (socket.AF_INET6 if address.version == 6 else socket.AF_INET), str(address)
 
 
-def _bound(family: socket.AddressFamily, host: str, port: int) -> Door:
+def _check_port(port: object) -> None:
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:
         raise Misuse(f"port={port!r} is no port: it is 0 to 65535, 0 for a free one")
+
+
+def _bound(family: socket.AddressFamily, host: str, port: int) -> Door:
     try:
         return Door(family, host, port)
     except OSError as error:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from faultkit import keywords
 from faultkit.errors import Misuse
 
 if TYPE_CHECKING:
@@ -32,12 +33,17 @@ class Http:
     early: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.status, int) or not 200 <= self.status <= 599:
+        keywords.check_fields(self)
+        if not 200 <= self.status <= 599:
             raise Misuse(f"Http(status={self.status!r}): it is 200 to 599")
-        if not isinstance(self.body, bytes):
-            raise Misuse(f"Http(body={self.body!r}): it is bytes")
+        check_header(f"Http(content_type={self.content_type!r})", "Content-Type", self.content_type)
         for name, value in self.headers.items():
-            _check_header(name, value)
+            check_header(f"Http(headers={{{name!r}: {value!r}}})", name, value)
+            if name.lower() == "content-length" and int(value) != len(self.body) and self.status != 304:
+                raise Misuse(
+                    f"Http(headers={{{name!r}: {value!r}}}): the body has {len(self.body)} bytes: leave it out, "
+                    "or write such an answer as bytes, answer=b'...'"
+                )
 
     async def __call__(self, conn: Live) -> None:
         await serve(conn, lambda: self)
@@ -77,13 +83,14 @@ class InTurn:
         self.taken = 0
 
 
-def _check_header(name: object, value: object) -> None:
+def check_header(written: str, name: str, value: str) -> None:
+    """Raise `Misuse` for a header that cannot be sent, as it is written there."""
     import h11
 
     try:
-        h11.Response(status_code=200, headers=[(name, value)])  # type: ignore[arg-type]  # that is what is found out
-    except (h11.LocalProtocolError, TypeError, UnicodeEncodeError) as error:
-        raise Misuse(f"Http(headers={{{name!r}: {value!r}}}): it cannot be sent ({error})") from error
+        h11.Response(status_code=200, headers=[(name, value)])
+    except (h11.LocalProtocolError, UnicodeEncodeError) as error:
+        raise Misuse(f"{written}: it cannot be sent ({error})") from error
 
 
 async def serve(conn: Live, turn: Callable[[], Http]) -> None:

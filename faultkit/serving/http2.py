@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from faultkit import keywords
 from faultkit.errors import Misuse
+from faultkit.serving.http1 import check_header
 from faultkit.serving.optional import needed
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ class Http2:
     knowledge.
 
     What `goaway`, `rst-stream` and `settings` say at their triggers is said at once. Raises `Misuse` for a status that ends no
-    request and for a body that is no bytes, and `Unable` without h2.
+    request, for a body that is no bytes and for a header that cannot be sent, and `Unable` without h2.
     """
 
     body: bytes = b"hello from faultkit\n"
@@ -31,14 +33,39 @@ class Http2:
     headers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.status, int) or not 200 <= self.status <= 599:
+        keywords.check_fields(self)
+        if not 200 <= self.status <= 599:
             raise Misuse(f"Http2(status={self.status!r}): it is 200 to 599")
-        if not isinstance(self.body, bytes):
-            raise Misuse(f"Http2(body={self.body!r}): it is bytes")
         needed("h2", "http2")
+        for name, value in self.headers.items():
+            _check_header(name, value)
 
     async def __call__(self, conn: Live) -> None:
         await _Spoken(self, conn).run()
+
+
+def _check_header(name: str, value: str) -> None:
+    """Raise `Misuse` for a header that HTTP/2 cannot have: it is sent to nobody."""
+    from h2 import config, connection, events, exceptions
+
+    written = f"Http2(headers={{{name!r}: {value!r}}})"
+    if name.lower() == "content-length":
+        raise Misuse(f"{written}: the frames of the body say it: leave it out")
+    check_header(written, name, value)
+    client = connection.H2Connection()
+    server = connection.H2Connection(config.H2Configuration(client_side=False))
+    client.initiate_connection()
+    client.send_headers(1, [(":method", "GET"), (":path", "/"), (":scheme", "http"), (":authority", "localhost")], True)
+    server.initiate_connection()
+    server.receive_data(client.data_to_send())
+    try:
+        server.send_headers(1, [(":status", "200"), (name.lower(), value)])
+        came = client.receive_data(server.data_to_send())
+    except (exceptions.ProtocolError, ValueError) as error:
+        raise Misuse(f"{written}: it cannot be sent ({error})") from error
+    told = [len(event.headers or ()) for event in came if isinstance(event, events.ResponseReceived)]
+    if told != [2]:  # h2 leaves out what is of a connection (RFC 9113 section 8.2.2)
+        raise Misuse(f"{written}: HTTP/2 has no such header: leave it out")
 
 
 class _Spoken:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import trio
 
 from faultkit.errors import Misuse
+from faultkit.serving import answers
 from faultkit.serving.waiting import running_loop
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def in_asyncio(handler: Callable[[AsyncioLive], Awaitable[None]]) -> Handler:
     """
     if running_loop() != "asyncio":
         raise Misuse("in_asyncio(handler) is for tests in asyncio, whose loop it runs in: say it there, in the test")
+    answers.check_handler("handler", handler)
     loop = asyncio.get_running_loop()
 
     @functools.wraps(handler)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from faultkit import keywords
 from faultkit.errors import Misuse
 
 if TYPE_CHECKING:
@@ -50,6 +51,9 @@ class Redis:
     """
 
     values: dict[bytes, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        keywords.check_fields(self)
 
     async def __call__(self, conn: Live) -> None:
         reader, version = _Reader(conn), 2
@@ -152,6 +156,7 @@ class Smtp:
     greeting: str = "220 faultkit ESMTP"
 
     def __post_init__(self) -> None:
+        keywords.check_fields(self)
         if not (self.greeting[:3].isdigit() and self.greeting.isprintable() and self.greeting.isascii()):
             raise Misuse(
                 f"Smtp(greeting={self.greeting!r}): it begins with a code of three digits, and is one line of ASCII"

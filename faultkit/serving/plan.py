@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random as chance
+import reprlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from faultkit.errors import Misuse
 from faultkit.serving import faults, steps
 from faultkit.serving.faults import OK, Fault
 from faultkit.trigger import Trigger
+
+SHORT = reprlib.Repr()  # of a plan in a sentence
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,17 @@ def chosen(
     return Plan(lambda number: None, door=only)
 
 
+def check_list(plan: object, example: str) -> None:
+    """Raise `Misuse` for what is no list of names."""
+    if not isinstance(plan, list | tuple) or not plan:
+        raise Misuse(f"plan={plan!r} is no list of faults, one at least: take one such as {example}")
+    for one in plan:
+        if not isinstance(one, str | list | tuple):
+            raise Misuse(
+                f"plan={SHORT.repr(plan)}: {SHORT.repr(one)} is not the name of a fault: take a list such as {example}"
+            )
+
+
 def check_spoken(plan: Plan, protocol: str, *, tls: bool) -> None:
     """Raise `Misuse` for a fault that is said in a protocol which the server does not speak."""
     has = {"", protocol, *(["tls"] if tls else [])}
@@ -90,8 +104,13 @@ def check_spoken(plan: Plan, protocol: str, *, tls: bool) -> None:
 
 
 def _listed(plan: Sequence[str], when: Trigger | None, tls: bool) -> Plan:
-    if not isinstance(plan, list | tuple) or not plan:
-        raise Misuse(f"plan={plan!r} is no list of faults, one at least: take one such as ['linger', 'linger', 'ok']")
+    check_list(plan, "['linger', 'linger', 'ok']")
+    for one in plan:
+        if isinstance(one, list | tuple):
+            raise Misuse(
+                f"plan={SHORT.repr(plan)}: several in order on one connection are one text, 'slow:100 + linger@sent=500', "
+                "and no list within the list"
+            )
     listed = tuple(None if name == OK else _of_one(name, when, tls) for name in plan)
 
     def of(number: int) -> Fault | None:

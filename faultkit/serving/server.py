@@ -10,9 +10,10 @@ from urllib.parse import quote
 
 import trio
 
+from faultkit import keywords
 from faultkit.errors import Misuse, Unable
 from faultkit.serving import plan as plans
-from faultkit.serving import unix, unmet, which
+from faultkit.serving import unix, unmet, waiting, which
 from faultkit.serving.faults import OK
 from faultkit.serving.gate import Attempt
 from faultkit.serving.port import TURNED_AWAY, Port
@@ -140,7 +141,7 @@ class Server(Port):
 
     def wait_for_connection(self, number: int = 1, *, timeout_seconds: float = 5.0) -> Connection:
         """Wait until so many connections have been accepted, and give that one. Raises `TimeoutError`; not in an event loop."""
-        _check_number(number)
+        waiting.check_number("connection", number)
         if self._engine:
             self._engine.must_be_here()
         self._waiting.wait(lambda: self._count >= number, lambda: self._came_instead(number), timeout_seconds)
@@ -148,7 +149,7 @@ class Server(Port):
 
     async def await_connection(self, number: int = 1) -> Connection:
         """The same in asyncio or Trio; the caller's own timeout ends the wait."""
-        _check_number(number)
+        waiting.check_number("connection", number)
         await self._waiting.come(lambda: self._count >= number)
         return self._connections[number - 1]
 
@@ -230,14 +231,17 @@ class Server(Port):
 
         Takes what `faultkit.serve` takes; a trigger is written behind the fault: `server.arm("linger@requests=2")`.
         """
+        given = locals()
         chosen = plans.chosen(fault, plan, random, seed, None, tls=self._authority is not None)
         plans.check_spoken(chosen, self._sessions.speaks, tls=self._authority is not None)
         choice = which.chosen(when)
         ahead = isinstance(self._door, UnixDoor)
+        which.check_spoken(when, self._sessions.speaks, "" if ahead else self.host)
         if ahead:
             unix.check(chosen, None)
         if choice:
             which.check(chosen, tls=self._authority is not None or ahead)
+        keywords.check(Server.arm, given)  # what none of those has looked at
         self._run(functools.partial(self._renew, chosen, choice, must_be_met))
 
     def forget(self) -> None:
@@ -290,8 +294,3 @@ class Server(Port):
     def keeps_out(self) -> bool:
         """Does its fault let no connection in?"""
         return self._plan.door is not None
-
-
-def _check_number(number: int) -> None:
-    if number < 1:
-        raise Misuse(f"connection {number}: the first one is 1")

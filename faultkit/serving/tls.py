@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from faultkit import keywords
 from faultkit.errors import Misuse, Unable, exhausted, starting
 
 if TYPE_CHECKING:
@@ -46,9 +47,10 @@ class Tls:
     later: bool = False
 
     def __post_init__(self) -> None:
+        keywords.check_fields(self)
         for field in ("names", "alpn"):
             value = getattr(self, field)
-            if isinstance(value, str) or not all(isinstance(one, str) and one.isascii() and one for one in value):
+            if not all(one.isascii() and one.isprintable() and one for one in value):
                 raise Misuse(f"Tls({field}={value!r}): it is a list of such names, each of ASCII")
             object.__setattr__(self, field, tuple(value))
         if any(len(one) > 255 for one in self.alpn):

@@ -5,24 +5,27 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import functools
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from faultkit import sockets
+from faultkit import keywords, sockets
 from faultkit.errors import Misuse
 from faultkit.evidence.transcript import Address
 from faultkit.serving import waiting
 from faultkit.serving.door import DRAW, DRAWS, ephemeral
 from faultkit.serving.engine import Engine, Watch
 from faultkit.serving.faults import NOISE, OK
+from faultkit.serving.plan import check_list
 from faultkit.serving.record import size
 from faultkit.serving.server import FaultNotMet, HandlerCrashed
 from faultkit.witness.kernel import counters
 
 LARGEST = 1 << 16  # bytes of a datagram
+SENDABLE = 65507  # bytes of what one carries, over IPv4 (RFC 768, RFC 791)
 BATCH = 64  # datagrams before others have their turn; arbitrary
 TRUNCATED = 0x0200  # TC, in the second word of a DNS message (RFC 1035 section 4.1.1)
 
@@ -142,8 +145,9 @@ def chosen(name: str | None, plan: Sequence[str] | None) -> UdpPlan:
         raise Misuse(f"fault {name!r} and a plan: the plan says what each datagram gets; leave one of them out")
     if plan is None:
         return UdpPlan(None if name in (None, OK) else fault(name))
-    if not isinstance(plan, list | tuple) or not plan:
-        raise Misuse(f"plan={plan!r} is no list of faults, one at least: take one such as ['silence', 'ok']")
+    check_list(plan, "['silence', 'ok']")
+    if any(isinstance(one, list | tuple) for one in plan):
+        raise Misuse(f"plan={plan!r}: a datagram has one fault: write them in one list, ['silence', 'truncate', 'ok']")
     listed = tuple(None if one == OK else fault(one) for one in plan)
     if any(one and one.kind == "port-unreachable" for one in listed):
         raise Misuse("port-unreachable lets no datagram in, so none can be counted: serve it alone, and heal() it")
@@ -157,10 +161,30 @@ def answering(answer: UdpAnswer) -> Answering:
     if isinstance(answer, str) and answer == "echo":
         return Plain(lambda asked: asked)
     if isinstance(answer, bytes):
+        _check_size("answer= has", answer)
         return Plain(lambda asked: answer)
-    if callable(answer):
-        return Plain(answer)
+    if callable(answer) and not isinstance(answer, type):
+        if keywords.is_async(answer) or not keywords.takes_one(answer):
+            raise Misuse(
+                f"answer={keywords.called(answer)} cannot answer a datagram: take a function of its bytes, no async def"
+            )
+        return Plain(functools.partial(_asked, answer))
     raise Misuse(f"answer={answer!r} is nothing to answer: take 'echo', 'dns', bytes, or a function of bytes")
+
+
+def _asked(function: Callable[[bytes], bytes | None], data: bytes) -> bytes | None:
+    """What the test's own function answers. Raises `Misuse` for what cannot be sent."""
+    answer = function(data)
+    if not isinstance(answer, bytes | None):
+        raise Misuse(f"answer={keywords.called(function)} gave {answer!r}: an answer is bytes, or None for none")
+    if answer is not None:
+        _check_size(f"answer={keywords.called(function)} gave", answer)
+    return answer
+
+
+def _check_size(what: str, answer: bytes) -> None:
+    if len(answer) > SENDABLE:
+        raise Misuse(f"{what} {len(answer)} bytes: a datagram takes up to {SENDABLE}")
 
 
 def bound(family: int, host: str, port: int) -> socket.socket:
@@ -249,6 +273,7 @@ class UdpServer:
 
     def wait_for_datagram(self, number: int = 1, *, timeout_seconds: float = 5.0) -> Datagram:
         """Wait until so many have come, and give that one. Raises `TimeoutError`; not in an event loop."""
+        waiting.check_number("datagram", number)
         self._waiting.wait(
             lambda: len(self._came) >= number, lambda: f"{_came(len(self._came))}, not {number},", timeout_seconds
         )
@@ -256,6 +281,7 @@ class UdpServer:
 
     async def await_datagram(self, number: int = 1) -> Datagram:
         """The same in asyncio or Trio; the caller's own timeout ends the wait."""
+        waiting.check_number("datagram", number)
         await self._waiting.come(lambda: len(self._came) >= number)
         return self._came[number - 1]
 

@@ -59,6 +59,14 @@ def check(plan: plans.Plan, when: Trigger | None) -> None:
             fault = fault.then
 
 
+def _is_path(text: str) -> bool:
+    try:
+        name = os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    return bool(name) and b"\0" not in name
+
+
 class UnixDoor(Door):
     """A path that is ours until `close`, listened at or not. Who is refused there is seen by nobody, so `turned_away` may be true
     for any that refuses."""
@@ -67,6 +75,8 @@ class UnixDoor(Door):
         """A path in a new directory where none is given. Raises `Misuse` where it cannot be, `Unable` where nothing can."""
         self._directory: str | None = None
         try:
+            if path is not None and not _is_path(path):
+                raise Misuse(f"unix={path!r} is no path of a file: take one such as /run/x.sock, or True")
             if path is None:
                 self._directory = tempfile.mkdtemp(prefix="faultkit-")
                 path = os.path.join(self._directory, "socket")

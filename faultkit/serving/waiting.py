@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import trio
 
+from faultkit import keywords
 from faultkit.errors import Misuse
 
 
@@ -23,6 +24,12 @@ def running_loop() -> str | None:
     except RuntimeError:
         return None
     return "asyncio"
+
+
+def check_number(what: str, number: object) -> None:
+    """Raise `Misuse` for what numbers none: the first is 1."""
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise Misuse(f"{what} {number!r}: the first one is 1")
 
 
 class Waiting:
@@ -39,6 +46,8 @@ class Waiting:
 
     def wait(self, there: Callable[[], bool], otherwise: Callable[[], str], timeout_seconds: float) -> None:
         """Block this thread until it is there. Raises `TimeoutError` with `otherwise`; `Misuse` in an event loop."""
+        if not keywords.fits(timeout_seconds, float):
+            raise Misuse(f"timeout_seconds={timeout_seconds!r}: it is a number of seconds")
         if loop := running_loop():
             raise Misuse(
                 f"this would block the {loop} loop, in which the client may have to run: "
@@ -49,7 +58,7 @@ class Waiting:
         self._wakers.add(woken.set)
         try:
             while not there():
-                if not woken.wait(max(0.0, deadline - time.monotonic())):
+                if not woken.wait(min(max(0.0, deadline - time.monotonic()), threading.TIMEOUT_MAX)):
                     raise TimeoutError(f"{otherwise()} after {timeout_seconds:g} s")
                 woken.clear()
         finally:

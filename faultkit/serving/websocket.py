@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from faultkit import keywords
 from faultkit.serving.optional import needed
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ class WebSocket:
     pongs: bool = True
 
     def __post_init__(self) -> None:
+        keywords.check_fields(self)
         needed("wsproto", "websocket")
 
     async def __call__(self, conn: Live) -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from faultkit import keywords
 from faultkit.errors import Misuse
 from faultkit.evidence.transcript import Address
 from faultkit.serving.plan import Plan
@@ -22,6 +23,10 @@ _BEGUN = re.compile(
     rb"(?:[!#$%&'*+.^_`|~0-9A-Za-z-]+(?: (?:\S+(?: (?:H(?:T(?:T(?:P(?:/(?:1(?:\.(?:[01]\r?)?)?)?)?)?)?)?)?)?)?)?)?\Z"
 )
 LONGEST = 8192  # bytes of a request line that are waited for; what servers take
+
+
+NO_HTTP1 = ("http2", "redis", "smtp")  # what is spoken there
+PREFACE = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 section 3.4
 
 
 class More(Exception):
@@ -61,7 +66,14 @@ Which = Callable[[Opening], bool]
 
 def chosen(when: str | Which | None) -> Which | None:
     """What this notation or this function says. Raises `Misuse`."""
-    if when is None or callable(when):
+    if when is None:
+        return None
+    if callable(when) and not isinstance(when, type):
+        if keywords.is_async(when) or not keywords.takes_one(when):
+            raise Misuse(
+                f"when={keywords.called(when)} cannot be asked about a connection: "
+                "take a function of one faultkit.Opening, no async def"
+            )
         return when
     name, equals, value = when.partition("=") if isinstance(when, str) else ("", "", "")
     if equals and value:
@@ -92,6 +104,23 @@ def _from(host: str) -> Which:
     except ValueError:
         raise Misuse(f"when='peer={host}': {host} is no address") from None
     return lambda opening: opening.peer is not None and ipaddress.ip_address(opening.peer.host) == address
+
+
+def check_spoken(when: str | Which | None, protocol: str, listens: str) -> None:
+    """Raise `Misuse` for a notation that no client of that protocol, "" for any, at that address, "" for none, ever is."""
+    name, _, value = when.partition("=") if isinstance(when, str) else ("", "", "")
+    if name in ("path", "method") and protocol in NO_HTTP1:
+        raise Misuse(f"when={when!r} is of HTTP/1, and answer={protocol!r} is none: take first=TEXT, or a function")
+    if name == "first" and protocol == "http2" and not PREFACE.startswith(value):
+        raise Misuse(
+            f"when={when!r}: every client of HTTP/2 begins with 'PRI * HTTP/2.0': take peer=ADDRESS, or a function"
+        )
+    if name == "peer" and not listens:
+        raise Misuse(f"when={when!r}: a client of a Unix socket has no address: take first=TEXT, or a function")
+    if name == "peer":
+        here, there = ipaddress.ip_address(listens), ipaddress.ip_address(value)
+        if here.version != there.version and not (here.version == 6 and here.is_unspecified):
+            raise Misuse(f"when={when!r}: the server is at {here}, where nobody comes from there: take another address")
 
 
 def check(plan: Plan, *, tls: bool) -> None:

@@ -122,7 +122,7 @@ def test_what_makes_no_sense_is_said(service: faultkit.Server) -> None:
         ({"at": "handshake"}, "is not decrypted"),
         ({"towards": "nobody"}, "it is client, upstream or both"),
         ({"host": "0.0.0.0"}, "is not loopback"),
-        ({"upstream_down": "up"}, "it is one of reset, close, refuse, hang"),
+        ({"upstream_down": "up"}, "it is reset, close, refuse or hang"),
         ({"plan": ["refuse", "ok"], "fault": None}, "connection is there"),
         ({"port": 99999}, "0 to 65535"),
     ):

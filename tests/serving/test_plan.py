@@ -97,6 +97,15 @@ def test_what_is_drawn_does_not_touch_the_tests_own_random_numbers() -> None:
             {"plan": "linger"},
             "plan='linger' is no list of faults, one at least: take one such as ['linger', 'linger', 'ok']",
         ),
+        (
+            {"plan": [["slow:100", ("linger", {"after_sent": 500})], "ok"]},
+            "plan=[['slow:100', ('linger', {'after_sent': 500})], 'ok']: several in order on one connection are one text, "
+            "'slow:100 + linger@sent=500', and no list within the list",
+        ),
+        (
+            {"plan": ["ok", 5]},
+            "plan=['ok', 5]: 5 is not the name of a fault: take a list such as ['linger', 'linger', 'ok']",
+        ),
         ({"plan": []}, "plan=[] is no list of faults, one at least: take one such as ['linger', 'linger', 'ok']"),
         ({"plan": ["linger", "okay"]}, "there is no fault 'okay': did you mean ok?"),
         ({"plan": [1]}, None),

@@ -210,7 +210,7 @@ def test_a_handler_may_say_them_too() -> None:
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: Tls(names="example.org"), "Tls(names='example.org'): it is a list of such names, each of ASCII"),
+        (lambda: Tls(names="example.org"), "Tls(names='example.org'): it is a list of text"),
         (lambda: Tls(alpn=["x" * 256]), "Tls(alpn=('xxx"),
         (
             lambda: faultkit.serve(tls="yes"),  # type: ignore[arg-type]

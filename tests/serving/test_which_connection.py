@@ -132,6 +132,30 @@ MISUSES: list[tuple[dict[str, Any], str]] = [
         "when='paht=/' chooses no connection: take path=/upload*, method=POST, first=TEXT, peer=ADDRESS, or in Python "
         "a function of faultkit.Opening",
     ),
+    (
+        {"when": "path=/x", "answer": "http2"},
+        "when='path=/x' is of HTTP/1, and answer='http2' is none: take first=TEXT, or a function",
+    ),
+    (
+        {"when": "method=POST", "answer": "redis"},
+        "when='method=POST' is of HTTP/1, and answer='redis' is none: take first=TEXT, or a function",
+    ),
+    (
+        {"when": "path=/x", "answer": faultkit.Smtp()},
+        "when='path=/x' is of HTTP/1, and answer='smtp' is none: take first=TEXT, or a function",
+    ),
+    (
+        {"when": "first=GET", "answer": "http2"},
+        "when='first=GET': every client of HTTP/2 begins with 'PRI * HTTP/2.0': take peer=ADDRESS, or a function",
+    ),
+    (
+        {"fault": "stall", "when": "peer=127.0.0.1", "unix": True},
+        "when='peer=127.0.0.1': a client of a Unix socket has no address: take first=TEXT, or a function",
+    ),
+    (
+        {"when": "peer=::1"},
+        "when='peer=::1': the server is at 127.0.0.1, where nobody comes from there: take another address",
+    ),
     ({"when": "peer=somewhere"}, "when='peer=somewhere': somewhere is no address"),
     (
         {"fault": "accept-then-reset"},
