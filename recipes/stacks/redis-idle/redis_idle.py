@@ -11,6 +11,7 @@ import trio
 
 from faultkit.acting.exchange import Client
 from faultkit.acting.program import Library, Part
+from faultkit.errors import Unable
 from faultkit.evidence.transcript import Address
 from faultkit.evidence.verdict import Promise, Rst
 from faultkit.playing.stack import StackOptions, stack
@@ -60,6 +61,11 @@ async def _closed_by_redis(play: Play) -> None:
     while len(ends) < len(BEFORE):  # who connects is read off the wire
         ends = [end for end, role in play.transcript.roles.items() if role == "app" and end != APP]
         await trio.sleep(0.002)
+    if len(ends) > len(BEFORE):
+        raise Unable(
+            "redis-idle: this machine is so busy that redis closed a connection as idle before the application had made all of "
+            "them: try again when it is less so"
+        )
     play.notes.expect("redis closes what is idle", ends=SILENCE)
     for path, end in zip(BEFORE, ends, strict=True):
         play.kept.discard("app")
