@@ -89,7 +89,7 @@ def read(pasted: str, known: Known | None = None, among: Sequence[Entry] | None 
         return _by_errno(layers, known, among)
     not_tcp = tuple(dict.fromkeys(one.entry.not_tcp for one in deciding if one.entry.not_tcp))
     failed = [one for one in deciding if one.entry.told]
-    if not failed:
+    if not failed or (not_tcp and all(one.entry.part for one in failed)):
         return Reading(deciding, not_tcp=not_tcp)
     told = _told(failed, layers)
     settings = tuple(dict.fromkeys(one.entry.setting for one in failed if one.entry.setting))

@@ -85,6 +85,8 @@ WHEN = {
     "in a transaction": "work was under way",
     "through a proxy": "a proxy stands between, by CONNECT or SOCKS",
     "stream": "a stream of HTTP/2, HTTP/3 or the like, not the connection",
+    "goaway": "the other end said that it would end the connection",
+    "by a limit": "an idle limit of the other end ended it, and it says so",
     "shutting down": "this or the other end was told to stop",
     "under load": "many connections at once",
     "tunnel": "bytes are passed on, whatever they are",
