@@ -88,18 +88,19 @@ def run(options: Options, write: Callable[[str], None]) -> None:
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     lines = Lines(write, '{{"level":"warn","message":"{} lines were not read in time"}}'.format)
-    trio.run(_main, options, lines)
+    loop = Loop()
+    loop.run_with(_main, loop, options, lines)
     lines.check()
 
 
-async def _main(options: Options, lines: Lines) -> None:
+async def _main(loop: Loop, options: Options, lines: Lines) -> None:
     journal = Journal(lines.add, os.environ.get("LOG_LEVEL"))
     with trio.open_signal_receiver(*endings()) as signals:
         async with trio.open_nursery() as nursery:
             written = trio.Event()
             nursery.start_soon(_write, lines, written)
             try:
-                await _serve(options, journal, signals)
+                await _serve(loop, options, journal, signals)
             finally:
                 lines.end()
                 with trio.move_on_after(PATIENCE, shield=True):
@@ -112,13 +113,12 @@ async def _write(lines: Lines, written: trio.Event) -> None:
     written.set()
 
 
-async def _serve(options: Options, journal: Journal, signals: Any) -> None:
+async def _serve(loop: Loop, options: Options, journal: Journal, signals: Any) -> None:
     journal.add("info", "Starting Toxiproxy", version=CONTRACT)
     door = _door(options, journal)
-    loop, stop = Loop(), trio.Event()
+    stop = trio.Event()
     loop.failed = functools.partial(_failed, journal)
     async with trio.open_nursery() as nursery:
-        await nursery.start(functools.partial(loop.host, alone=True))
         ends = Ends() if options.ui else None
 
         def tell(event: Event) -> None:

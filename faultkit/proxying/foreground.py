@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import resource
 import signal
 from collections.abc import Callable, Sequence
@@ -52,13 +51,13 @@ class Kept:
 
 
 async def _run(
+    loop: Loop,
     proxying: Proxying,
     setup: Callable[[Proxy], None],
     opening: Callable[[Proxy], Sequence[str]],
     lines: Lines,
     connections: int | None,
 ) -> Proxy:
-    loop = Loop()
     end, why = trio.open_memory_channel[str](2)
     with trio.open_signal_receiver(*endings()) as signals:
 
@@ -76,7 +75,6 @@ async def _run(
             written.set()
 
         async with trio.open_nursery() as nursery:
-            await nursery.start(functools.partial(loop.host, alone=True))
             proxy = proxying.open(loop, setup)
             written = await nursery.start(write)
             for line in opening(proxy):
@@ -137,7 +135,8 @@ def run(
             kept.about = {"listen": proxy.listen, "upstream": proxy.upstream, "seed": proxy.seed}
             return opening(proxy)
 
-        proxy = trio.run(_run, proxying, setup, opened, lines, connections)
+        loop = Loop()
+        proxy = loop.run_with(_run, loop, proxying, setup, opened, lines, connections)
         kept.came = proxy.came
     if capturing:
         kept.packets, kept.lost = capturing.packets, capturing.lost

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import heapq
 import os
 import select
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
@@ -23,7 +24,6 @@ T = TypeVar("T")
 
 EVENTS = 512  # of one look; arbitrary
 SHARE = 0.002  # seconds in the loop before Trio's other tasks have their turn; arbitrary
-LINGER = 0.001  # seconds that it waits for more before it gives the thread back to Trio; arbitrary
 PATIENCE = 5.0  # seconds for what another thread asks for; arbitrary: nothing here waits
 
 
@@ -64,7 +64,8 @@ class _Wake:
 
 
 class Loop:
-    """Runs in a thread that has nothing else to do (`run`), or in a Trio task (`host`)."""
+    """Runs in a thread that has nothing else to do (`run`), with Trio as its guest there (`run_with`), or in a Trio task
+    (`host`)."""
 
     def __init__(self) -> None:
         self.now = time.monotonic  # what timers go by
@@ -204,7 +205,7 @@ class Loop:
         self._timer.set(heap[0][0] if heap else 0)
 
     def _do_work(self) -> None:
-        while self._work:
+        for _ in range(len(self._work)):  # what comes of it has the next turn: the sockets wait
             try:
                 self._work.popleft()()
             except Exception as error:
@@ -220,16 +221,62 @@ class Loop:
         finally:
             self.close()
 
-    async def host(self, *, alone: bool = False, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run in this Trio task until cancelled. Alone: nothing of a test runs in this Trio loop, so the thread may wait here for
-        a moment while there is traffic: a wait of Trio's costs as much as the passing on of a piece."""
+    def run_with(self, main: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """Have it run in this thread until that function, which Trio runs between its turns, has ended; gives what it gives.
+
+        The loop waits in its own epoll, and Trio's is looked at by a thread that sleeps: as a task of Trio's the loop would pay
+        for one of Trio's rounds at each wait, which is as much as the passing on of a piece.
+        """
+        ended: list[Any] = []  # as Trio gives it: an outcome
+        broken: list[BaseException] = []
+        scope = trio.CancelScope()
+
+        async def guest() -> T:
+            with scope:
+                return await main(*arguments)
+            raise broken[0]
+
+        def over(result: Any) -> None:
+            ended.append(result)
+            self._stopping = True
+
+        def tick(work: Callable[[], object]) -> None:
+            try:
+                work()
+            except BaseException as error:  # Trio cannot go on: there is no thread for it
+                broken.append(error)
+                self._stopping = True
+
+        self._thread = threading.get_ident()
+        try:
+            trio.lowlevel.start_guest_run(
+                guest,
+                run_sync_soon_threadsafe=lambda work: self.soon(functools.partial(tick, work)),
+                done_callback=over,
+                restrict_keyboard_interrupt_to_checkpoints=True,
+            )
+            while not self._stopping:
+                try:
+                    self.turn()
+                except Exception as error:
+                    broken.append(error)
+                    scope.cancel()
+        finally:
+            self.close()
+        if not ended:
+            raise broken[-1]
+        result: T = ended[0].unwrap()
+        return result
+
+    async def host(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run in this Trio task until cancelled."""
         self._thread = threading.get_ident()
         task_status.started()
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
                 until = self.now() + SHARE
-                while self.turn(LINGER if alone else 0) and self.now() < until:
+                while self.turn(0) and self.now() < until:
                     pass
         finally:
             self.close()
