@@ -15,7 +15,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from tests.ordinary import CHECKOUT
+from tests.ordinary import CHECKOUT, command
 from tests.shell import ENVIRONMENT
 
 PATIENCE = 10.0  # seconds; never waited for where all is well
@@ -98,13 +98,16 @@ class Api:
 
 
 @contextlib.contextmanager
-def api(*flags: str, most_files: int | None = None, **environment: str) -> Iterator[Api]:
-    """The server, started as toxiproxy's is, at a free port."""
+def api(
+    *flags: str, most_files: int | None = None, user: str = "", denied: bool = False, **environment: str
+) -> Iterator[Api]:
+    """The server, started as toxiproxy's is, at a free port, by that user ("": who we are)."""
     start = "from faultkit.__main__ import toxiproxy_server; toxiproxy_server()"
     if most_files:
         start = f"import resource; resource.setrlimit(resource.RLIMIT_NOFILE, ({most_files}, {most_files})); {start}"
+    argv = [sys.executable, "-c", start, "-host", "127.0.0.1", "-port=0", *flags]
     process = subprocess.Popen(
-        [sys.executable, "-c", start, "-host", "127.0.0.1", "-port=0", *flags],
+        command(*argv, ordinary=user == "nobody", denied=denied),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
