@@ -178,6 +178,8 @@ def proxy(
     if choice:
         which.check(chosen, tls=False)
     keywords.check(proxy, given)  # what none of those has looked at
+    if rate == 0:
+        raise Misuse("rate=0 lets nothing pass: leave it out, or name the fault stall if that is meant")
     _, address = where(host, ipv6, beyond_loopback)
     which.check_spoken(when, "", address)
     if isinstance(port, bool) or not isinstance(port, int) or not 0 <= port <= 65535:

@@ -34,8 +34,10 @@ def endpoint(text: str | tuple[str, int] | Endpoint) -> Endpoint:
     if isinstance(text, Endpoint):
         return text
     if isinstance(text, tuple):
+        if len(text) < 2 or not isinstance(text[0], str):
+            raise Misuse(f"{text!r} is no host and port: write them as a pair, such as ('localhost', 6379)")
         host, port = text[:2]
-        number = port if isinstance(port, int) else -1
+        number = port if isinstance(port, int) and not isinstance(port, bool) else -1
     else:
         host, colon, digits = text.rpartition(":") if isinstance(text, str) else ("", "", "")
         number = int(digits) if colon and digits.isdecimal() and len(digits) < 10 else -1
@@ -47,6 +49,8 @@ def endpoint(text: str | tuple[str, int] | Endpoint) -> Endpoint:
         raise Misuse(f"{text} has too many colons: write an IPv6 address in brackets, [::1]:6379")
     if not 0 <= number <= 65535:
         raise Misuse(f"{text} names a port that is none: take 0 to 65535")
+    if not host.isprintable() or any(letter in " /@" for letter in host):
+        raise Misuse(f"{host!r} is no host: write its name or address alone, such as localhost")
     return Endpoint(host, number)
 
 

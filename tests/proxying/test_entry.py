@@ -130,6 +130,21 @@ def test_what_makes_no_sense_is_said(service: faultkit.Server) -> None:
             pass
     with pytest.raises(Misuse, match="outside the own network: beyond_loopback"), faultkit.proxy("8.8.8.8:53"):
         pass
+    for there, sentence in (
+        (("localhost",), "upstream="),
+        (("a b", 80), "'a b' is no host"),
+        ((b"localhost", 80), "upstream="),
+        (("localhost", True), "upstream="),
+        (("localhost", 0), "localhost:0 names port 0, where nobody listens"),
+    ):
+        with pytest.raises(Misuse, match=sentence):
+            faultkit.proxy(there)  # type: ignore[arg-type]
+    for keywords, sentence in (
+        ({"seed": "a"}, "seed='a'"),
+        ({"rate": 0}, "rate=0 lets nothing pass"),
+    ):
+        with pytest.raises(Misuse, match=sentence):
+            faultkit.proxy("localhost:80", **keywords)
     with pytest.raises(Misuse, match="localhost names no port: write HOST:PORT"), faultkit.proxy("localhost"):
         pass
     with pytest.raises(Misuse, match="is in use"), faultkit.proxy(service.address, port=service.port):

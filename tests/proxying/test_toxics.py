@@ -6,9 +6,11 @@ import socket
 import struct
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
+import faultkit
 from faultkit.errors import Misuse
 from faultkit.proxying.toxics import TYPES, made
 from tests.proxying.behind import Between, between, outcome, read_all
@@ -393,6 +395,29 @@ def test_when_it_is_fired() -> None:
 def test_bad_attributes_are_said(type: str, attributes: dict[str, object], sentence: str) -> None:
     with pytest.raises(Misuse, match=sentence.replace("(", r"\(")):
         made(type, attributes=attributes)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: faultkit.latency("a"), "latency: latency='a' is no number"),  # type: ignore[arg-type]
+        (lambda: faultkit.latency(-1), "latency=-1000 ms makes no sense: it is 0 to 2147483647"),
+        (lambda: faultkit.bandwidth("50k"), "bandwidth: rate='50k' is no number"),  # type: ignore[arg-type]
+        (lambda: faultkit.slicer(1.5), "slicer: average_size=1.5 is no whole number of bytes"),  # type: ignore[arg-type]
+        (lambda: faultkit.latency(1, connections=1.5), "connections=1.5 is no whole number of connections"),
+        (lambda: faultkit.latency(1, nope=1), "latency takes no nope: it takes name, stream, toxicity, connections"),
+        (lambda: faultkit.latency(1, name=5), "name=5 is no text"),
+        (lambda: faultkit.latency(1, toxicity="x"), "toxicity='x' is no number"),
+    ],
+)
+def test_what_makes_no_sense_in_python_is_said(make: Callable[[], object], sentence: str) -> None:
+    with pytest.raises(Misuse, match=sentence):
+        make()
+
+
+def test_rates_and_times_may_be_parts() -> None:
+    assert faultkit.bandwidth(123_457).attributes["rate"] == 123.457
+    assert faultkit.latency(0.0005).attributes["latency"] == 0.5
 
 
 def test_what_is_left_out_is_nothing_for_every_type() -> None:
