@@ -244,38 +244,38 @@ def _timed(toxic: Toxic) -> Fault:
 @keywords.checked
 def latency(seconds: float, *, jitter_seconds: float = 0.0, **more: Any) -> Toxic:
     """Each piece is that late, give or take a uniform jitter; order is kept."""
-    return _exact("latency", more, latency=_times(seconds, 1000), jitter=_times(jitter_seconds, 1000))
+    return _exact("latency", more, latency=seconds * 1000, jitter=jitter_seconds * 1000)
 
 
 @keywords.checked
 def bandwidth(bytes_per_second: float, *, shared: bool = False, **more: Any) -> Toxic:
     """No more than that, for each connection, or for all together."""
-    return _exact("bandwidth", more, rate=_times(bytes_per_second, 1, 1000), shared=int(shared))
+    return _exact("bandwidth", more, rate=bytes_per_second / 1000, shared=int(shared))
 
 
 @keywords.checked
 def slow_close(seconds: float, **more: Any) -> Toxic:
     """What ends the direction comes that late."""
-    return _exact("slow_close", more, delay=_times(seconds, 1000))
+    return _exact("slow_close", more, delay=seconds * 1000)
 
 
 @keywords.checked
 def timeout(seconds: float, **more: Any) -> Toxic:
     """Nothing passes, and after that time both ends are closed; 0: never."""
-    return _exact("timeout", more, timeout=_times(seconds, 1000))
+    return _exact("timeout", more, timeout=seconds * 1000)
 
 
 @keywords.checked
 def reset_peer(seconds: float = 0.0, **more: Any) -> Toxic:
     """Nothing passes, and after that time both ends are reset."""
-    return _exact("reset_peer", more, timeout=_times(seconds, 1000))
+    return _exact("reset_peer", more, timeout=seconds * 1000)
 
 
 @keywords.checked
 def slicer(average_size: int, *, size_variation: int = 0, delay_seconds: float = 0.0, **more: Any) -> Toxic:
     """Pieces of that size, give or take, and so long after each."""
     return _exact(
-        "slicer", more, average_size=average_size, size_variation=size_variation, delay=_times(delay_seconds, 1_000_000)
+        "slicer", more, average_size=average_size, size_variation=size_variation, delay=delay_seconds * 1_000_000
     )
 
 
@@ -289,11 +289,6 @@ def limit_data(size: int, **more: Any) -> Toxic:
 def packet_loss(loss_rate: float, *, correlation: float = 0.0, **more: Any) -> Toxic:
     """What is read at once is lost with that probability."""
     return _exact("packet_loss", more, loss_rate=loss_rate, correlation=correlation)
-
-
-def _times(value: float, factor: float, divisor: float = 1) -> float:
-    """In the attribute's unit; what is no number is left to be refused as it was written."""
-    return value * factor / divisor if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
 def _exact(type: str, more: Mapping[str, Any], **attributes: float) -> Toxic:

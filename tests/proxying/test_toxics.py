@@ -400,10 +400,10 @@ def test_bad_attributes_are_said(type: str, attributes: dict[str, object], sente
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: faultkit.latency("a"), "latency: latency='a' is no number"),  # type: ignore[arg-type]
+        (lambda: faultkit.latency("a"), r"latency\(seconds='a'\\): it is a number"),  # type: ignore[arg-type]
         (lambda: faultkit.latency(-1), "latency=-1000 ms makes no sense: it is 0 to 2147483647"),
-        (lambda: faultkit.bandwidth("50k"), "bandwidth: rate='50k' is no number"),  # type: ignore[arg-type]
-        (lambda: faultkit.slicer(1.5), "slicer: average_size=1.5 is no whole number of bytes"),  # type: ignore[arg-type]
+        (lambda: faultkit.bandwidth("50k"), "bandwidth\\(bytes_per_second='50k'\\): it is a number"),  # type: ignore[arg-type]
+        (lambda: faultkit.slicer(1.5), "slicer\\(average_size=1.5\\): it is a whole number"),  # type: ignore[arg-type]
         (lambda: faultkit.latency(1, connections=1.5), "connections=1.5 is no whole number of connections"),
         (lambda: faultkit.latency(1, nope=1), "latency takes no nope: it takes name, stream, toxicity, connections"),
         (lambda: faultkit.latency(1, name=5), "name=5 is no text"),
