@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from faultkit.explaining import aborted_after_fin, owed
+from faultkit.explaining import aborted_after_fin, owed, payload
 from faultkit.explaining.aborted_after_fin import unanswered
 from faultkit.explaining.diagnosis import Finding, ResetTold, Sender
 from faultkit.explaining.flows import RST, SYN, Packet
@@ -13,6 +13,7 @@ from faultkit.explaining.wording import CALLS, ended, is_round, lasting, listed
 AT_ONCE = 1.0
 _IDLE = 0.2  # seconds: a shorter pause lies within one exchange; arbitrary
 _SEGMENT = 500  # bytes on their way beyond what was acknowledged: the upload goes on; arbitrary
+_RETRIES = 4  # times that one segment is sent again before a stack gives up by itself; Windows does it 5 times
 _LARGE = 4096  # bytes; a request that is larger is called an upload; arbitrary
 
 
@@ -34,6 +35,19 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     if found:
         return found
     asked = unanswered(story, rst)
+    bye = payload.farewell(asked) if asked else ""
+    if bye:
+        return Finding(
+            f"reset by the {SIDES[rst.side]} after the other's last words: harmless",
+            "harmless",
+            ("unread", "linger", "late-write"),
+            "one of these",
+            f"The {SIDES[1 - rst.side]}'s last data is {bye} (packet {listed(asked)}), after which nobody waits for anything; "
+            f"the "
+            f"{SIDES[rst.side]} ends with an abort instead of a FIN (packet {rst.number})",
+            by=by,
+            tell=CALLS.format(who=SIDES[rst.side]),
+        )
     if not asked:
         return _straight_after_answer(story, rst, by, end) or _abort_of_its_own(story, rst, by, end)
     if rst.side == 0:
@@ -66,9 +80,22 @@ def _gave_up(story: Story, rst: Packet, by: Sender) -> Finding | None:
             "still has the connection",
             tell=f"capture at the {other}: do the probes arrive there?",
         )
+    same = max((sum(story.first_sent(p) is story.first_sent(q) for q in again) for p in again), default=0)
     if len(again) < 2:
         return None
     closed = any(p.window == 0 for p in before if p.side != side and not p.flags & RST)
+    if same < _RETRIES and not closed:
+        return Finding(
+            ended(by, rst),
+            "failed",
+            ("linger", "retransmit-timeout", "disconnect", "crash", "unread"),
+            "one of these",
+            f"The {name} sent the same again (packets {listed(again)}) without an acknowledgement, and resets in packet "
+            f"{rst.number}. So few attempts are not those after which a stack gives up: its program did, it was ended, or the "
+            "stack was told to give up early",
+            by=by,
+            tell=f"the timeouts of the {name}'s program; capture at the {other}: do the segments arrive there?",
+        )
     return Finding(
         f"gave up: the {other} acknowledged nothing any more",
         "failed",
@@ -104,6 +131,8 @@ def _met_while_closing(story: Story, rst: Packet, asked: list[Packet], by: Sende
     idle = story.idle_before(asked[0])
     if not answers or idle is None or idle < _IDLE or (story.seconds(asked[-1], rst) or 0.0) >= AT_ONCE:
         return None
+    if owed.left_at_once(story, asked[-1]):
+        return None
     return Finding(
         end,
         "failed",
@@ -123,13 +152,15 @@ def _by_client(story: Story, rst: Packet, asked: list[Packet], by: Sender, end: 
     first = ("linger", "unread") if story.form(rst) == "bare abort" else ("unread", "linger")
     # Who has had the answer for so long, and asked nothing more, drops a connection that it does not need.
     waits = owed.waited_for(story, rst)
-    dropped = story.data_before(0, rst) and kept is not None and kept >= AT_ONCE and not waits
+    dropped = bool(story.data_before(0, rst)) and kept is not None and kept >= AT_ONCE and not waits
     pending = f". It was not over: {waits}" if waits and kept is not None and kept >= AT_ONCE else ""
+    unclear = owed.unclear(story, rst) or owed.greeted(story, rst)
     if dropped:
         pending = ". It had acknowledged all that the server had sent, and asked for nothing more"
+        pending += f"; but {unclear}" if unclear else ""
     return Finding(
         end,
-        "harmless" if dropped else "failed",
+        ("suspicious" if unclear else "harmless") if dropped else "failed",
         (*first, "disconnect", "crash"),
         "one of these",
         f"The client aborted (packet {rst.number}){'' if kept is None or kept < 0.5 else f' {lasting(kept)}'} "
@@ -145,13 +176,16 @@ def _with_data_unanswered(story: Story, rst: Packet, asked: list[Packet], by: Se
     causes: tuple[str, ...] = ("unread", "crash", "linger", "listener-closed", "disconnect", "keepalive-race")
     if any(p.side != rst.side and (p.size or p.flags & SYN) and not story.repeats(p) for p in story.after(rst)):
         causes = (*causes, "half-open --vanish-by deaf")
+    left = owed.left_at_once(story, asked[-1]) if rst.side == 1 else None
+    bye = f". The {other} itself closed with that (FIN in packet {left.number})" if left else ""
     return Finding(
         end,
-        "failed",
+        "suspicious" if left else "failed",
         causes,
         "one of these",
         f"The {name}'s socket aborted (packet {rst.number}) with {sum(p.size or 0 for p in asked)} bytes of the {other} received "
-        f"(packet {listed(asked)}) and not answered: its program closed without reading them, was killed, or asked for an abort",
+        f"(packet {listed(asked)}) and not answered: its program closed without reading them, was killed, or asked for an "
+        f"abort{bye}",
         by=by,
         tell=CALLS.format(who=name)
         + "; nstat -az TcpExtTCPAbortOnClose (unread, crash) and TcpExtTCPAbortOnData (linger)",
@@ -203,36 +237,55 @@ def _abort_of_its_own(story: Story, rst: Packet, by: Sender, end: str) -> Findin
     name = SIDES[rst.side]
     idle = story.idle_before(rst)
     done = story.data_before(rst.side, rst) or story.data_before(1 - rst.side, rst)
-    if idle is not None and rst.side == 1 and is_round(idle):
-        return Finding(
-            end,
-            "failed",
-            ("load-balancer-idle", "linger"),
-            "most likely",
-            f"After {idle:.1f} s without a packet the server's side sends RST,ACK (packet {rst.number}): a round "
-            "idle time, as balancers have",
-            by=by,
-            against="a server that aborts idle connections itself",
-            tell="the idle timeout of what stands before the server; is its TTL the server's?",
-        )
+    if idle is not None and rst.side == 1 and idle >= AT_ONCE:
+        return _server_idle(story, rst, idle, by, end)
     waits = owed.waited_for(story, rst) if rst.side == 0 else ""
     if waits:
         return _gave_up_waiting(story, rst, waits, by, end)
+    unclear = (owed.unclear(story, rst) or owed.greeted(story, rst)) if rst.side == 0 else ""
     causes = (
         ("linger", "disconnect", "listener-closed", "crash") if done else ("linger", "listener-closed", "disconnect")
     )
     pause = "" if idle is None or idle < 0.5 else f" after {lasting(idle)} without a packet"
     return Finding(
         end,
-        "failed" if rst.side == 1 else "harmless",
+        "failed" if rst.side == 1 else "suspicious" if unclear else "harmless",
         causes,
         "most likely",
         f"The {name}'s socket aborts in packet {rst.number}{pause}, with nothing that it had still to answer: an "
         "abortive close (SO_LINGER 0), "
-        "as programs do that drop a connection",
+        f"as programs do that drop a connection{f'. But {unclear}' if unclear else ''}",
         by=by,
         against="an abort by disconnecting or with its listener looks the same",
         tell=CALLS.format(who=name),
+    )
+
+
+def _server_idle(story: Story, rst: Packet, idle: float, by: Sender, end: str) -> Finding:
+    """The server's side ends a connection on which nothing had come for a while, and nothing was owed."""
+    near = next((p for p in story.after(rst) if p.side == 0 and p.size), None)
+    whole = owed.is_answered_whole(story, rst) and near is None
+    waits = owed.waited_for(story, rst)
+    balanced = is_round(idle) or not by
+    causes = (
+        ("load-balancer-idle", "linger", "disconnect") if balanced else ("linger", "load-balancer-idle", "disconnect")
+    )
+    round_time = ", a round time, as balancers have," if is_round(idle) else ""
+    lost = ". The last response had come whole, and nobody had asked for more: nothing is lost by it" if whole else ""
+    lost = f". But {waits}" if waits else lost
+    return Finding(
+        end,
+        "failed" if waits or near is not None else "harmless" if whole else "suspicious",
+        causes,
+        "most likely" if is_round(idle) and not whole else "one of these",
+        f"After {idle:.4g} s without a packet{round_time} the server's side sends RST,ACK (packet {rst.number}): its own limit "
+        f"for "
+        f"idle connections, or that of a balancer before it{lost}",
+        by=by,
+        against="a server that aborts idle connections itself"
+        if balanced
+        else "a balancer that answers with the server's numbers",
+        tell="the idle timeouts of the server and of what stands before it; is its TTL the server's?",
     )
 
 

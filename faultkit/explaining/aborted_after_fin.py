@@ -8,6 +8,9 @@ from faultkit.explaining.flows import RST, Packet
 from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import CALLS, lasting, listed
 
+_AT_ONCE = 0.01  # seconds: close() straight after shutdown(); arbitrary
+_LARGE = 4096  # bytes: what is larger is an upload, which may not have been read; arbitrary
+
 
 def unanswered(story: Story, rst: Packet) -> list[Packet]:
     """The other side's last data that the resetting side has not answered with data of its own."""
@@ -23,7 +26,7 @@ def unanswered(story: Story, rst: Packet) -> list[Packet]:
 
 def own(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Finding:
     side, name, other = rst.side, SIDES[rst.side], SIDES[1 - rst.side]
-    data = [p for p in story.before(rst) if p.side != side and p.size and p.number > fin.number]
+    data = [p for p in story.before(rst) if p.side != side and p.size and (p.number > fin.number or _under_way(p, fin))]
     waited = story.seconds(fin, rst)
     their_fin = story.fin_before(1 - side, rst)
     if their_fin is not None and _is_acknowledged(story, rst, fin) and _is_acknowledged(story, rst, their_fin):
@@ -36,6 +39,29 @@ def own(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Finding
             f"{rst.number}{'' if waited is None else f', {lasting(waited)} later,'} of the {name} ends nothing any more",
             by=by,
             plain="a RST after the close",
+        )
+    if their_fin is not None and their_fin.number < fin.number and not data:
+        waits = owed.waited_for(story, rst)
+        if not waits and (fin.ack or 0) >= (their_fin.end or 0):
+            return Finding(
+                "reset after both had closed: harmless",
+                "harmless",
+                ("linger", "unread", "disconnect --state last-ack"),
+                "one of these",
+                f"Both had closed (FINs in packets {listed([their_fin, fin])}), the {name} last, and it aborts in packet "
+                f"{rst.number} without waiting for the acknowledgement of its own: nothing is lost by it",
+                by=by,
+                tell=CALLS.format(who=name),
+            )
+    if not data and their_fin is not None and their_fin.number > fin.number and story.form(rst) == "bare abort":
+        return Finding(
+            "reset after its own close: harmless",
+            "harmless",
+            ("late-write",),
+            "most likely",
+            f"The {name} had closed (FIN in packet {fin.number}) and nothing waits there any more; the {other}'s FIN (packet "
+            f"{their_fin.number}) is answered with RST,ACK (packet {rst.number}), as Windows does it",
+            by=by,
         )
     asked = unanswered(story, fin)
     if asked and not data:
@@ -64,19 +90,32 @@ def own(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Finding
         # Windows answers what meets a closed socket with RST,ACK too; a socket of Linux does so where it is closed with
         # data unread.
         bare = story.form(rst) == "bare abort"
+        crossed = all(p.ack is not None and fin.seq is not None and p.ack <= fin.seq for p in data)
         return Finding(
             "reset after its own close: harmless" if harmless else end,
             "harmless" if harmless else "suspicious" if bare else "failed",
             ("late-write", "unread") if bare else ("unread", "late-write"),
             "most likely",
-            f"The {name} had sent its FIN (packet {fin.number}), the {other} sent on (packet {listed(data)}"
-            f"{', ' + harmless if harmless else ''}), and nobody was to read that: RST in packet {rst.number}",
+            f"The {name} had sent its FIN (packet {fin.number}), data of the {other} "
+            f"{'was under way then' if crossed else 'came after it'}"
+            f" (packet {listed(data)}{', ' + harmless if harmless else ''}), and nobody was to read that: RST in packet "
+            f"{rst.number}",
             by=by,
         )
+    causes: tuple[str, ...] = (
+        "fin-wait-timeout --end aborted",
+        "fin-wait-timeout --end lowered",
+        "disconnect --state last-ack",
+        "linger",
+        "unread",
+    )
+    came = [p.size or 0 for p in story.before(rst) if p.side != side and p.size]
+    if side == 1 and waited is not None and waited < _AT_ONCE and sum(came) > _LARGE:
+        causes = ("unread", "early-response", *causes[:-1])
     return Finding(
         "reset after its own close",
         "suspicious",
-        ("fin-wait-timeout --end aborted", "fin-wait-timeout --end lowered", "disconnect --state last-ack", "linger"),
+        causes,
         "one of these",
         f"The {name} had sent its FIN in packet {fin.number}, and aborts in packet {rst.number}"
         f"{'' if waited is None else f', {lasting(waited)} later'}, with nothing received in between: it did not "
@@ -84,6 +123,11 @@ def own(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Finding
         by=by,
         tell=CALLS.format(who=name),
     )
+
+
+def _under_way(packet: Packet, fin: Packet) -> bool:
+    """Did it cross the FIN? Then the FIN does not acknowledge it."""
+    return bool(packet.size) and fin.ack is not None and packet.end is not None and fin.ack < packet.end
 
 
 def _is_acknowledged(story: Story, rst: Packet, fin: Packet) -> bool:
@@ -98,6 +142,19 @@ def theirs(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Find
     mine = [p for p in story.before(rst) if p.side == side and p.size]
     acks = [p.ack for p in story.before(rst) if p.side != side and p.ack is not None]
     unacked = bool(mine and acks and mine[-1].end is not None and mine[-1].end > max(acks))
+    last_words = payload.farewell(mine[-1:]) if unacked else ""
+    if last_words:
+        return Finding(
+            "reset after the other's close: harmless",
+            "harmless",
+            ("linger", "disconnect --state last-ack", "unread"),
+            "one of these",
+            f"The {other} had closed (FIN in packet {fin.number}); the {name} sent {last_words} (packet {mine[-1].number}) and "
+            f"ends "
+            f"with an abort instead of a FIN (packet {rst.number}): nothing is lost by it",
+            by=by,
+            tell=CALLS.format(who=name),
+        )
     if unacked and story.form(rst) == "abort":
         return Finding(
             end,
@@ -119,7 +176,8 @@ def theirs(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Find
             "harmless",
             ("unread", "linger"),
             "one of these",
-            f"The {other} had sent its answer and its FIN (packet {fin.number}); the {name} closed without "
+            f"The {other} had sent its {'answer' if fin.side else 'last data'} and its FIN (packet {fin.number}); the {name} "
+            f"closed without "
             "reading all of it "
             f"(the last {lost} bytes, packet {listed(data[-1:])}), or aborted: RST in packet {rst.number}. "
             "Nobody waits for anything any more",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from faultkit.explaining import closed, owed
 from faultkit.explaining.diagnosis import Finding, ResetTold, Sender, Sureness
-from faultkit.explaining.flows import ACK, RST, SYN, Packet
+from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import CALLS, ended, is_round, lasting, listed
 
 _MOMENT = 0.01  # seconds between a last write and the abort that follows it; arbitrary
+_ANSWERED = 3.0  # seconds after which an answer is none any more: longer than any way; arbitrary
 _AGAIN = 3.0  # seconds within which a SYN,ACK is sent again: TCP_TIMEOUT_INIT, 1 s, and then 2 s
 
 
@@ -26,6 +27,9 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
         return _bare_abort(story, rst, by, end)
     if trigger is None:
         return _out_of_nothing(story, rst, by, end)
+    pause = story.seconds(trigger, rst)
+    if pause is not None and pause > _ANSWERED and not trigger.flags & SYN and story.before(rst)[-1] is trigger:
+        return _after_a_pause(story, rst, trigger, pause, by, end)
     spoke = [p for p in story.before(rst) if p.side == side and not p.flags & (RST | SYN)]
     opened = story.answer if side == 1 else story.syn
     sent = story.next_of(side, rst)
@@ -94,6 +98,23 @@ def _out_of_nothing(story: Story, rst: Packet, by: Sender, end: str) -> Finding 
     )
 
 
+def _after_a_pause(story: Story, rst: Packet, trigger: Packet, pause: float, by: Sender, end: str) -> Finding:
+    """So long after the last segment it answers none: no way is so long."""
+    waits = owed.waited_for(story, rst)
+    return Finding(
+        end,
+        "failed" if waits else "suspicious",
+        ("load-balancer-idle", "linger", "firewall-reset", "nat-expiry", "injected"),
+        "one of these",
+        f"The bare RST in packet {rst.number} comes {lasting(pause)} after the last packet ({trigger.number}), too late to "
+        f"answer "
+        f"that: something ends the connection because it was idle, or a program drops "
+        f"it{f'. Meanwhile {waits}' if waits else ''}",
+        by=by,
+        tell="the idle timeouts of both ends and of what stands between them; is its TTL that end's?",
+    )
+
+
 def _opened_again(story: Story, rst: Packet) -> bool:
     return sum(bool(p.flags & SYN) for p in story.before(rst) if p.side == rst.side) > 1
 
@@ -118,14 +139,28 @@ def _never_accepted(story: Story, rst: Packet, trigger: Packet, by: Sender, end:
     side, name, other = rst.side, SIDES[rst.side], SIDES[1 - rst.side]
     repeated = [p for p in story.before(rst) if p.side == side and p.flags & SYN]
     again = [p for p in story.before(rst) if p.side != side and p.size and story.repeats(p)]
-    if len(repeated) > 1 or again:
+    if len(repeated) > 1:
         causes: tuple[str, ...] = ("backlog-full --ended-by expiry", "backlog-full --ended-by abort")
         sure: Sureness = "most likely"
         why = (
-            f"The {name} never completed the connection on its side (its SYN,ACK came again, packet "
-            f"{listed(repeated[1:]) or '-'}; the "
-            f"{other} sent packet {trigger.number} again and again), and refuses it in packet {rst.number}: its "
-            "accept queue was full"
+            f"The {name} never completed the connection on its side (its SYN,ACK came again, packet {listed(repeated[1:])}"
+            f"{f'; the {other} sent packet {listed(again)} once more' if again else ''}), and refuses it in packet {rst.number}: "
+            "its accept queue was full"
+        )
+    elif again:
+        causes = (
+            "backlog-full --ended-by expiry",
+            "backlog-full --ended-by abort",
+            "half-open",
+            "firewall-reset",
+            "injected",
+        )
+        sure = "one of these"
+        why = (
+            f"The {name} has sent nothing but its SYN,ACK, packet {listed(again)} brought the {other}'s data once more, and it "
+            f"is "
+            f"refused in packet {rst.number}: its accept queue was full, its connection was reset meanwhile by what was not "
+            "captured, or something in between drops what the other sends"
         )
     else:
         causes = (
@@ -233,9 +268,10 @@ def _forgotten(story: Story, rst: Packet, trigger: Packet, by: Sender, end: str)
         causes = (*causes, "backlog-full --ended-by abort", "listener-closed --deferred")
     if idle is not None and is_round(idle) and not story.is_probe(trigger):
         causes = ("load-balancer-idle --expires forget", "firewall-reset", "nat-expiry", "half-open")
+    nothing = trigger.flags & FIN and not trigger.size and not owed.waited_for(story, rst)
     return Finding(
         end,
-        "failed",
+        "suspicious" if nothing else "failed",
         causes,
         "one of these",
         f"The {name} answers {what} packet {trigger.number}{pause} with a bare RST (packet {rst.number}) and had "

@@ -6,7 +6,7 @@ from faultkit.explaining.diagnosis import Finding, ResetTold
 from faultkit.explaining.flows import RST, Packet
 from faultkit.explaining.senders import mark, text, window
 from faultkit.explaining.story import SIDES, Story
-from faultkit.explaining.wording import CAPTURE, is_round, sentence
+from faultkit.explaining.wording import CAPTURE, is_round, listed, sentence
 
 
 def signed(story: Story, told: dict[int, ResetTold]) -> Finding | None:
@@ -74,6 +74,18 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     if rst not in made:
         return None
     sent = told[rst.number]
+    fins = [fin for side in (0, 1) if (fin := story.fin_before(side, rst))]
+    if len(fins) == 2 and all(_is_acknowledged(story, rst, fin) for fin in fins):
+        return Finding(
+            "reset after both had closed: harmless",
+            "harmless",
+            (),
+            "most likely",
+            f"Both had closed (FINs in packets {listed(sorted(fins))}) and acknowledged that. {sentence(sent.why)}: it ends "
+            "nothing any more",
+            by="middlebox",
+            plain="a RST after the close, made in between",
+        )
     both = {p.side for p in made} == {0, 1}
     trigger = story.trigger(rst)
 
@@ -110,6 +122,12 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
         by="middlebox",
         against="a firewall answers a segment with the number that was acknowledged; an injected RST needs no segment",
         tell=CAPTURE + "; what one end sent and the other did not get was made in between",
+    )
+
+
+def _is_acknowledged(story: Story, rst: Packet, fin: Packet) -> bool:
+    return any(
+        p.side != fin.side and p.ack is not None and fin.end is not None and p.ack >= fin.end for p in story.before(rst)
     )
 
 

@@ -66,7 +66,13 @@ def explain(story: Story, rst: Packet, fin: Packet, trigger: Packet | None, by: 
     if met is None:
         return _unseen(story, rst, fin, by, end)
     meeting = _Meeting(story, rst, fin, met, data, by, end)
-    return _harmless(meeting) or (_crossed(meeting) if meeting.in_flight else _written_later(meeting))
+    crossed = meeting.in_flight or (meeting.met is not None and not meeting.met.size and _all_crossed(data, fin))
+    return _harmless(meeting) or (_crossed(meeting) if crossed else _written_later(meeting))
+
+
+def _all_crossed(data: list[Packet], fin: Packet) -> bool:
+    """Was all of the data sent without knowing of the FIN? What was answered is another segment, without data."""
+    return bool(data) and all(p.ack is not None and fin.seq is not None and p.ack <= fin.seq for p in data)
 
 
 def _met(rst: Packet, fin: Packet, trigger: Packet | None, data: list[Packet]) -> Packet | None:

@@ -13,9 +13,13 @@ from collections.abc import Iterator, Mapping
 from typing import IO, Any, Protocol, cast
 
 from faultkit.errors import Misuse
+from faultkit.explaining.layers import DATA, TAIL
 
-KEEP = 512  # bytes of a frame that are looked at: all headers, however deep in tunnels, and the beginning of the data
-_PLAIN = 190  # of one whose headers are known: Ethernet, IPv4 and TCP with all options, and 96 bytes of data
+KEEP = 1536  # bytes of a frame that are looked at: all headers, however deep in tunnels, and what a response says of itself
+_PLAIN = (
+    94 + DATA
+)  # of one whose headers are known: Ethernet, IPv4 and TCP with all options, and the beginning of the data
+_H = b"H"[0]  # as a response of HTTP begins
 _CHUNK = 1 << 20
 TICK = -1  # the link type of a frame that is none: time has passed
 _LARGEST = 1 << 18  # bytes of one packet (tcpdump's MAXIMUM_SNAPLEN, Wireshark's WTAP_MAX_PACKET_SIZE_STANDARD)
@@ -240,7 +244,15 @@ class Frames:
                 ):
                     number += 1
                     time_ns = seconds * 1_000_000_000 + fraction * unit
-                    packets.append((number, time_ns, buffer[start : end if captured <= _PLAIN else start + _PLAIN]))
+                    if captured <= _PLAIN:
+                        kept = buffer[start:end]
+                    elif buffer[start + 34 + (tcp >> 2)] == _H:
+                        kept = buffer[start : end if captured <= KEEP else start + KEEP]
+                    elif flags & 8 and captured == length:
+                        kept = buffer[start : start + _PLAIN] + buffer[end - TAIL : end]
+                    else:
+                        kept = buffer[start : start + _PLAIN]
+                    packets.append((number, time_ns, kept))
                     offset = end
                     taken += 1
                     if taken % look == 0:

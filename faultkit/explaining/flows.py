@@ -42,7 +42,6 @@ _LONG, _EDGE = (
     16,
 )  # packets of a connection from which on only so many at its beginning and its end are held together
 _LOOK = 8192  # packets between two looks at what is over
-DATA = 96  # bytes of data that are kept of a segment
 
 
 class Packet(NamedTuple):
@@ -66,6 +65,7 @@ class Packet(NamedTuple):
     note: str = ""  # what the row said beside that
     raw_seq: int = 0  # the fields as sent; the second even without the flag
     raw_ack: int = 0
+    tail: bytes = b""  # the last bytes of the data, where they are known and not in its beginning
 
     @property
     def end(self) -> int | None:
@@ -527,6 +527,7 @@ def relative(number: int, base: int) -> int:
 def _packet(number: int, time_ns: int | None, segment: layers.Segment, client: bytes, bases: tuple[int, int]) -> Packet:
     ends, flags, seq, ack, window, size, ttl, ip_id, rest, options = segment
     side = int(ends != client)
+    told = min(size, len(rest) if rest.startswith(b"HTTP/", options) else layers.DATA)
     return Packet(
         number,
         time_ns,
@@ -539,10 +540,11 @@ def _packet(number: int, time_ns: int | None, segment: layers.Segment, client: b
         ttl,
         None if ip_id < 0 else ip_id,
         _options(rest[:options]) if len(rest) >= options else None,
-        rest[options : options + min(DATA, size)],
+        rest[options : options + told],
         "",
         seq,
         ack,
+        rest[options + told :] if size > told else b"",
     )
 
 

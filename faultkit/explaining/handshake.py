@@ -87,6 +87,10 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     return None
 
 
+# What stacks descended from Mentat's write into their RSTs: names of the function that refuses, or why.
+_STACKS = re.compile(r"(?i)no (?:listener|tcp\b)|tcp_\w+|go away, we're not home")
+
+
 def _refused(story: Story, rst: Packet, sent: ResetTold) -> Finding:
     syn = story.before(rst)[-1]
 
@@ -101,6 +105,18 @@ def _refused(story: Story, rst: Packet, sent: ResetTold) -> Finding:
             f"Packet {rst.number} refuses the SYN of packet {syn.number}, and {sent.why}. The server itself answers with SYN,ACK "
             f"(packet {later.number})",
             by="middlebox",
+        )
+    own_words = _STACKS.match(said)
+    if own_words:
+        return Finding(
+            "refused",
+            "failed",
+            ("closed-port",),
+            "most likely",
+            f"Packet {rst.number} answers the SYN of packet {syn.number} with RST,ACK and says {said!r} in it, as the stacks of "
+            f"HP-UX and Mac OS do (RFC 9293 section 3.5.3): nobody listens on port {story.connection.server.port} there",
+            by=sent.by,
+            tell="netstat -an at the server",
         )
     if sent.by == "middlebox" or said:
         return Finding(

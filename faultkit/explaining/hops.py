@@ -9,10 +9,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Literal
 
-from faultkit.explaining.flows import FIN, RST, SYN, Packet
+from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
 
 _STEP = 256  # IP IDs between two packets of one connection, at most, where a host counts them; arbitrary
+_WAYS = 2  # routers by which two ways of one host differ; arbitrary
 _FAR = 4096  # IP IDs from the row, from which on a packet is out of it; arbitrary
 
 
@@ -21,10 +22,13 @@ def by_ttl(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
     own = story.sides[rst.side]
     if rst.ttl is None or not own.ttls or rst.ttl in own.ttls:
         return [], []
+    earlier = [p for p in story.before(rst) if p.side == rst.side]
+    if any(p.ttl is not None and abs(p.ttl - rst.ttl) <= _WAYS and not p.flags & (SYN | RST) for p in earlier):
+        return [], []  # what answered the handshake was another, or another way was taken
     usual = own.ttls.most_common(1)[0][0]
     said = f"its TTL is {rst.ttl}, that of the same sender's other packets {usual}"
-    row = _row(story, rst)
-    if _is_stamped_right(story, rst) and row == "in":
+    place = row(story, rst)
+    if _is_stamped_right(story, rst) and place == "in":
         return [], []  # another way through the network
     # A host's answers may start from another TTL than its sockets do (64 and 255): so far off is no other way.
     same_way = _initial(rst.ttl) != _initial(usual) and _hops(rst.ttl) == _hops(usual)
@@ -32,11 +36,16 @@ def by_ttl(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
     alone = own.ttls[usual] < 2 and not any(p.flags & SYN for p in own.packets)
     again = any(p.ttl == usual and not p.flags & RST for p in story.after(rst) if p.side == rst.side)
     other = (
-        "its IP ID is out of their row" if row == "out" else "it has no timestamp" if _lacks_stamp(story, rst) else ""
+        "its IP ID is out of their row" if place == "out" else "it has no timestamp" if _lacks_stamp(story, rst) else ""
     )
-    if not other and again and row != "in":
+    if not other and again and place != "in":
         other = "those after it have that again"
-    if not other or alone or same_way or abs(rst.ttl - usual) <= 2:
+    bare = (
+        not rst.flags & ACK and rst.window and not any(p.window == rst.window for p in own.packets if not p.flags & RST)
+    )
+    if not other and bare:
+        other = f"it has no ACK flag and a window of its own, {rst.window}, as no stack of a host answers"
+    if not other or alone or same_way or abs(rst.ttl - usual) <= _WAYS:
         return [], [said]
     return [f"{said}, and {other}"], []
 
@@ -53,12 +62,12 @@ def foreign(story: Story) -> list[tuple[Packet, str]]:
             odd = p.ttl is not None and abs(p.ttl - usual[0][0]) > 2
             if not odd or p.flags & RST or not (p.size or p.flags & FIN) or (stamped and p.has("TS")):
                 continue
-            if stamped or _row(story, p) == "out":
+            if stamped or row(story, p) == "out":
                 found.append((p, f"its TTL is {p.ttl}, that of the {SIDES[p.side]}'s other packets {usual[0][0]}"))
     return found
 
 
-def _row(story: Story, packet: Packet) -> Literal["in", "out", ""]:
+def row(story: Story, packet: Packet) -> Literal["in", "out", ""]:
     """Does its IP ID stand in the row of its sender's, or clearly not? "" where they are in no row, or it has none."""
     ids = [p.ip_id for p in story.sides[packet.side].packets if p.ip_id and p is not packet and not p.flags & RST]
     steps = [(b - a) & 0xFFFF for a, b in pairwise(ids)]

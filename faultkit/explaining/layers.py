@@ -10,6 +10,9 @@ import struct
 from enum import Enum
 from typing import NamedTuple
 
+DATA = 96  # bytes of data that are kept of a segment; of a response of HTTP all that there are
+TAIL = 8  # the last bytes of data that are kept besides, where they are there
+
 
 class Other(Enum):
     """What a frame is that holds no whole TCP header."""
@@ -23,8 +26,8 @@ class Other(Enum):
 
 # What a segment's frame told: the two ends as bytes (source and destination address, source and destination port), flags,
 # sequence and acknowledgement number, window (-1: cut off), bytes of data, TTL or hop limit, IP ID (-1: IPv6 has none), the bytes
-# behind the fixed TCP header (options and the beginning of the data), and how many of them are options (more than there are bytes
-# where the capture has cut them). No class: see `files.Frame`.
+# behind the fixed TCP header (options, the beginning of the data and, of longer data, its last `TAIL`), and how many of them are
+# options (more than there are bytes where the capture has cut them). No class: see `files.Frame`.
 Segment = tuple[bytes, int, int, int, int, int, int, int, bytes, int]
 
 
@@ -72,8 +75,21 @@ def read(link: int, data: bytes, length: int) -> Segment | Unreachable | Other:
             size = total - 40 - options
             if options >= 0 and size >= 0 and len(data) >= 54 + options:
                 flags |= (offset & 1) << 8
-                return data[26:38], flags, seq, ack, window, size, ttl, ip_id, data[54:], options
+                rest = data[54:] if len(data) <= 54 + options + DATA else _shortened(data, 54, options, 14 + total)
+                return data[26:38], flags, seq, ack, window, size, ttl, ip_id, rest, options
     return _slowly(link, data, length)
+
+
+def _shortened(data: bytes, at: int, options: int, end: int) -> bytes:
+    """What is kept of a segment whose options begin at `at` and whose data ends at `end`, of a frame that may be cut there, or in
+    its middle, so that the last `TAIL` bytes of data are its own last ones."""
+    first = at + options
+    if len(data) <= first + DATA or data[first : first + 5] == b"HTTP/":
+        return data[at:end]
+    rest = data[at : first + DATA]
+    if first + DATA + TAIL <= end and len(data) >= end:
+        return rest + data[end - TAIL : end]
+    return rest + data[-TAIL:] if len(data) == 94 + DATA + TAIL < end else rest
 
 
 def _slowly(link: int, data: bytes, length: int) -> Segment | Unreachable | Other:
@@ -196,7 +212,8 @@ def _transport(
         if options < 0 or size < 0:
             return Other.BROKEN
         flags |= (offset & 1) << 8
-        return addresses + data[at : at + 4], flags, seq, ack, window, size, ttl, ip_id, data[at + 20 :], options
+        rest = _shortened(data, at + 20, options, end)
+        return addresses + data[at : at + 4], flags, seq, ack, window, size, ttl, ip_id, rest, options
     if protocol in (4, 41):
         return _network(0, at, data, length, depth + 1)
     if protocol == 47:

@@ -10,6 +10,7 @@ from faultkit.explaining.flows import Packet
 _REQUEST = re.compile(rb"(GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|CONNECT|TRACE) ")
 _REQUEST_ROW = re.compile(r"\b(GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|CONNECT) \S+ ?(HTTP/1|$)")
 _QUIT = re.compile(rb"(?i)(QUIT|BYE|LOGOUT|EXIT|\S+ LOGOUT|\*1\r\n\$4\r\nQUIT)\r?\n?")
+_UNBIND = re.compile(rb"\x30[\5-\7]\x02[\1-\3].{1,3}\x42\0", re.DOTALL)  # RFC 4511 section 4.3
 _QUIT_ROW = re.compile(
     r"\b(QUIT|LOGOUT|Encrypted Alert|Alert \(Level: \w+, Description: Close Notify\))\b|Encrypted Alert", re.I
 )
@@ -19,6 +20,11 @@ def request(packet: Packet) -> bool:
     """Does an HTTP request begin in it, or encrypted data that may be one?"""
     encrypted = packet.data[:2] == b"\x17\x03" and (packet.size or 0) > 40
     return encrypted or bool(_REQUEST.match(packet.data) or _REQUEST_ROW.search(packet.note))
+
+
+def greeting(packet: Packet) -> bool:
+    """Is it a TLS ClientHello?"""
+    return packet.data[:2] == b"\x16\x03" and packet.data[5:6] == b"\x01"
 
 
 def farewell(packets: list[Packet]) -> str:
@@ -31,8 +37,8 @@ def farewell(packets: list[Packet]) -> str:
 def _farewell(packet: Packet) -> str:
     data = packet.data
     size = packet.size or 0
-    if data[:1] == b"\x15" and data[1:2] == b"\x03" and size <= 64:
-        return "a TLS alert"
+    if data[:2] == b"\x15\x03" and (size <= 64 or size == 5 + int.from_bytes(data[3:5], "big")):
+        return "a TLS alert"  # an encrypted one is longer: its MAC, and up to 255 bytes of padding (RFC 5246 section 6.2.3.2)
     # TLS 1.3 sends its alerts as application data: 2 bytes, the inner type and the tag make 19 (RFC 8446 section 5.2). TLS 1.2
     # with an explicit nonce makes an encrypted one longer.
     if data[:2] == b"\x17\x03" and size <= 24:
@@ -43,6 +49,10 @@ def _farewell(packet: Packet) -> str:
         return "PostgreSQL's Terminate"
     if data[:5] == b"\x01\x00\x00\x00\x01":
         return "MySQL's COM_QUIT"
+    # With SASL its length stands ahead of it, and where it is signed alone it can be read in the token (RFC 4422, RFC 4121).
+    wrapped = size <= len(data) and int.from_bytes(data[:4], "big") == size - 4 and _UNBIND.search(data)
+    if wrapped or _UNBIND.fullmatch(data):
+        return "LDAP's unbind"
     if not data and _QUIT_ROW.search(packet.note):
         return "a TLS alert" if "Alert" in packet.note else "QUIT"
     return ""

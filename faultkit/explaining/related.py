@@ -14,8 +14,10 @@ from faultkit.explaining.story import SIDES, Story
 
 _SCAN = 6  # ports of one host tried by one client: more than a program has reason to; arbitrary
 _NEXT = 3.0  # seconds within which a client that was refused at one address tries the next (RFC 8305 says 0.25)
+_ADDRESSES = 4  # hosts of one port that one client tries, of more than which they are no one server's; arbitrary
 _SECOND = 2.0  # seconds after a balancer's connection from its client in which that to its server begins; arbitrary
 _NEAR = 100  # connections that are compared with one; arbitrary
+_PASSED_NS = 10**9  # within which a SYN passes a box; arbitrary
 _TOGETHER = 0.05  # seconds between a balancer's two ends of one event
 
 
@@ -208,13 +210,15 @@ def _next_address(found: list[Diagnosis]) -> list[Diagnosis]:
     after it."""
     result = []
     worked: dict[int, _Begun] = defaultdict(_Begun)
+    tried: dict[tuple[str, int], set[str]] = defaultdict(set)
     for d in found:
+        tried[d.connection.client.host, d.connection.server.port].add(d.connection.server.host)
         if d.end != "refused" and any(p.side == 1 and p.flags & SYN for p in d.connection.packets):
             worked[d.connection.server.port].add(d)
     for d in found:
-        if d.end == "refused" and d.harm == "failed":
+        c = d.connection
+        if d.end == "refused" and d.harm == "failed" and len(tried[c.client.host, c.server.port]) <= _ADDRESSES:
             at = _reset_at(d)
-            c = d.connection
             other = next(
                 (
                     e
@@ -252,9 +256,15 @@ def _translated(found: list[Diagnosis]) -> list[Diagnosis]:
     result = list(found)
     for places in views.values():
         ends = {(found[p].connection.client, found[p].connection.server) for p in places}
-        if len(places) == 2 and len(ends) == 2:
+        began = [found[p].connection.began_ns for p in places]
+        together = None in began or max(map(_ns, began)) - min(map(_ns, began)) <= _PASSED_NS
+        if len(places) == 2 and len(ends) == 2 and together:
             _one_of_two(result, *places)
     return result
+
+
+def _ns(time_ns: int | None) -> int:
+    return time_ns or 0
 
 
 def _one_of_two(result: list[Diagnosis], first: int, second: int) -> None:

@@ -32,7 +32,7 @@ def explain(story: Story, told: list[ResetTold]) -> Finding:
     for situation in _SITUATIONS:
         found = situation(story, by_number)
         if found:
-            return _and_later(_doubted(found, by_number[story.resets[0].number]), story, by_number)
+            return _and_later(_doubted(found, story, by_number[story.resets[0].number]), story, by_number)
     rst = story.resets[0]
     return Finding(
         ended(by_number[rst.number].by, rst),
@@ -46,13 +46,17 @@ def explain(story: Story, told: list[ResetTold]) -> Finding:
     )
 
 
-def _doubted(found: Finding, first: ResetTold) -> Finding:
+def _doubted(found: Finding, story: Story, first: ResetTold) -> Finding:
     """A RST that something only hints to be made in between: then that is a cause, too."""
     told = first.by or found.by == "middlebox" or found.harm not in ("failed", "suspicious")
     if told or senders.HINTED not in first.why or not found.causes:
         return found
     named = any(cause.split()[0] in ("injected", "firewall-reset", "reject") for cause in found.causes)
     causes = found.causes if named else (*found.causes, "injected")
+    bare = not story.resets[0].flags & ACK
+    if bare and "its TTL is" in first.why and found.sure == "one of these" and "load-balancer-idle" not in found.causes:
+        made = [cause for cause in causes if cause.split()[0] in ("injected", "firewall-reset")]
+        causes = (*made, *(cause for cause in causes if cause not in made))
     return replace(found, causes=causes, sure="one of these" if found.sure != "cannot be told" else found.sure)
 
 

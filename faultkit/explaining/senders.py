@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from faultkit.explaining.diagnosis import ResetTold
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
-from faultkit.explaining.hops import by_ttl
+from faultkit.explaining.hops import by_ttl, row
 from faultkit.explaining.sightings import OVERTAKEN
 from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.tampering import signature
@@ -99,10 +99,14 @@ def _by_form(story: Story, rst: Packet, trigger: Packet | None) -> tuple[bool, s
             f"{', and the TTL of its other packets' if alike else ''}"
         )
     if rst.window:
-        return False, (
-            f"packet {rst.number} has no ACK flag and window {rst.window}: the stacks of Linux and BSD answer with window 0, "
-            "and Windows with an ACK flag, so something in between is likely to have made it"
-        )
+        said = f"packet {rst.number} has no ACK flag and window {rst.window}: Linux and BSD answer with window 0, Windows "
+        said += "with an ACK flag"
+        own = [p for p in story.sides[rst.side].packets if not p.flags & RST]
+        if rst.ttl is not None and rst.ttl in story.sides[rst.side].ttls and any(p.window == rst.window for p in own):
+            in_row = row(story, rst) == "in"
+            said += f"; it is the window of the {name}'s other packets, as routers and controllers answer"
+            return in_row, f"{said}, and its IP ID stands in their row" if in_row else said
+        return False, f"{said}; some devices and some boxes in between send such RSTs"
     what = f"answers packet {trigger.number}" if trigger else "answers a segment that was not captured"
     why = (
         f"packet {rst.number} {what}: its number is the one that was acknowledged, and it has no window and no options"
@@ -139,10 +143,17 @@ def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
     """What shows that the RST is not its sender's, and what only hints at it."""
     shown, hints = by_ttl(story, rst)
     own = story.sides[rst.side]
+    pair = _injectors_pair(story, rst)
+    if pair:
+        return [*shown, *hints, pair], []
+    usual = own.ttls.most_common(1)[0][0] if own.ttls else None
     going_on = [
         p
         for p in story.after(rst)
-        if p.side == rst.side and not p.flags & RST and (p.size or p.flags & (FIN | SYN | ACK))
+        if p.side == rst.side
+        and not p.flags & RST
+        and (p.size or p.flags & (FIN | SYN | ACK))
+        and not (rst.ttl == usual and p.ttl != usual)  # rather that one is not its sender's
     ]
     # A RST that answers an acknowledgement of what was never sent ends nothing (RFC 9293 section 3.10.7.3), nor does one
     # that a listening socket or a half-made connection answers with. Where the other side was not captured before it,
@@ -180,6 +191,23 @@ def _signs(story: Story, rst: Packet) -> tuple[list[str], list[str]]:
             f"its number is higher than that of the RST in packet {lower.number}, and no segment asks for it (RST SEQ CHANGE)"
         )
     return shown, hints
+
+
+_SANDVINE = 12503  # what an injector of Internet providers added to its second RST, as captures of 2007 show it
+
+
+def _injectors_pair(story: Story, rst: Packet) -> str:
+    """Is it one of two bare RSTs with a window, and the other's number as much higher as a known injector makes it?"""
+    if rst.flags & ACK or not rst.window or rst.raw_seq == 0:
+        return ""
+    for other in story.resets:
+        apart = story.seconds(rst, other)
+        near = apart is None or abs(apart) < 1
+        if near and other.side == rst.side and not other.flags & ACK and other.window == rst.window:
+            step = (other.raw_seq - rst.raw_seq) & 0xFFFFFFFF
+            if step in (_SANDVINE, (1 << 32) - _SANDVINE):
+                return f"the numbers of packets {rst.number} and {other.number} lie {_SANDVINE} apart, the mark of an injector"
+    return ""
 
 
 def _not_late(story: Story, rst: Packet, after: Packet) -> bool:

@@ -37,7 +37,16 @@ def once(packets: list[Packet]) -> tuple[list[Packet], int]:
     and data)."""
     kept: list[Packet] = []
     copies: list[tuple[Packet, Packet]] = []
+    stamped: dict[
+        tuple[object, ...], Packet
+    ] = {}  # a file appended to itself has all its packets twice, far from each other
     for packet in packets:
+        stamp = (packet.time_ns, packet.ip_id, *packet[2:7])
+        if packet.ip_id and packet.time_ns is not None and packet.ttl is not None:
+            same = stamped.setdefault(stamp, packet)
+            if same is not packet and _same(same, packet):
+                copies.append((same, packet))
+                continue
         for other in reversed(kept[-6:]):
             if _same(other, packet):
                 copies.append((other, packet))

@@ -18,6 +18,8 @@ def explain(story: Story, quiet: float | None, accepted: int, *, one_way: bool =
     refused = _complained(story)
     if refused:
         return refused
+    if story.syn is not None and not story.sides[1].packets and story.deaf == 1:
+        return _one_way(story)
     if story.syn is not None and story.answer is None and not story.established and not story.sides[1].packets:
         return _one_way(story) if one_way else _unanswered_syn(story, quiet, accepted)
     if story.behind_answer is not None:
@@ -169,7 +171,7 @@ def _unanswered_syn(story: Story, quiet: float | None, accepted: int) -> Finding
             tell="nstat -az 'MPTcpExt*' at both ends",
         )
     causes: tuple[str, ...]
-    if accepted:
+    if accepted and (story.connection.from_rows or syns[0].options):  # a SYN without options is a generator's
         causes, against = ("backlog-full", "connect-timeout"), "a firewall would have dropped the others' SYNs too"
         others = (
             f"; meanwhile the same server completed {accepted} other handshake{'s' if accepted > 1 else ''}, so its accept "
@@ -196,8 +198,8 @@ def _one_way(story: Story) -> Finding:
         "open",
         (),
         "cannot be told",
-        f"Of the connections of this capture one direction alone is there: whether the SYN in packet {story.packets[0].number} "
-        "was answered cannot be seen",
+        f"Of {'this connection' if story.deaf == 1 else 'the connections of this capture'} one direction alone is there: whether "
+        f"the SYN in packet {story.packets[0].number} was answered cannot be seen",
         plain="one direction captured",
         tell="capture both directions",
     )

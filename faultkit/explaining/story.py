@@ -69,7 +69,7 @@ class Story:
     def established(self) -> bool:
         """Was the handshake completed, or does the capture begin after it?"""
         if self.answer is None:
-            return self.syn is None and any(p.size or p.flags & FIN for p in self.packets)
+            return self.answer_missing or (self.syn is None and any(p.size or p.flags & FIN for p in self.packets))
         return any(p.flags & ACK and not p.flags & (SYN | RST) for p in self.after(self.answer) if p.side == 0)
 
     @cached_property
@@ -94,9 +94,22 @@ class Story:
         return None
 
     @cached_property
+    def answer_missing(self) -> bool:
+        """Was the handshake completed, and its SYN,ACK not captured? Then the client acknowledges it, and both go on."""
+        if self.answer is not None or self.syn is None:
+            return False
+        own = [p for p in self.sides[0].packets if p.flags & ACK and not p.flags & (SYN | RST)]
+        theirs = [p for p in self.sides[1].packets if not p.flags & (SYN | RST)]
+        if not own or not theirs:
+            return False
+        begun = self.syn.end
+        taken = any(p.ack is not None and begun is not None and begun < p.ack < begun + (1 << 28) for p in theirs)
+        return own[0].number < theirs[0].number and (taken or any(p.size for p in theirs))
+
+    @cached_property
     def behind_answer(self) -> Packet | None:
         """The server's pure acknowledgement where its SYN,ACK should be."""
-        if self.answer is not None or self.syn is None:
+        if self.answer is not None or self.syn is None or self.answer_missing:
             return None
         first = next((p for p in self.sides[1].packets if not p.flags & RST), None)
         return first if first is not None and first.flags & (SYN | FIN | ACK) == ACK and not first.size else None

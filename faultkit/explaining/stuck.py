@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from faultkit.explaining import payload
 from faultkit.explaining.diagnosis import Finding
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
@@ -89,9 +90,21 @@ def _repeating(
     over_now = quiet is not None and quiet > 2.5 * max(gap or 0.4, 0.4)
     if len(again) < 2 and not over_now:
         return None
+    gone = story.sides[1 - side].first(FIN)
+    first = story.first_sent(again[-1])
+    late = [p for p in story.sides[side].packets if p.size and p.number >= first.number]
+    if gone is not None and gone.number < again[0].number and (not late or payload.farewell(late)):
+        return Finding(
+            f"closed by the {peer}, which does not hear the end: harmless",
+            "harmless",
+            ("late-write",),
+            "most likely",
+            f"The {peer} had closed (FIN in packet {gone.number}); the {name}'s last words (packet "
+            f"{listed([first, *again])}{', ' + payload.farewell(late) if late else ', its own FIN'}) are acknowledged by nobody: "
+            "its socket is gone, or something in between has dropped the connection with the FIN. Nothing is lost by it",
+        )
     given_up = over_now and len(again) >= RETRIES
     kind = "its FIN" if again[-1].flags & FIN and not again[-1].size else "the same data"
-    first = story.first_sent(again[-1])
     sent = [first, *(p for p in again if story.first_sent(p) is first)]
     over = story.seconds(first, sent[-1])
     later = f"; it tried no longer in the {lasting(quiet)} after that" if over_now and quiet is not None else ""

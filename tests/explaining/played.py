@@ -121,7 +121,11 @@ def _seen(cause: Cause, outcome: Outcome, ipv6: bool) -> Played:
         pcap.write(path, transcript.packets)
         capture = path.read_bytes()
     outcomes = {call.outcome for call in transcript.calls} - _NO_FAILURE
-    told = any(outcome in errno.errorcode.values() or outcome == "cancelled" for outcome in outcomes)
+    # A server's wait that the end of the play has cut short was for nothing that came: nobody was told of a failure.
+    waited = any(
+        call.outcome == "cancelled" and (call.role == "client" or transcript.overdue) for call in transcript.calls
+    )
+    told = waited or any(outcome in errno.errorcode.values() for outcome in outcomes)
     obeyed = any(event.direction == "received" for event in transcript.resets)  # a socket took a RST for its end
     aborted = any("RST" in packet.flags and packet.window for packet in transcript.packets)
     return Played(

@@ -14,6 +14,7 @@ REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 ALERT = b"\x15\x03\x03\x00\x1a" + bytes(26)
 WORKED = [*handshake(), Segment(">", "P.", 1, 1, b"hello"), Segment("<", "P.", 1, 6, b"world"), Segment(">", ".", 6, 6)]
 CLOSED = [*WORKED, Segment(">", "F.", 6, 6), Segment("<", ".", 6, 7)]
+MSS = b"\2\4\5\xb4"
 BIG_IP = b"BIG-IP: [0x2f3:123] Flow expired (sweeper)"
 
 
@@ -279,7 +280,7 @@ def test_a_refused_address_before_another_works_is_harmless() -> None:
 
 @pytest.mark.parametrize(("accepted_at", "cause"), [(1.5, "backlog-full"), (20.0, "connect-timeout")])
 def test_a_queue_is_full_only_where_others_are_accepted_meanwhile(accepted_at: float, cause: str) -> None:
-    unanswered = [Segment(">", "S", at=at) for at in (0.0, 1.0, 3.0)]
+    unanswered = [Segment(">", "S", at=at, options=MSS) for at in (0.0, 1.0, 3.0)]
     other = [replace(segment, at=accepted_at + n / 1000) for n, segment in enumerate(WORKED)]
     later = [replace(segment, client=("10.0.0.1", 40001)) for segment in other]
     both = sorted([*unanswered, *later], key=lambda segment: segment.at or 0.0)
