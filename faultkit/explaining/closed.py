@@ -56,6 +56,20 @@ def explain(story: Story, rst: Packet, fin: Packet, trigger: Packet | None, by: 
     theirs = [p for p in story.before(rst) if p.side != rst.side and p.size]
     data = [p for p in theirs if p.number > fin.number or _under_way(story, p, fin)]
     both = story.fin_before(1 - rst.side, rst)
+    if both and trigger is None and all(_acknowledged(story, rst, one) for one in (fin, both)):
+        waited = story.idle_before(rst)
+        return Finding(
+            "reset after both had closed: harmless",
+            "harmless",
+            (),
+            "most likely",
+            f"Both had closed (FINs in packets {listed(sorted((fin, both)))}) and acknowledged that; the RST in packet "
+            f"{rst.number}"
+            f"{'' if waited is None else f', {lasting(waited)} later,'} answers nothing that was captured and ends nothing any "
+            f"more",
+            by=by,
+            plain="a RST after the close",
+        )
     met = _met(rst, fin, trigger, data)
     if met is None or not (met.size or met.flags & FIN):
         if trigger is not None and trigger.number > fin.number:
@@ -73,6 +87,12 @@ def explain(story: Story, rst: Packet, fin: Packet, trigger: Packet | None, by: 
 def _all_crossed(data: list[Packet], fin: Packet) -> bool:
     """Was all of the data sent without knowing of the FIN? What was answered is another segment, without data."""
     return bool(data) and all(p.ack is not None and fin.seq is not None and p.ack <= fin.seq for p in data)
+
+
+def _acknowledged(story: Story, rst: Packet, fin: Packet) -> bool:
+    return any(
+        p.side != fin.side and p.ack is not None and fin.end is not None and p.ack >= fin.end for p in story.before(rst)
+    )
 
 
 def _met(rst: Packet, fin: Packet, trigger: Packet | None, data: list[Packet]) -> Packet | None:

@@ -143,6 +143,8 @@ def _tagged(kind: int, at: int, data: bytes) -> tuple[int, int]:
     """Past VLAN tags, PPPoE and MPLS labels."""
     while kind in _VLANS:
         kind, at = int.from_bytes(data[at + 2 : at + 4], "big"), at + 4
+    if kind == 0x8909:  # Cisco MetaData: a version, a length and an option, and then the EtherType
+        return _tagged(int.from_bytes(data[at + 6 : at + 8], "big"), at + 8, data)
     if kind == 0x8864:
         return _pppoe(data, at)
     if kind in (_MPLS, 0x8848):

@@ -96,10 +96,15 @@ class _Response:
         first = next((p for p in reversed(sent) if p.data.startswith(b"HTTP/1.")), None)
         if first is None or not asked or asked[-1].data.startswith(b"HEAD "):
             return
-        if first.data[9:10] == b"1" or first.data[9:12] in (b"204", b"304") or (asked[-1].number > first.number):
+        if first.data[9:10] == b"1" or (asked[-1].number > first.number):
             return
         self.known = True
         head, begins = _head(sent, first)
+        if first.data[9:12] in (b"204", b"304"):  # without a body, whatever its header says (RFC 9110 section 6.4.1)
+            self.unclear = (
+                "" if begins else f"the header of the response of packet {first.number} was not captured whole"
+            )
+            return
         came = max(p.end or 0 for p in sent) - (first.seq or 0)
         name = f"the response of packet {first.number}"
         told = _LENGTH.search(head)

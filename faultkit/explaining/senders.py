@@ -99,7 +99,9 @@ def _by_form(story: Story, rst: Packet, trigger: Packet | None) -> tuple[bool, s
             f"{', and the TTL of its other packets' if alike else ''}"
         )
     if rst.window:
-        said = f"packet {rst.number} has no ACK flag and window {rst.window}: Linux and BSD answer with window 0, Windows "
+        said = (
+            f"packet {rst.number} has no ACK flag and window {rst.window}: Linux and BSD answer with window 0, Windows "
+        )
         said += "with an ACK flag"
         own = [p for p in story.sides[rst.side].packets if not p.flags & RST]
         if rst.ttl is not None and rst.ttl in story.sides[rst.side].ttls and any(p.window == rst.window for p in own):

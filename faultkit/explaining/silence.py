@@ -9,6 +9,7 @@ from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import listed
 
+_GENERATED = 4  # packets, of which fewer may have one IP ID by chance
 PATIENT = 0.15  # seconds after which an answer is missed: no retransmission timeout is shorter (TCP_RTO_MIN is 0.2)
 
 
@@ -18,6 +19,17 @@ def explain(story: Story, quiet: float | None, accepted: int, *, one_way: bool =
     refused = _complained(story)
     if refused:
         return refused
+    if generated(story):
+        return Finding(
+            "made by a generator",
+            "open",
+            (),
+            "cannot be told",
+            f"Every packet of both sides has the IP ID {story.packets[0].ip_id}, and none of their numbers counts the data "
+            f"before it: "
+            "no two hosts have sent these, so how the connection ended cannot be told",
+            plain="packets made by a generator",
+        )
     if story.syn is not None and not story.sides[1].packets and story.deaf == 1:
         return _one_way(story)
     if story.syn is not None and story.answer is None and not story.established and not story.sides[1].packets:
@@ -53,6 +65,17 @@ def explain(story: Story, quiet: float | None, accepted: int, *, one_way: bool =
     if any(fins):
         return _half_closed(story, quiet)
     return _still_open(story, quiet)
+
+
+def generated(story: Story) -> bool:
+    """Have all packets of both sides one IP ID, and numbers that do not go on?"""
+    ids = {p.ip_id for p in story.packets}
+    if len(story.packets) < _GENERATED or len(ids) != 1 or ids & {None, 0}:
+        return False
+    data = [p for p in story.packets if p.size]
+    return any(
+        p.side == q.side and p is not q and p.seq == q.seq for p in data for q in story.packets if q.number < p.number
+    )
 
 
 def _lives_on(story: Story, met: Packet) -> Finding | None:

@@ -9,6 +9,7 @@ import pytest
 
 from faultkit.explaining.diagnosis import Diagnosis
 from faultkit.explaining.explain import explain
+from tests.explaining import made
 from tests.explaining.made_up import Segment, capture, handshake, stamp
 from tests.explaining.test_situations import MSS, REQUEST, WORKED, Told
 
@@ -166,6 +167,14 @@ HARMS: dict[str, tuple[list[Segment], Told]] = {
         [*BOTH, Segment("<", "R.", 7, 7, ttl=44, ip_id=60000, at=9.0)],
         Told("harmless", "", "middlebox", "ends nothing any more"),
     ),
+    "a RST of another device long after both have closed": (
+        [*BOTH, Segment("<", "R", 6, window=0, ttl=118, at=5.0, ip_id=19000)],
+        Told("harmless", words="ends nothing any more"),
+    ),
+    "a server drops an idle connection after an answer without a body": (
+        _aborts(_answered(b"HTTP/1.1 204 No Content\r\n\r\n"), "<"),
+        Told("harmless", "load-balancer-idle", "server"),
+    ),
     "a last FIN meets a forgotten connection": (
         [*WORKED, Segment("<", "F.", 6, 6, at=120.0), Segment(">", "R", 6, window=0, ip_id=0)],
         Told("suspicious", "load-balancer-idle"),
@@ -266,6 +275,22 @@ def test_a_capture_appended_to_itself_is_read_once() -> None:
     once = capture([*ASKED, Segment("<", "P.", 1, 28, OK), Segment(">", ".", 28, 18)])
     (single,), (double,) = explain(once), explain(once + once[24:])
     assert (double.end, double.harm) == (single.end, single.harm)
+
+
+def test_packets_of_a_generator_are_no_silence() -> None:
+    packets = [
+        Segment(p.side, p.flags, 0, 0, p.data, ip_id=1) for p in [*WORKED, Segment(">", "F."), Segment(">", "F.")]
+    ]
+    (found,) = explain(capture(packets))
+    assert (found.harm, found.plain) == ("open", "packets made by a generator")
+
+
+def test_cisco_metadata_stands_between_ethernet_and_ip() -> None:
+    frames = [
+        (at, frame[:12] + b"\x89\x09\x01\x01\x00\x01\x00\x02" + frame[12:]) for at, frame in made.framed(made.RESET)
+    ]
+    (found,) = explain(made.pcap(frames))
+    assert (found.by, len(found.connection.packets)) == ("server", len(made.RESET))
 
 
 def test_many_peers_of_one_port_are_no_addresses_of_one_server() -> None:
