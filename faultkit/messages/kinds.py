@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from faultkit.messages import likely
+from faultkit.messages.intervals import Gaps, Times
 from faultkit.messages.reading import Reading
-from faultkit.messages.times import Times, usual
 
 NAMES = 1000  # different peers that are counted of each kind; arbitrary
 EXAMPLE = 400  # characters of an example; arbitrary
@@ -45,7 +45,7 @@ class Kind:
     times: Times = field(default_factory=Times)
     servers: Names = field(default_factory=Names)
     clients: Names = field(default_factory=Names)
-    after: Counter[float] = field(default_factory=Counter)  # seconds since the line before that names the same server
+    after: Gaps = field(default_factory=Gaps)  # since the line before that names the same server
 
     @property
     def program(self) -> str:
@@ -55,15 +55,16 @@ class Kind:
     @property
     def since(self) -> float | None:
         """How long after the last line about that server most of them come, in seconds."""
-        return usual(self.after)
+        return self.after.usual() if self.times.comparable else None
 
     def when(self, begin: float | None, end: float | None) -> list[str]:
         """What its times say, as sentences."""
         said = []
-        if (gap := self.since) is not None:
+        every = self.times.interval()
+        if (gap := self.since) is not None and gap != every:  # else the line before is the last failure
             said.append(f"{_seconds(gap)} after the line before about the same server{_whose(gap)}")
-        if (gap := self.times.interval()) is not None:
-            said.append(f"every {_seconds(gap)}{_whose(gap)}")
+        if (gap := every) is not None:
+            said.append(f"every {_seconds(gap)}: a job or a check that runs then, or a timeout{_whose(gap)}?")
         burst = self.times.burst()
         if burst is not None and begin is not None and end is not None and end - begin > 60:
             first, last, number = burst

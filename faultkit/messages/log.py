@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import codecs
-import datetime
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
 from faultkit.explaining.files import Source
 from faultkit.messages import peers, reading, unwrapping
 from faultkit.messages.kinds import EXAMPLE, Kind
-from faultkit.messages.prefilter import Prefilter
-from faultkit.messages.times import Times, written_at
+from faultkit.messages.prefilter import prefilter
+from faultkit.messages.times import Clock, Moment, written_at
 
 BLOCK = 1 << 21  # bytes that are looked through at once
 LINE = 1 << 16  # bytes of a line; what is longer is cut there
@@ -41,16 +41,19 @@ class Log:
     kinds: dict[str, Kind] = field(default_factory=dict)
     lines: int = 0
     size: int = 0  # bytes, unpacked
-    times: Times = field(default_factory=Times)  # of the failures
+    now: float = field(default_factory=time.time)  # the log was written before
     begin: float | None = None  # of the whole log
     end: float | None = None
+    dated: bool = True  # its times have a year
+    zoned: int = 0  # times that have a zone, and those that have none
+    local: int = 0
     damaged: list[str] = field(default_factory=list)
     overflow: int = 0  # failures of kinds that are too many
 
     def __post_init__(self) -> None:
-        self._filter = Prefilter()
+        self._filter = prefilter()
         self._read: dict[bytes, tuple[str, reading.Reading] | None] = {}
-        self._year = datetime.datetime.now(datetime.UTC).year
+        self._clock = Clock(self.now)
         self._done = 0
 
     @property
@@ -60,6 +63,9 @@ class Log:
 
     def read(self, stream: IO[bytes], name: str = "") -> None:
         """Read it to its end."""
+        self._clock = Clock(self.now)
+        for kind in self.kinds.values():
+            kind.times.cut()
         source = Source(stream)
         for block in _blocks(source):
             self._block(block)
@@ -71,22 +77,29 @@ class Log:
     def _block(self, block: bytes) -> None:
         self.size += len(block)
         self.lines += block.count(b"\n") + (not block.endswith(b"\n"))
-        self._span(block)
+        self._span(block[: LINE // 8].split(b"\n", 3)[:3])
         done = 0
         for place in self._filter.places(block):
             if place < done:
                 continue
             start, done = _record(block, place, done)
             self._record(block, start, done)
+        self._span(block[-LINE // 8 :].split(b"\n")[-3:])
 
-    def _span(self, block: bytes) -> None:
-        """The times of its first and last lines."""
-        for line in (block[: LINE // 8].split(b"\n", 3)[:3], block[-LINE // 8 :].split(b"\n")[-3:]):
-            for one in line:
-                at = written_at(one.decode("utf-8", "replace"), self._year)
-                if at is not None:
-                    self.begin = at if self.begin is None else min(self.begin, at)
-                    self.end = at if self.end is None else max(self.end, at)
+    def _span(self, lines: Sequence[bytes]) -> None:
+        """The log goes over their times."""
+        for line in lines:
+            self._moment(line.decode("utf-8", "replace"))
+
+    def _moment(self, text: str) -> Moment | None:
+        moment = self._clock.read(text)
+        if moment is not None:
+            self.begin = moment.at if self.begin is None else min(self.begin, moment.at)
+            self.end = moment.at if self.end is None else max(self.end, moment.at)
+            self.dated &= moment.dated
+            self.zoned += moment.zoned
+            self.local += not moment.zoned
+        return moment
 
     def _record(self, block: bytes, start: int, end: int) -> None:
         data = block[start:end]
@@ -102,10 +115,9 @@ class Log:
                 return
             kind = self.kinds[key] = Kind(key, read, _short(text))
         kind.count += 1
-        at = written_at(text, self._year)
+        at = self._moment(text)
         if at is not None:
             kind.times.add(at)
-            self.times.add(at)
         named = peers.named(text)
         if named.client:
             kind.clients.add(named.client)
@@ -114,17 +126,15 @@ class Log:
             if at is not None and kind.count <= AFTER:
                 self._after(block, start, named.server, at, kind)
 
-    def _after(self, block: bytes, start: int, server: str, at: float, kind: Kind) -> None:
+    def _after(self, block: bytes, start: int, server: str, at: Moment, kind: Kind) -> None:
         """How long after the line before that names the same server."""
-        begin = max(0, start - BEHIND)
-        place = block.rfind(server.encode(), begin, start)
-        if place < 0:
-            return
-        line = block.rfind(b"\n", 0, place) + 1
-        before = written_at(block[line : line + LINE // 8].decode("utf-8", "replace"), self._year)
-        if before is not None and 0.5 <= at - before < 1e5:
-            gap = at - before
-            kind.after[round(gap, 1) if gap < 10 else float(round(gap))] += 1
+        place = _before(block, server.encode(), start)
+        line = block.rfind(b"\n", 0, max(0, place)) + 1
+        before = written_at(block[line : line + LINE // 8].decode("utf-8", "replace"), self.now, at.at)
+        if place < 0 or before is None or before.zoned != at.zoned or not 0 <= at.at - before.at < 1e5:
+            kind.after.other += 1
+        else:
+            kind.after.add(at.at - before.at, at.coarse or before.coarse)
 
     def _reading(self, data: bytes) -> tuple[str, reading.Reading] | None:
         """What the lines mean, None where they hold no failure. Lines that differ in numbers alone are read once."""
@@ -154,6 +164,19 @@ def _meaning(data: bytes) -> tuple[str, reading.Reading] | None:
     if read.told is not None or read.not_tcp:
         return f"|{read.told.told if read.told else read.not_tcp[0]}", read
     return ("?", read) if LOOKS.search(text) else None
+
+
+def _before(block: bytes, name: bytes, end: int) -> int:
+    """Where the name stands last before that place, as a whole word; -1 where it does not."""
+    least = max(0, end - BEHIND)
+    for _ in range(LINES):
+        end = block.rfind(name, least, end)
+        if end < 0:
+            return -1
+        behind = block[end + len(name) : end + len(name) + 2]
+        if not re.match(rb"[\w.-]", block[max(0, end - 1) : end]) and not re.match(rb"[\w-]|\.\w", behind):
+            return end
+    return -1
 
 
 # What looks like a failure of a connection, whoever wrote it.

@@ -109,6 +109,12 @@ class Prefilter:
         return sorted({*found, *more}) if more else found
 
 
+@functools.cache
+def prefilter() -> Prefilter:
+    """The one of the table: it is the same for every log, and takes a moment to make."""
+    return Prefilter()
+
+
 def _solid(word: str) -> str:
     """Its longest part without white space, of which there is more in columns; all of it where that is short."""
     longest = max(word.split(), key=len, default="")

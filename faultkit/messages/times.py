@@ -1,149 +1,145 @@
-"""When a log line was written, and what the times of many say."""
+"""When a log line was written, as far as it says so: with a zone or without, with a year or without."""
 
 from __future__ import annotations
 
 import datetime
 import re
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 _NAMES = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTHS = {name: number for number, name in enumerate(_NAMES, 1)}
 _MONTH = "|".join(_MONTHS)
+# Hours from UTC. Those that several parts of the world use (CST, IST, BST) are no zones here.
+_ABBREVIATED = {
+    "Z": 0, "UTC": 0, "GMT": 0, "WET": 0, "WEST": 1, "CET": 1, "CEST": 2, "EET": 2, "EEST": 3, "MSK": 3, "JST": 9, "AEST": 10,
+    "AEDT": 11, "EST": -5, "EDT": -4, "CDT": -5, "MST": -7, "MDT": -6, "PST": -8, "PDT": -7,
+}  # fmt: skip
 _CLOCK = r"(?P<hour>\d{2}):(?P<minute>\d{2}):(?P<second>\d{2})(?:[.,](?P<fraction>\d{1,9}))?"
-_ZONE = r"(?: ?(?P<zone>Z|[+-]\d{2}:?\d{2}))?"
+_HALF = r"(?: (?P<half>[AP]M)\b)?"
+_ZONE = rf"(?: ?(?P<zone>[+-]\d{{2}}(?::?\d{{2}})?(?!\d)|(?:{'|'.join(_ABBREVIATED)})\b))?"
 _WRITTEN = [
     # 2026-11-30T07:08:09.123Z, 2026/11/30 07:08:09: ISO 8601, nginx, Python, Go
-    re.compile(rf"(?P<year>\d{{4}})[-/.](?P<month>\d{{2}})[-/.](?P<day>\d{{2}})[T ]{{1,2}}{_CLOCK}{_ZONE}"),
-    # 30/Nov/2026:07:08:09 +0000, 30 Nov 2026 07:08:09.123: access logs, HAProxy, Redis
-    re.compile(rf"(?P<day>\d{{1,2}})[/ -](?P<name>{_MONTH})[/ -](?P<year>\d{{4}})[: ]{_CLOCK}{_ZONE}"),
+    re.compile(
+        rf"(?<!\d)(?P<year>\d{{4}})[-/.](?P<month>\d{{2}})[-/.](?P<day>\d{{2}})[T ]{{1,2}}{_CLOCK}{_HALF}{_ZONE}"
+    ),
+    # 30/Nov/2026:07:08:09 +0000, 30 Nov 2026 07:08:09.123, 30-Nov-2026::07:08:09: access logs, HAProxy, Redis, Erlang
+    re.compile(
+        rf"(?<!\d)(?P<day>\d{{1,2}})[/ -](?P<name>{_MONTH})[/ -](?P<year>\d{{4}})(?: |::?){_CLOCK}{_HALF}{_ZONE}"
+    ),
     # Mon Nov 30 07:08:09.123 2026: Apache httpd's error log
-    re.compile(rf"(?P<name>{_MONTH}) {{1,2}}(?P<day>\d{{1,2}}) {_CLOCK} (?P<year>\d{{4}})"),
+    re.compile(rf"\b(?P<name>{_MONTH}) {{1,2}}(?P<day>\d{{1,2}}) {_CLOCK} (?P<year>\d{{4}})\b"),
     # Nov 30 07:08:09: syslog
-    re.compile(rf"(?P<name>{_MONTH}) {{1,2}}(?P<day>\d{{1,2}}) {_CLOCK}"),
+    re.compile(rf"\b(?P<name>{_MONTH}) {{1,2}}(?P<day>\d{{1,2}}) {_CLOCK}(?! \d{{4}}\b)"),
     # E1130 07:08:09.123456: klog
     re.compile(rf"\b[IWEF](?P<month>\d{{2}})(?P<day>\d{{2}}) {_CLOCK}"),
 ]
-# Seconds since 1970, or of journald microseconds.
+# Seconds since 1970, also of milliseconds, or of microseconds, as journald writes them; at the beginning of a line, Squid's.
 _EPOCH = re.compile(
-    r"\"?(?:ts|time|timestamp|__REALTIME_TIMESTAMP)\"?[:=] ?\"?(?P<epoch>\d{10}(?:\.\d{1,9})?|\d{13}|\d{16})\b"
+    r"(?:\"?\b(?:ts|time|timestamp|__REALTIME_TIMESTAMP)\"?[:=] ?\"?|^(?=\d{10}\.\d{3} ))"
+    r"(?P<epoch>\d{10}(?:\.\d{1,9})?|\d{13}|\d{16})(?![\d.])"
 )
+# Of a JSON document the time is under one of these, whatever other times are in it.
+_KEYED = re.compile(r"\"(?:@?timestamp|time|ts|datetime|haproxy_timestamp|__REALTIME_TIMESTAMP)\" ?: ?")
 HEAD = 600  # characters of a line in which its time is looked for
+DAY = 86_400
 
 
-def written_at(text: str, year: int) -> float | None:
-    """Seconds since 1970; without a zone as if in UTC, without a year in that one. None where it has no time."""
-    head = text[:HEAD]
-    best: re.Match[str] | None = None
-    for pattern in _WRITTEN:
-        found = pattern.search(head)
-        if found and (best is None or found.start() < best.start()):
-            best = found
-    if best is None:
-        return _epoch(text)
-    part = best.groupdict()
-    name = part.get("name")
-    try:
-        moment = datetime.datetime(
-            int(part.get("year") or year),
-            _MONTHS[name] if name else int(part["month"]),
-            int(part["day"]),
-            int(part["hour"]),
-            int(part["minute"]),
-            min(59, int(part["second"])),
-            tzinfo=datetime.UTC,
-        )
-    except ValueError:
-        return _epoch(text)
-    seconds = moment.timestamp() + float(f"0.{part['fraction']}" if part.get("fraction") else 0)
-    zone = part.get("zone")
-    if zone and zone != "Z":
-        digits = zone.replace(":", "")
-        seconds -= (1 if digits[0] == "+" else -1) * (int(digits[1:3]) * 3600 + int(digits[3:5]) * 60)
-    return seconds
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a line was written."""
+
+    at: float  # seconds since 1970; without a zone as if in UTC
+    zoned: bool  # it says its zone
+    dated: bool = True  # it says its year
+    coarse: bool = False  # in whole seconds
 
 
-def _epoch(text: str) -> float | None:
-    found = _EPOCH.search(text)
-    if not found:
-        return None
-    digits = found["epoch"]
-    return float(digits) / {13: 1e3, 16: 1e6}.get(len(digits), 1)
+class Clock:
+    """Reads the times of the lines of one log in their order. Where they have no year, it is the one that puts a line nearest to the
+    line before; that of the first is the last one that is not in the future."""
+
+    def __init__(self, now: float) -> None:
+        """`now` in seconds since 1970: the log was written before."""
+        self._now = now
+        self._last: float | None = None
+
+    def read(self, line: str) -> Moment | None:
+        """When it was written; None where it does not say so."""
+        moment = written_at(line, self._now, self._last)
+        if moment is not None:
+            self._last = moment.at
+        return moment
 
 
-@dataclass
-class Times:
-    """When something came, in bounded memory: how many in each span, and the gaps between them."""
-
-    bins: Counter[int] = field(default_factory=Counter)
-    width: float = 1.0  # seconds of a span: doubled where there would be too many
-    first: float | None = None
-    last: float | None = None
-    number: int = 0
-    gaps: Counter[float] = field(default_factory=Counter)
-
-    def add(self, at: float) -> None:
-        """One more, at that time."""
-        if self.last is not None and at - self.last >= 0.5:
-            self.gaps[_rounded(at - self.last)] += 1
-            if len(self.gaps) > MOST:
-                self.gaps = Counter(dict(self.gaps.most_common(MOST // 2)))
-        self.first = at if self.first is None else min(self.first, at)
-        self.last = at if self.last is None else max(self.last, at)
-        self.number += 1
-        self.bins[int(at // self.width)] += 1
-        while len(self.bins) > MOST:
-            self.width *= 2
-            wider: Counter[int] = Counter()
-            for place, number in self.bins.items():
-                wider[place // 2] += number
-            self.bins = wider
-
-    def chart(self, begin: float, end: float, columns: int) -> list[int]:
-        """How many in each of so many equal parts of that span of time."""
-        counts = [0] * columns
-        span = max(end - begin, 1e-9)
-        for place, number in self.bins.items():
-            middle = min(max((place + 0.5) * self.width, begin), end)
-            counts[min(columns - 1, int((middle - begin) / span * columns))] += number
-        return counts
-
-    def interval(self) -> float | None:
-        """The seconds between them, where most gaps are alike; None where they are not."""
-        return usual(self.gaps)
-
-    def burst(self, seconds: float = 10.0) -> tuple[float, float, int] | None:
-        """From when to when most of them came, and how many, where that is a moment."""
-        if self.number < 5 or self.first is None or self.last is None:
-            return None
-        if self.last - self.first <= seconds:
-            return self.first, self.last, self.number
-        if self.width > seconds:
-            return None
-        places = sorted(self.bins)
-        window = max(1, int(seconds / self.width))
-        best = max(places, key=lambda place: sum(self.bins[place + more] for more in range(window)))
-        number = sum(self.bins[best + more] for more in range(window))
-        if number < 0.8 * self.number:
-            return None
-        inside = [place for place in places if best <= place < best + window]
-        return inside[0] * self.width, (inside[-1] + 1) * self.width, number
-
-
-MOST = 1024  # spans, and different gaps, that are kept; arbitrary
-
-
-def _rounded(gap: float) -> float:
-    return round(gap, 1) if gap < 10 else float(round(gap))
-
-
-def usual(gaps: Counter[float]) -> float | None:
-    """The gap that most of them are, within 3 %; None where there is none, or too few to say."""
-    total = gaps.total()
-    if total < 4:
-        return None
-    for gap, _ in gaps.most_common(3):
-        near = sum(number for other, number in gaps.items() if abs(other - gap) <= max(0.25, 0.03 * gap))
-        if near >= 0.6 * total and gap >= 1:
-            return gap
+def written_at(line: str, now: float, near: float | None = None) -> Moment | None:
+    """When a line was written; None where it has no time. Without a year: in the one that is nearest to `near`, or, where that is
+    not known, in the last one that is not after `now`."""
+    head = line[:HEAD]
+    if head.lstrip()[:1] == "{" and (keyed := _KEYED.search(head)):
+        head = head[keyed.start() :]
+    for found in sorted(_all(head), key=lambda match: match.start()):
+        part = found.groupdict()
+        if part.get("epoch"):
+            return _epoch(part["epoch"])
+        if part.get("year"):
+            return _moment(part, int(part["year"]))
+        known = next((one for one in map(_dated, _all(head)) if one), None)
+        return _nearest(part, now, near if known is None else known.at)
     return None
+
+
+def _all(head: str) -> Iterator[re.Match[str]]:
+    for pattern in (*_WRITTEN, _EPOCH):
+        if found := pattern.search(head):
+            yield found
+
+
+def _dated(found: re.Match[str]) -> Moment | None:
+    part = found.groupdict()
+    return _moment(part, int(part["year"])) if part.get("year") else None
+
+
+def _moment(part: dict[str, str | None], year: int, dated: bool = True) -> Moment | None:
+    hour = int(part["hour"] or 0)
+    if part.get("half"):
+        hour = hour % 12 + 12 * (part["half"] == "PM")
+    try:
+        whole = datetime.datetime(
+            year,
+            _MONTHS[part["name"]] if part.get("name") else int(part["month"] or 0),  # type: ignore[index]
+            int(part["day"] or 0),
+            hour,
+            int(part["minute"] or 0),
+            min(59, int(part["second"] or 0)),
+            tzinfo=datetime.UTC,
+        ).timestamp()
+    except ValueError:
+        return None
+    fraction, zone = part.get("fraction"), part.get("zone")
+    return Moment(whole + float(f"0.{fraction or 0}") - _offset(zone), bool(zone), dated, not fraction)
+
+
+def _offset(zone: str | None) -> int:
+    """Seconds east of Greenwich."""
+    if not zone:
+        return 0
+    if zone in _ABBREVIATED:
+        return _ABBREVIATED[zone] * 3600
+    digits = zone[1:].replace(":", "").ljust(4, "0")
+    return (1 if zone[0] == "+" else -1) * (int(digits[:2]) * 3600 + int(digits[2:]) * 60)
+
+
+def _nearest(part: dict[str, str | None], now: float, near: float | None) -> Moment | None:
+    """In the year that fits; 29 February only in one that has it."""
+    about = datetime.datetime.fromtimestamp(now if near is None else near, datetime.UTC).year
+    made = [moment for year in range(about + 1, about - 9, -1) if (moment := _moment(part, year, dated=False))]
+    if near is None:
+        return next((moment for moment in made if moment.at <= now + DAY), None)
+    return min(made, key=lambda moment: abs(moment.at - near), default=None)
+
+
+def _epoch(digits: str) -> Moment:
+    return Moment(
+        float(digits) / {13: 1e3, 16: 1e6}.get(len(digits), 1), True, coarse=digits.isdigit() and len(digits) == 10
+    )

@@ -27,6 +27,8 @@ def show(console: Console, log: Log) -> None:
     paragraph(console, _heading(log, len(known)))
     for broken in log.damaged:
         paragraph(console, f"Damaged: {broken}; what comes before it is counted.")
+    if log.zoned and log.local:
+        paragraph(console, "Some lines say their time zone and some do not: those that do not are taken for UTC.")
     for kind in known[:SHOWN]:
         console.print()
         _kind(console, kind, log)
@@ -65,7 +67,11 @@ def _sorted(log: Log) -> tuple[list[Kind], list[Kind], list[Kind]]:
 
 def _heading(log: Log, kinds: int) -> str:
     failures = sum(kind.count for kind in log.kinds.values() if kind.reading.told is not None)
-    span = f", {_moment(log.begin)} to {_moment(log.end)}" if log.begin is not None and log.end is not None else ""
+    span = (
+        f", {_moment(log.begin, log)} to {_moment(log.end, log)}"
+        if log.begin is not None and log.end is not None
+        else ""
+    )
     found = (
         f"{failures} failure{'s' * (failures != 1)} of {kinds} kind{'s' * (kinds != 1)}"
         if failures
@@ -81,8 +87,10 @@ def _size(number: int) -> str:
     return f"{number} bytes"
 
 
-def _moment(at: float) -> str:
-    return datetime.datetime.fromtimestamp(at, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+def _moment(at: float, log: Log) -> str:
+    """With its year where the log has years."""
+    written = datetime.datetime.fromtimestamp(at, datetime.UTC)
+    return f"{written:%Y-%m-%d %H:%M:%S}" if log.dated else f"{written:%b} {written.day} {written:%H:%M:%S}"
 
 
 def _kind(console: Console, kind: Kind, log: Log) -> None:
@@ -93,7 +101,7 @@ def _kind(console: Console, kind: Kind, log: Log) -> None:
     pad = " " * 9
     times = kind.times
     if times.first is not None and times.last is not None:
-        paragraph(console, f"{_moment(times.first)} to {_moment(times.last)}", pad, pad)
+        paragraph(console, f"{_moment(times.first, log)} to {_moment(times.last, log)}", pad, pad)
         if log.begin is not None and log.end is not None and log.end > log.begin:
             console.print(pad + f"│{drawn(times.chart(log.begin, log.end, COLUMNS))}│", markup=False, highlight=False)
         for sentence in kind.when(log.begin, log.end):

@@ -17,7 +17,6 @@ from faultkit.commands.which import by_age
 from faultkit.messages.log import BLOCK, Log
 from faultkit.messages.prefilter import Prefilter
 from faultkit.messages.table import entries
-from faultkit.messages.times import written_at
 from tests.shell import faultkit
 
 RESET = (
@@ -161,28 +160,6 @@ def test_a_gigabyte_takes_no_more_memory_than_a_megabyte() -> None:
         assert number == times * block.count(b"\n")
         assert failures == times * 4 * (50 + 12 + 30)
     assert peaks[12] < peaks[1] + 30_000, peaks  # kB
-
-
-@pytest.mark.parametrize(
-    ("line", "seconds"),
-    [
-        ("2026-05-06T07:08:09.5Z x", 1778051289.5),
-        ("2026-05-06T09:08:09+02:00 x", 1778051289),
-        ("2026/05/06 07:08:09 [error]", 1778051289),
-        ("2026-05-06 07:08:09,500 ERROR", 1778051289.5),
-        ('1.2.3.4 - - [06/May/2026:07:08:09 +0000] "GET', 1778051289),
-        ("haproxy[1]: 1.2.3.4:5 [06/May/2026:07:08:09.500] fe", 1778051289.5),
-        ("[Wed May 06 07:08:09.500 2026] [proxy_http:error]", 1778051289.5),
-        ("May  6 07:08:09 host app: x", 1778051289),
-        ("E0506 07:08:09.500000 1 x.go:1] x", 1778051289.5),
-        ('{"level":"error","ts":1778051289.5,"msg":"x"}', 1778051289.5),
-        ('{"__REALTIME_TIMESTAMP":"1778051289500000","MESSAGE":"x"}', 1778051289.5),
-        ("no time at all", None),
-        ("99/99/2026 x", None),
-    ],
-)
-def test_when_a_line_was_written(line: str, seconds: float | None) -> None:
-    assert written_at(line, 2026) == seconds
 
 
 def test_the_command(tmp_path: Path) -> None:
