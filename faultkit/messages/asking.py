@@ -25,19 +25,22 @@ class Question:
 
 
 @functools.cache
-def _known() -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = tomllib.loads(KNOWN.read_text("utf-8"))["question"]
-    return found
+def _known() -> dict[str, list[dict[str, Any]]]:
+    return tomllib.loads(KNOWN.read_text("utf-8"))
 
 
-def questions(answers: Sequence[str], pool: str, peer: str) -> list[Question]:
+def questions(answers: Sequence[str], pool: str, peer: str, told: str = "", unix: bool = False) -> list[Question]:
     """One for each of the likeliest answers, then what else tells the first; at most `MOST`. `peer` is the other end, as host and
     port, where it is known."""
     host, port = _split(peer)
     words = {"host": host or "$host", "port": port or "$port", "url": f"http://{host or '$host'}:{port or '$port'}/"}
-    fits = [row for row in _known() if "pool" not in row or pool in row["pool"]]
+    fits = [row for row in _known()["unix" if unix else "question"] if "pool" not in row or pool in row["pool"]]
     firsts = [next((row for row in fits if name in row["answers"]), None) for name in answers[:MOST]]
-    rows = [*filter(None, firsts), *(row for row in fits if not set(answers[:1]).isdisjoint(row["answers"]))]
+    rows = [
+        *(row for row in fits if told in row.get("told", ())),
+        *filter(None, firsts),
+        *(row for row in fits if not set(answers[:1]).isdisjoint(row["answers"])),
+    ]
     asked: dict[str, Question] = {}
     for row in rows:
         where = row["where"].format(**words | {"host": host or "the other end"})

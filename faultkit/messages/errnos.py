@@ -23,11 +23,18 @@ _NUMBERED = re.compile(
 
 # Errnos that no packet of the other end has made.
 LOCAL = {
-    "EADDRNOTAVAIL": "the address to connect from is not there, or its ports are used up: `ss -s`, net.ipv4.ip_local_port_range",
-    "EMFILE": "this process has as many files open as it may: `ulimit -n`",
-    "EACCES": "this host does not allow it: a firewall rule, a security module or a sandbox here",
-    "EPERM": "this host does not allow it: a firewall rule, a security module or a sandbox here",
-    "ENOBUFS": "this kernel has no memory for it: `dmesg`, net.ipv4.tcp_mem",
+    "EADDRNOTAVAIL": "to connect, all local ports towards that address are in use, most in TIME-WAIT (`ss -s`,"
+    " net.ipv4.ip_local_port_range, connections that are kept), or no address of this host fits (::1, or a source address, that"
+    " is not there: `ip addr`); to listen, the address is not this host's",
+    "EADDRINUSE": "to listen, another program has that port: `ss -tlnp`; to connect, on Windows, all local ports are in use, most"
+    " in TIME-WAIT: `netsh int ipv4 show dynamicport tcp`, connections that are kept",
+    "EMFILE": "this process has as many files and sockets open as it may: `ulimit -n`, LimitNOFILE=; `ls /proc/PID/fd | wc -l`"
+    " says whether it leaks them, as connections that are never closed",
+    "EACCES": "this host does not allow it: SELinux (`ausearch -m avc`, httpd_can_network_connect), a sandbox or a firewall here,"
+    " or a port below 1024 to listen at",
+    "EPERM": "this host does not allow it: a firewall rule of this host's own output, a security module or a sandbox here",
+    "ENOBUFS": "this host has no memory or ports left for it: `dmesg`, net.ipv4.tcp_mem, `ss -s`; on Windows MaxUserPort and the"
+    " nonpaged pool",
 }
 
 
@@ -49,7 +56,7 @@ def numbers() -> dict[int, str]:
 
 
 # Numbers that are no errno of a connection unless the words say so.
-_COMMON = frozenset({1, 5, 13, 24, 32, 64, 71, 109, 121, 232, 995, 100, 99, 101, 102, 103, 105, 107, 108, 112})
+_COMMON = frozenset({1, 5, 13, 24, 32, 48, 64, 71, 98, 109, 121, 232, 995, 100, 99, 101, 102, 103, 105, 107, 108, 112})
 
 
 @functools.cache

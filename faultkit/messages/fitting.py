@@ -41,6 +41,7 @@ _ALIKE = {**ALIKE, "ENOTCONN": ("ECONNRESET", "EOF")}
 _TESTERS = {
     "EOF": ("accept-then-close", "half-close", "truncate"),
     "closed or reset": ("accept-then-reset", "accept-then-close", "half-close", "truncate"),
+    "bad gateway": ("accept-then-reset", "accept-then-close", "garbage"),
     "EOF before any answer": ("accept-then-close", "half-close", "accept-then-reset", "garbage"),
     "EOF in the body": ("truncate",),
     "bad answer": ("garbage",),
@@ -129,9 +130,15 @@ def _told(told: str, calls: Sequence[str], counters: Sequence[str]) -> tuple[str
         return ("", True) if told.removeprefix("counter ") in counters else None
     if told == "accept backlog":
         return ("", True) if any("Listen" in name for name in counters) else None
-    if told == "connect failed":
+    if told in ("SYN queue", "SYNs dropped"):
+        if any("Listen" in name for name in counters):
+            return "", told == "SYNs dropped"
+        return next(((call, True) for call in calls if call in ("connect ETIMEDOUT", "connect cancelled")), None)
+    if told in ("connect failed", "unavailable"):
         return (first, True) if first.startswith("connect ") else None
-    if told == "closed or reset":
+    if told == "bad gateway" and first.startswith("connect "):
+        return first, True
+    if told in ("closed or reset", "bad gateway"):
         if first in ("recv EOF", "send EPIPE", "recv ECONNRESET", "send ECONNRESET"):
             return first, True
         return (first, True) if first in ("recv ETIMEDOUT", "send ETIMEDOUT") else None

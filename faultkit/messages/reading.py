@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from faultkit import causes
 from faultkit.errors import Misuse
-from faultkit.messages import asking, errnos, fitting, likely, packets, peers, unwrapping
+from faultkit.messages import asking, elsewhere, errnos, fitting, likely, packets, peers, unwrapping
 from faultkit.messages.peers import NOBODY, Peers
-from faultkit.messages.table import Entry, Found, entries, found_in
+from faultkit.messages.table import Entry, Found, entries, found_in, line_at
 from faultkit.messages.vocabulary import VAGUE, tells
 from faultkit.serving.faults import TESTERS
 
@@ -46,6 +46,7 @@ class Told:
     when: tuple[str, ...]
     peers: Peers = NOBODY
     idle: str = ""  # for how long, as the line has it
+    unix: bool = False  # over a Unix socket
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def read(pasted: str, known: Known | None = None, among: Sequence[Entry] | None 
             f"which: --message has more than {MOST} characters: paste the lines of one failure, or read the log with --log"
         )
     known = known or Known()
-    layers = unwrapping.layers(pasted)
+    written = unwrapping.layers(pasted)
+    layers = [unwrapping.unasked(layer) for layer in written]
     deciding = _held(layers, among)
     if all(one.entry.part for one in deciding) and (joined := _held([" ".join(layers[-1].split())], among)):
         deciding = joined  # it was wrapped between words, and a place of the template goes over the end of a line
@@ -86,14 +88,67 @@ def read(pasted: str, known: Known | None = None, among: Sequence[Entry] | None 
     if not deciding:
         if rows := packets.diagnosed(layers[0]):
             return Reading(packets=tuple(rows))
-        return _by_errno(layers, known, among)
+        return _by_errno(written, layers, known, among)
     not_tcp = tuple(dict.fromkeys(one.entry.not_tcp for one in deciding if one.entry.not_tcp))
     failed = [one for one in deciding if one.entry.told]
     if not failed or (not_tcp and all(one.entry.part for one in failed)):
-        return Reading(deciding, not_tcp=not_tcp)
-    told = _told(failed, layers)
+        return _elsewhere_alone(written[-1], Reading(deciding, not_tcp=not_tcp))
+    told = _told(failed, written, layers)
     settings = tuple(dict.fromkeys(one.entry.setting for one in failed if one.entry.setting))
-    return answered(Reading(deciding, told, not_tcp=not_tcp, settings=settings), known)
+    known_by = any(one.entry.pool or one.entry.writer for one in failed)
+    return _judged(
+        Reading(deciding, told, not_tcp=not_tcp, settings=settings),
+        _line(failed[0], written, layers),
+        written,
+        known_by,
+        known,
+    )
+
+
+def _line(one: Found, written: Sequence[str], layers: Sequence[str]) -> str:
+    """The line that decides, as it was written."""
+    for layer, original in zip(layers, written, strict=True):
+        if one.line in layer:
+            at = layer.index(one.line)
+            return original[at : at + len(one.line)]
+    return one.line
+
+
+def _elsewhere_alone(text: str, otherwise: Reading) -> Reading:
+    """What a Unix socket's file says, in words; else that."""
+    if otherwise.found and otherwise.found[0].entry.fine:
+        return otherwise
+    if elsewhere.over_unix(text, text, "") and (row := elsewhere.unix_failed(text)):
+        if row.causes:
+            told = Told("", "accept backlog", "", "", (), peers.named(text), unix=True)
+            return answered(replace(otherwise, told=told, not_tcp=(row.says,)), Known())
+        return replace(otherwise, not_tcp=(row.says,))
+    if not otherwise.found and (says := elsewhere.alone(text)):
+        return replace(otherwise, not_tcp=(says,))
+    return otherwise
+
+
+def _judged(read: Reading, line: str, written: Sequence[str], known_by: bool, known: Known) -> Reading:
+    """The causes of what was told, if it was a connection: over what it went is what the line says."""
+    told = read.told
+    assert told is not None
+    text = written[-1]
+    if says := elsewhere.said(line, text, told.told, known_by):
+        return replace(read, told=None, not_tcp=(says,), settings=())
+    if elsewhere.over_unix(line, text, told.writer):
+        row = elsewhere.unix_failed(line if told.writer in ("upstream", "downstream") else text)
+        open_ = told.told.rpartition(" ")[2] in errnos.LOCAL or tells(told.told) >= VAGUE
+        if row and not row.causes and open_:
+            return replace(read, told=None, not_tcp=(row.says,), settings=())
+        told = replace(told, unix=True)
+        read = replace(read, told=told, settings=(), not_tcp=(elsewhere.unix().says, *read.not_tcp))
+    read = answered(read, known)
+    name = told.told.rpartition(" ")[2]
+    if not read.answers and not read.not_tcp and name in errnos.LOCAL:
+        return replace(read, not_tcp=(errnos.LOCAL[name],))
+    if name == "EPIPE" and not known_by and told.peers == NOBODY and not told.unix and not read.not_tcp:
+        return replace(read, not_tcp=(elsewhere.PERHAPS,))
+    return read
 
 
 def _held(layers: Sequence[str], among: Sequence[Entry] | None) -> tuple[Found, ...]:
@@ -124,7 +179,7 @@ def _deciding(found: Sequence[Found], outwards: bool) -> tuple[Found, ...]:
     return tuple(sorted(once.values(), key=lambda one: (*_rank(one), one.start if outwards else -one.start)))
 
 
-def _told(found: Sequence[Found], layers: Sequence[str]) -> Told:
+def _told(found: Sequence[Found], written: Sequence[str], layers: Sequence[str]) -> Told:
     first = found[0]
     groups: dict[str, str] = {}
     for one in found:
@@ -143,7 +198,7 @@ def _told(found: Sequence[Found], layers: Sequence[str]) -> Told:
         writer=next((one.entry.writer for one in found if one.entry.writer), ""),
         pool=next((one.entry.pool for one in found if one.entry.pool), ""),
         when=tuple(dict.fromkeys(when)),
-        peers=peers.named(layers[-1]),
+        peers=peers.named(written[-1]),
         idle=groups.get("idle", ""),
     )
 
@@ -185,9 +240,11 @@ def answered(reading: Reading, known: Known) -> Reading:
         found = tuple(fit for fit in found if fit.name != "accept-then-reset")
     prior = likely.prior(told.program, told.pool, told.writer, told.told, when)
     answers = likely.answers(found, prior, _PEERS.get(told.writer, "the other end"))
+    if told.unix:
+        answers, prior = elsewhere.unix_answers(answers, told.told, _PEERS.get(told.writer, "the other end"))
     named, hints = likely.hinted(known.every, known.since)
     answers = likely.first(answers, named)
-    asked = asking.questions([answer.name for answer in answers], told.pool, told.peers.of(told.writer))
+    asked = asking.questions([answer.name for answer in answers], told.pool, told.peers.of(told.writer), unix=told.unix)
     return replace(
         reading, answers=tuple(answers), prior=prior, dropped=tuple(dropped), hints=hints, questions=tuple(asked)
     )
@@ -200,11 +257,6 @@ def _idle(name: str) -> bool:
 _CONNECTING = re.compile(r"\b(?:connect(?:ing|ion to)?|dial|establish\w*|opening)\b", re.IGNORECASE)
 _READING = re.compile(r"\b(?:read|recv|receive|receiving|reading)\b", re.IGNORECASE)
 _WRITING = re.compile(r"\b(?:write|send|sending|writing|writev|sendfile)\b", re.IGNORECASE)
-# Broken pipe is what a shell says, too, of a pipe between two processes.
-_PIPES = re.compile(
-    r"\b(?:write error|standard output|stdout|echo|printf|cat|yes|tee|grep|awk|sed|tar|gzip|sort|head|ls|find)\b",
-    re.IGNORECASE,
-)
 
 
 def _call(before: str, name: str) -> str:
@@ -223,23 +275,19 @@ def _call(before: str, name: str) -> str:
     return f"{last} {name}" if (last, name) != ("connect", "ECONNRESET") else f"recv or send {name}"
 
 
-def _by_errno(layers: Sequence[str], known: Known, among: Sequence[Entry] | None) -> Reading:
+def _by_errno(written: Sequence[str], layers: Sequence[str], known: Known, among: Sequence[Entry] | None) -> Reading:
     """All that can be said where only an errno is known; else the nearest line."""
-    for layer in layers:
+    for original, layer in zip(written, layers, strict=True):
         mentions = errnos.mentions(layer)
         if not mentions:
             continue
         start, end, name = mentions[0 if _outwards(layer) else -1]
-        if name == "EPIPE" and _PIPES.search(layer[max(0, start - 60) : start]):
-            return Reading(
-                words=layer[start:end],
-                not_tcp=("a program wrote to a pipe whose reader had gone, as `yes | head -1` does",),
-            )
-        if name in errnos.LOCAL:
-            return Reading(words=layer[start:end], not_tcp=(errnos.LOCAL[name],))
-        told = Told("", _call(layer[:start], name), "", "", (), peers.named(layer))
-        return answered(Reading(told=told, words=layer[start:end]), known)
-    return Reading(nearest=_nearest(layers[0], entries() if among is None else among))
+        told = Told("", _call(layer[:start], name), "", "", (), peers.named(original))
+        read = Reading(told=told, words=layer[start:end])
+        found = _judged(read, line_at(original, start, end), written, False, known)
+        return replace(found, told=None) if not found.answers and name in errnos.LOCAL else found
+    nearest = Reading(nearest=_nearest(written[0], entries() if among is None else among))
+    return _elsewhere_alone(written[-1], nearest)
 
 
 @functools.lru_cache(4)

@@ -66,8 +66,14 @@ class Entry:
                 gap, _, errno = named[0]
                 if match.end("errno") == end:
                     end = match.start("errno") + named[0][1]
-            return Found(self, match.start(), end, errno, groups, gap)
+            return Found(self, match.start(), end, errno, groups, gap, line_at(text, match.start(), end))
         return None
+
+
+def line_at(text: str, start: int, end: int) -> str:
+    """The whole of the line, or lines, from there to there."""
+    behind = text.find("\n", end)
+    return text[text.rfind("\n", 0, start) + 1 : behind if behind >= 0 else len(text)]
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,7 @@ class Found:
     errno: str
     groups: dict[str, str]
     gap: int = 0  # characters before the errno's own words, which the entry knows nothing of
+    line: str = ""  # or lines, in which it is
 
     @property
     def told(self) -> str:

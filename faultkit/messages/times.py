@@ -56,8 +56,8 @@ class Moment:
 
 
 class Clock:
-    """Reads the times of the lines of one log in their order. Where they have no year, it is the one that puts a line nearest to the
-    line before; that of the first is the last one that is not in the future."""
+    """Reads the times of the lines of one log in their order. Where they have no year, it is the one that puts a line nearest to
+    the line before; that of the first is the last one that is not in the future."""
 
     def __init__(self, now: float) -> None:
         """`now` in seconds since 1970: the log was written before."""

@@ -73,6 +73,32 @@ def _from_bytes(found: re.Match[str]) -> str:
     return bytes(number for number in map(int, found[1].split(",")) if number < 256).decode("utf-8", "replace")
 
 
+# What users wrote, or servers call their pages: where a request asks for it, no connection has failed by it.
+_ASKED = re.compile(
+    r"\b(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|PROPFIND|REPORT|CONNECT) (?P<request>/\S{1,4000})"
+    r"|\b[a-z][a-z0-9+.-]{1,15}://[^\s/\"'?#<>]{1,255}(?P<page>[/?#][^\s\"'<>)\]},]{1,4000})"
+    r"|\" \d{3} (?:\d{1,15}|-) \"(?P<referrer>[^\"\n]{0,4000})\" \"(?P<agent>[^\"\n]{0,4000})\""
+    r"|\b(?:request_?)?(?:uri|url|path|query(?:_?string)?|args|search(?:_?term)?|keywords?|(?:http_)?user[-_]?agent"
+    r"|(?:http_)?refere?rr?er|referer|title|subject|comment)\"?(?:=|: ?)\[?\"(?P<value>[^\"\n]{1,4000})\"",
+    re.IGNORECASE,
+)
+
+
+def _filled(found: re.Match[str]) -> str:
+    """The same, as long, with letters that say nothing instead of what was asked for."""
+    whole = found[0]
+    for name, value in found.groupdict().items():
+        if value:
+            at = found.start(name) - found.start()
+            whole = whole[:at] + re.sub(r"\w", "x", value) + whole[at + len(value) :]
+    return whole
+
+
+def unasked(text: str) -> str:
+    """The same, as long, without the words of what was asked for: addresses of pages, search terms, who asked."""
+    return _ASKED.sub(_filled, text)
+
+
 def layers(text: str) -> list[str]:
     """The text as it may be meant: as it is, and with each level of escapes less, at most three."""
     found = [plain(_BYTES.sub(_from_bytes, text))]

@@ -17,6 +17,7 @@ ERRNOS = (
     "ENETDOWN",
     "ENETRESET",
     "EADDRNOTAVAIL",
+    "EADDRINUSE",
     "ENOTCONN",
     "ESHUTDOWN",
     "ENOBUFS",
@@ -38,7 +39,11 @@ OTHERWISE = {
     "closed or reset": "the connection is gone, and the line does not say how",
     "connect failed": "no connection came about, and the line does not say why",
     "bad answer": "bytes came that mean nothing in this protocol",
+    "bad gateway": "a proxy says that the server behind it refused, closed or answered wrongly: its own log says which",
+    "unavailable": "a server, or a proxy before it, says that nobody is there to answer: its own log says why",
     "accept backlog": "the queue of connections that wait for accept() is full",
+    "SYN queue": "the queue of connections that wait for the client's ACK is full",
+    "SYNs dropped": "SYNs, or the ACKs that follow them, were dropped at a listening socket, whatever queue was full",
     "packets dropped here": "this kernel drops packets: a table or memory is full",
     "probes unanswered": "a heartbeat, a ping or a keepalive went unanswered",
     "own timer: connect": "the writer's own limit for connecting",
@@ -104,9 +109,9 @@ def unknown(told: str) -> bool:
 _TELLS = (
     r"\w+( or send)? E[A-Z]+$",
     r"EOF .*|own timer: (connect|handshake|first byte|between bytes|idle|send|request|pool)|accept backlog",
-    r"EOF|probes unanswered|bad answer|packets dropped here",
+    r"EOF|probes unanswered|bad answer|packets dropped here|SYN queue|SYNs dropped",
     r"own timer: total|connect failed",
-    r"closed or reset",
+    r"closed or reset|bad gateway|unavailable",
 )
 VAGUE = 3  # from there on an errno beside it says more
 

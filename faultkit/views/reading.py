@@ -44,7 +44,7 @@ def show(console: Console, reading: Reading) -> None:
     told = _told(reading)
     for number, answer in enumerate(told, 1):
         console.print()
-        _answer(console, number, answer)
+        _answer(console, number, answer, unix=reading.told is not None and reading.told.unix)
     rest = [fit.name for answer in reading.answers[len(told) :] for fit in answer.fits]
     if reading.answers:
         console.print()
@@ -103,11 +103,13 @@ def _who(console: Console, reading: Reading) -> None:
     paragraph(console, f"Read in {sources}{f'; seen of {seen}' if seen else ''}.", rest="  ", style="dim")
 
 
-def _answer(console: Console, number: int, answer: Answer) -> None:
+def _answer(console: Console, number: int, answer: Answer, unix: bool = False) -> None:
     says = answer.says[0].upper() + answer.says[1:]
     paragraph(console, f"{number}. {says}.", rest="   ")
     names = ", ".join(fit.name for fit in answer.fits)
-    paragraph(console, f"{names}: {whole(command(answer.fits[0]))}", "   ", "   ", drawn={answer.fits[0].name: "cyan"})
+    paragraph(
+        console, f"{names}: {whole(command(answer.fits[0], unix))}", "   ", "   ", drawn={answer.fits[0].name: "cyan"}
+    )
 
 
 def _questions(console: Console, reading: Reading) -> None:
@@ -119,8 +121,10 @@ def _questions(console: Console, reading: Reading) -> None:
         paragraph(console, whole(question.command), "  ", "  ")
 
 
-def command(fit: Fit) -> str:
-    """What plays it."""
+def command(fit: Fit, unix: bool = False) -> str:
+    """What plays it, over TCP or on a Unix socket."""
+    if unix:
+        return f"faultkit serve {fit.name}{':unread' * (fit.name == 'crash')} --unix PATH"
     if fit.tester:
         return f"faultkit serve {fit.name}"
     cause, options, _ = fitting.variant(fit.name, fit.variant)
@@ -148,6 +152,7 @@ def document(reading: Reading) -> dict[str, Any]:
         ],
         "told": told and told.told,
         "writer": told and (told.writer or None),
+        "unix": bool(told and told.unix),
         "when": list(told.when) if told else [],
         "server": (told and told.peers.server) or None,
         "client": (told and told.peers.client) or None,
@@ -164,7 +169,7 @@ def document(reading: Reading) -> dict[str, Any]:
                 "says": answer.says,
                 "summary": _summary(answer.fits[0]),
                 "call": answer.fits[0].call or None,
-                "command": command(answer.fits[0]),
+                "command": command(answer.fits[0], told is not None and told.unix),
             }
             for answer in reading.answers
         ],
