@@ -163,7 +163,7 @@ def _meaning(data: bytes) -> tuple[str, reading.Reading] | None:
         return name, read
     if read.told is not None or read.not_tcp:
         return f"|{read.told.told if read.told else read.not_tcp[0]}", read
-    return ("?", read) if LOOKS.search(text) else None
+    return ("?", read) if LOOKS.search(unwrapping.unasked(text)) else None
 
 
 def _before(block: bytes, name: bytes, end: int) -> int:

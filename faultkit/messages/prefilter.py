@@ -116,9 +116,13 @@ def prefilter() -> Prefilter:
 
 
 def _solid(word: str) -> str:
-    """Its longest part without white space, of which there is more in columns; all of it where that is short."""
-    longest = max(word.split(), key=len, default="")
-    return longest if len(longest) >= SOLID else word
+    """Its longest part without white space, of which there is more in columns, and behind a colon; all of it where that is
+    short."""
+    for parts in (word.split(), re.split(r"(?<=:)\s+", word)):
+        longest = max(parts, key=len, default="")
+        if len(longest) >= SOLID:
+            return longest
+    return word
 
 
 @functools.cache

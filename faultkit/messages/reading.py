@@ -244,7 +244,9 @@ def answered(reading: Reading, known: Known) -> Reading:
         answers, prior = elsewhere.unix_answers(answers, told.told, _PEERS.get(told.writer, "the other end"))
     named, hints = likely.hinted(known.every, known.since)
     answers = likely.first(answers, named)
-    asked = asking.questions([answer.name for answer in answers], told.pool, told.peers.of(told.writer), unix=told.unix)
+    asked = asking.questions(
+        [answer.name for answer in answers], told.pool, told.peers.of(told.writer), told.told, told.unix
+    )
     return replace(
         reading, answers=tuple(answers), prior=prior, dropped=tuple(dropped), hints=hints, questions=tuple(asked)
     )
