@@ -243,7 +243,7 @@ class Live(Wire):
     def armed(self) -> Fault | None:
         """The fault that is still to set in."""
         record = self.record
-        return None if self.spared or record.ended else self._next
+        return None if self.spared or record.ended or record.waits_for_tls else self._next
 
     def ask(self, choose: Choose) -> None:
         """Its fault is chosen when its first bytes are there."""
@@ -285,7 +285,7 @@ class Live(Wire):
 
     def spare(self) -> None:
         """The server was healed: no fault sets in any more, and from the first on they may again at `arm`."""
-        self.spared = True
+        self.spared, self.record.waits_for_tls = True, False
         self._next = self._fault  # what is pending by the record stays unmet, or met
 
     def arm(self) -> None:
@@ -312,6 +312,9 @@ class Live(Wire):
         if fault is None:
             return
         while fault:
+            if fault.served.speaks == "tls" and not self.in_tls:
+                self.record.waits_for_tls = True  # it sets in with the handshake
+                break
             assert fault.served.act
             # Written down before, because a client may look as soon as it is told.
             self.record.meet(fault.name)
@@ -425,8 +428,10 @@ class Live(Wire):
                 return False
             await self._alert()
             raise
+        self.in_tls = True
+        due, self.record.waits_for_tls = self.record.waits_for_tls, False
         fault = self.armed
-        if fault and fault.when.kind == "handshake":
+        if due or (fault and fault.when.kind == "handshake"):
             await self._fire()
         return True
 

@@ -196,6 +196,10 @@ def fault(name: str, when: Trigger | None = None, *, tls: bool = False) -> Fault
         )
     if when is not None:
         _check_trigger(name, served, when)
+        if served.speaks == "tls" and when.kind in ("accept", "client-hello"):
+            raise Misuse(
+                f"{name} `{when}`: it is said in TLS, which the handshake begins: take at='handshake', or later"
+            )
     if tls:
         _check_tls(name, served, when or served.when)
         if when and when.kind == "read" and when.amount:

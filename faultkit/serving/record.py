@@ -41,6 +41,7 @@ class Connection:
         "requests",
         "seconds",
         "sent",
+        "waits_for_tls",
     )
 
     def __init__(self, number: int, peer: Address | None, fault: str, waiting: Waiting) -> None:
@@ -54,6 +55,7 @@ class Connection:
         self.opened_at = time.monotonic()
         self.met: list[Met] = []  # each fault that has set in, in order
         self.pending: str | None = None  # the one that is to set in next
+        self.waits_for_tls = False  # its moment has come, and there is no TLS yet in which it is said
         self.ended: str | None = None  # None while it goes on; else how: "abort", "peer closed" ...
         self.seconds: float | None = None  # from the accept to the end
         self.over = False  # its socket is closed

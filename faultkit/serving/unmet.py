@@ -26,6 +26,7 @@ def sentence(
             fault = _pending(fault, record)
             return (
                 f"{fault.name} {where} was never met: it was planned {fault.when} of connection {number}, {_told(record)}"
+                + _in_clear(record)
                 + (_never_counted(fault, record) if own else "")
             )
     every = plan.fault or plan.waiting
@@ -40,7 +41,7 @@ def sentence(
         every = every and _pending(every, drawn[-1])
         name, when = (every.name, f" {every.when}") if every else (drawn[0].fault, "")
         return f"{name} {where} was never met: it was to set in{when}, and {came(len(seen))}: {_told(drawn[-1])}" + (
-            _never_counted(every, *drawn) if own and every else ""
+            _in_clear(drawn[-1]) + (_never_counted(every, *drawn) if own and every else "")
         )
     return None
 
@@ -71,6 +72,11 @@ def _pending(fault: Fault, record: Connection) -> Fault:
     while fault.then and fault.title != record.pending:
         fault = fault.then
     return fault
+
+
+def _in_clear(record: Connection) -> str:
+    """That its moment came too early."""
+    return "; it is said in TLS, and there was no handshake" if record.waits_for_tls else ""
 
 
 def _never_counted(fault: Fault, *seen: Connection) -> str:

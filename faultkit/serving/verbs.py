@@ -64,6 +64,7 @@ class End:
         "_watch",
         "clock",
         "draining",
+        "in_tls",
         "record",
         "said",
         "sock",
@@ -78,6 +79,7 @@ class End:
         self._engine = engine
         self._watch: Watch | None = None  # in the engine's epoll
         self._tls = tls
+        self.in_tls = False  # the handshake is done
         self._task: trio.CancelScope | None = None
         self._audible: trio.Event | None = None  # set again by heal(): until then nothing is sent
         self._reading: trio.Event | None = None
@@ -146,7 +148,10 @@ class End:
 
     @_verb
     def close_notify(self) -> None:
-        """TLS: close_notify (RFC 8446 section 6.1), and no FIN; then read and throw away until the peer closes."""
+        """TLS: close_notify (RFC 8446 section 6.1), and no FIN; then read and throw away until the peer closes. Raises `Misuse`
+        before the handshake."""
+        if not self.in_tls:
+            raise Misuse("close_notify() is said in TLS, and there was no handshake yet: finish() is FIN alone")
         self._notifies = True
         self._drain()
 

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 import faultkit
-from faultkit import HandlerCrashed, Live, Misuse, Server, Tls, sockets
+from faultkit import FaultNotMet, HandlerCrashed, Live, Misuse, Server, Tls, sockets
 from tests.serving.client import PATIENCE
 
 
@@ -205,6 +205,100 @@ def test_a_handler_may_say_them_too() -> None:
 
     with faultkit.serve(answer=ends, tls=True) as server:
         assert told_at_the_end(server) == (b"", "ESTABLISHED")
+
+
+@pytest.mark.parametrize("fault", ["close-notify", "no-close-notify"])
+@pytest.mark.parametrize("early", ["after_requests", "fire", "in order"])
+def test_what_is_said_in_tls_waits_for_the_handshake(early: str, fault: str) -> None:
+    asked: dict[str, Any] = {"after_requests": 1} if early == "after_requests" else {"at": "fire"}
+    asked = {} if early == "in order" else asked
+    name = f"slices:3@requests=1 + {fault}" if early == "in order" else fault
+    with (
+        faultkit.serve(name, tls=Tls(later=True), answer=upgrades, **asked) as server,
+        socket.create_connection(server.address, timeout=PATIENCE) as plain,
+    ):
+        record = server.wait_for_connection()
+        if early == "fire":
+            server.fire()
+        for said in (b"clear", b"upgrade"):
+            plain.sendall(said)
+            assert read_whole(plain, len(said)) == said
+        assert fault not in [met.fault for met in record.met]
+        with server.client_context.wrap_socket(plain, server_hostname="127.0.0.1") as sock:
+            assert sock.recv(1) == b""
+            assert record.met[-1].fault == fault
+
+
+def read_whole(sock: socket.socket, size: int) -> bytes:
+    told = b""
+    while len(told) < size:
+        told += sock.recv(size - len(told))
+    return told
+
+
+def test_starttls_and_then_close_notify() -> None:
+    with faultkit.serve("close-notify", after_requests=1, tls=Tls(later=True), answer="smtp") as server:
+        mail = smtplib.SMTP(server.host, server.port, timeout=PATIENCE)
+        mail.ehlo()
+        assert server.connections[0].met == []
+        mail.starttls(context=server.client_context)
+        with pytest.raises((smtplib.SMTPServerDisconnected, OSError)):
+            mail.ehlo()
+        mail.close()
+        assert [met.fault for met in server.connections[0].met] == ["close-notify"]
+
+
+def test_one_that_waits_for_tls_in_vain_is_not_met() -> None:
+    sentence = (
+        r"^close-notify on port \d+ was never met: it was to set in after 1 request, and 1 connection came: "
+        r"connection 1 had 5 bytes in, 5 out, peer closed; it is said in TLS, and there was no handshake$"
+    )
+    with (
+        pytest.raises(FaultNotMet, match=sentence),
+        faultkit.serve("close-notify", after_requests=1, tls=Tls(later=True), answer=upgrades) as server,
+    ):
+        with socket.create_connection(server.address, timeout=PATIENCE) as plain:
+            plain.sendall(b"clear")
+            assert plain.recv(100) == b"clear"
+        server.connections[0].wait_for_end()
+
+
+def test_one_that_waits_for_tls_is_healed() -> None:
+    with faultkit.serve("close-notify", at="fire", tls=True, must_be_met=False) as server:
+        with socket.create_connection(server.address, timeout=PATIENCE) as plain:
+            server.wait_for_connection()
+            server.fire()
+            server.heal()
+            with server.client_context.wrap_socket(plain, server_hostname="127.0.0.1") as sock:
+                sock.sendall(b"x")
+                assert sock.recv(1) == b"x"
+                server.fire()
+                assert sock.recv(1) == b""
+        assert server.connections[0].fired
+
+
+@pytest.mark.parametrize("fault", ["close-notify", "no-close-notify"])
+@pytest.mark.parametrize("moment", [{"at": "accept"}, {"after_bytes": 0}, {"at": "client-hello"}])
+def test_what_is_said_in_tls_cannot_come_before(moment: dict[str, Any], fault: str) -> None:
+    when = moment.get("at", "accept")
+    sentence = f"{fault} `at {when}`: it is said in TLS, which the handshake begins: take at='handshake', or later"
+    with pytest.raises(Misuse) as refused:
+        faultkit.serve(fault, tls=True, **moment)
+    assert str(refused.value) == sentence
+    with pytest.raises(Misuse, match="it is said in TLS"):
+        faultkit.serve(plan=["ok", f"{fault}@{when}"], tls=True)
+
+
+def test_a_handler_that_says_it_in_the_clear_has_crashed() -> None:
+    async def says(conn: Live) -> None:
+        conn.close_notify()
+
+    with (
+        pytest.raises(HandlerCrashed, match=r"Misuse: close_notify\(\) is said in TLS, and there was no handshake yet"),
+        faultkit.serve(answer=says) as server,
+        socket.create_connection(server.address, timeout=PATIENCE),
+    ):
+        server.wait_for_connection().wait_for_end()
 
 
 @pytest.mark.parametrize(
