@@ -5,6 +5,7 @@ A module of its own because an older pytest refuses it when it is imported.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -51,6 +52,18 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
             servers.check()
     # Only where the test did not fail by itself.
     fail([complaint for servers in _of(item) for complaint in servers.complaints])
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    __tracebackhide__ = True
+    left: list[str] = []
+    try:
+        yield
+    finally:
+        if supervised := sys.modules.get("faultkit.serving.supervised"):
+            left, supervised.LEFT[:] = [*supervised.LEFT], []
+    fail(left)  # where a server has not told of it
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -13,7 +13,8 @@ import trio
 
 from faultkit import sockets
 from faultkit.errors import Misuse
-from faultkit.serving.engine import Engine
+from faultkit.serving import tracebacks
+from faultkit.serving.engine import Engine, unshield
 from faultkit.serving.line import Line
 from faultkit.serving.record import Connection
 from faultkit.serving.tls import Below, cut_off
@@ -61,6 +62,7 @@ class Live(Wire):
         "_offered",
         "_owner",
         "_stopped",
+        "_trio_task",
         "has_task",
         "saying",
         "spared",
@@ -81,6 +83,7 @@ class Live(Wire):
         self._offered = tls if tls_later else None
         self._owner = owner
         self.has_task = False
+        self._trio_task: trio.lowlevel.Task | None = None
         self.spared = False  # the server was healed before the fault set in
         self._fault = fault  # the first
         self._next: Fault | None = None  # the one that is to set in, healed or not
@@ -345,6 +348,7 @@ class Live(Wire):
         if self.record.ended:  # before its task came to its first step
             return
         self.sock.setblocking(False)
+        self._trio_task = trio.lowlevel.current_task()
         with trio.CancelScope() as self._task:
             if self.draining or self._stopped:
                 self._task.cancel()
@@ -368,6 +372,16 @@ class Live(Wire):
         if self.draining and not self._stopped and not self.record.ended:
             with trio.CancelScope() as self._task:
                 await self._finish()
+
+    @property
+    def where(self) -> str:
+        """The line of the test's own at which its task waits, "test_it.py:12"; "" where it has none."""
+        return tracebacks.waits_at(self._trio_task) if self._trio_task else ""
+
+    def unshield(self) -> None:
+        """Its handler has had its time: it is cancelled where it has shielded itself too."""
+        if self._trio_task and self._task:
+            unshield(self._trio_task, self._task)
 
     def start_beside(self, task: Callable[[Live], Awaitable[None]]) -> None:
         """Start a task that is not its own, and ends with `clock`."""

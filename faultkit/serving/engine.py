@@ -191,6 +191,17 @@ class Engine:
             watch.failed(error)
 
 
+def unshield(task: trio.lowlevel.Task, top: trio.CancelScope) -> None:
+    """Let what that scope cancels come to the task, and to the tasks that it waits for, though they have shielded themselves."""
+    status: Any = task._cancel_status  # Trio's own, and the only way to the scopes
+    while status and status._scope is not top:
+        status._scope.shield = False
+        status = status._parent
+    for nursery in task.child_nurseries:
+        for child in nursery.child_tasks:
+            unshield(child, top)
+
+
 class Thread:
     """An engine in a thread of its own, there as long as somebody holds it."""
 

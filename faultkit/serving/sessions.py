@@ -150,8 +150,12 @@ class Sessions:
                 self._idle = trio.Event()
                 await self._idle.wait()
         if patience.cancelled_caught:
-            late = TimeoutError(f"it did not end within {PATIENCE:g} s of being cancelled")
-            self._failed(min((live.record.number for live in self._live), default=0), late, True)
+            first = min(self._live, key=lambda live: live.record.number, default=None)
+            where = f", at {first.where}" if first and first.where else ""
+            late = TimeoutError(f"it did not end within {PATIENCE:g} s of being cancelled{where}")
+            self._failed(first.record.number if first else 0, late, True)
+            for live in self._live:
+                live.unshield()
 
     def _look(self, live: Live, *, readable: bool = False) -> None:
         """See what a connection without a task is to do: its fault, a task, or wait for its first bytes."""

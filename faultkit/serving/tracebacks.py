@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from types import TracebackType
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import trio
 
 # Between a line of the test and one of ours there may be what our code runs on.
 BELOW = {"faultkit", "trio", "outcome", "concurrent"}
@@ -37,6 +42,17 @@ def behind_us(error: BaseException) -> TracebackType | None:
     return next((frame for frame in _frames(error.__traceback__) if _of(frame) != "faultkit"), None)
 
 
+def place(file: str, line: int) -> str:
+    """A line of a file, as a sentence has it."""
+    return f"{os.path.basename(file)}:{line}"
+
+
+def waits_at(task: trio.lowlevel.Task) -> str:
+    """The place at which a task waits, of the code that is not ours; "" where there is none."""
+    theirs = [(frame, line) for frame, line in task.iter_await_frames() if _frame_of(frame) not in BELOW]
+    return place(theirs[-1][0].f_code.co_filename, theirs[-1][1]) if theirs else ""
+
+
 def _frames(trace: TracebackType | None) -> Iterator[TracebackType]:
     while trace:
         yield trace
@@ -44,7 +60,11 @@ def _frames(trace: TracebackType | None) -> Iterator[TracebackType]:
 
 
 def _of(frame: TracebackType) -> str:
-    return _package(frame.tb_frame.f_globals.get("__name__", ""))
+    return _frame_of(frame.tb_frame)
+
+
+def _frame_of(frame: FrameType) -> str:
+    return _package(frame.f_globals.get("__name__", ""))
 
 
 def _package(module: str) -> str:

@@ -102,9 +102,9 @@ def test_no_descriptor_thread_or_file(project: Project, tmp_path: Path, monkeypa
 
 # The real patience is seconds; what is held here is that it ends.
 IMPATIENT = """
-    from faultkit.serving import engine, sessions
+    from faultkit.serving import engine, sessions, supervised
 
-    engine.PATIENCE = sessions.PATIENCE = 0.5
+    engine.PATIENCE = sessions.PATIENCE = supervised.PATIENCE = 0.5
 """
 
 
@@ -129,7 +129,7 @@ def test_a_handler_that_shields_itself_is_told_of_and_waited_for_no_longer(proje
     )
     result.assert_outcomes(passed=2, errors=1)
     result.stdout.fnmatch_lines(
-        ["HandlerCrashed: connection 1: TimeoutError: it did not end within 0.5 s of being cancelled"]
+        ["HandlerCrashed: connection 1: TimeoutError: it did not end within 0.5 s of being cancelled, at test_it.py:13"]
     )
 
 
@@ -165,3 +165,94 @@ def test_ctrl_c_in_a_test_ends_the_session_as_ever(project: Project) -> None:
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert "FaultNotMet" not in result.stdout.str()
     assert not result.stderr.lines
+
+
+def test_a_handler_that_shields_itself_in_the_loop_of_the_test(project: Project) -> None:
+    result = project.run_apart(
+        """
+        import faultkit
+        import pytest
+        import trio
+
+        async def stubborn(conn):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(shielded)
+                await shielded()
+
+        async def shielded():
+            with trio.CancelScope(shield=True), trio.CancelScope(shield=True):
+                await trio.sleep_forever()
+
+        @pytest.mark.trio
+        async def test_it(trio_fault_server):
+            server = trio_fault_server(answer=stubborn)
+            async with await trio.open_tcp_stream(*server.address):
+                await server.await_connection()
+
+        @pytest.mark.trio
+        async def test_without_the_fixture():
+            with pytest.raises(faultkit.HandlerCrashed, match="did not end within 0.5 s of being cancelled, at test_it.py:"):
+                async with faultkit.serve(answer=stubborn) as server:
+                    async with await trio.open_tcp_stream(*server.address):
+                        await server.await_connection()
+
+        def test_the_next(fault_server):
+            assert talk(fault_server()) == b"x"
+        """,
+        conftest=IMPATIENT,
+    )
+    result.assert_outcomes(passed=2, failed=1)
+    result.stdout.fnmatch_lines(
+        ["HandlerCrashed: connection 1: TimeoutError: it did not end within 0.5 s of being cancelled, at test_it.py:20"]
+    )
+
+
+SWALLOWS = """
+    import asyncio
+    import contextlib
+    import pytest
+    from faultkit import in_asyncio
+
+    came = []
+
+    async def swallows(conn):
+        came.append(conn.record.number)
+        while True:
+            with contextlib.suppress(BaseException):
+                await asyncio.sleep(3600)
+
+    @pytest.mark.{mark}
+    async def test_it(fault_server{more}):
+        server = fault_server(answer=in_asyncio(swallows))
+        _, writer = await asyncio.open_connection(*server.address)
+        while not came:
+            await asyncio.sleep(0)
+        writer.close()
+
+    @pytest.mark.{mark}
+    async def test_the_next(fault_server{more}):
+        reader, writer = await asyncio.open_connection(*fault_server().address)
+        writer.write(b"x")
+        assert await reader.read(1) == b"x"
+        writer.close()
+"""
+LOOPS = {"asyncio": "", "anyio": ", anyio_backend"}
+
+
+@pytest.mark.parametrize("mark", LOOPS)
+def test_a_handler_in_asyncio_that_swallows_its_cancellation(mark: str, project: Project) -> None:
+    arguments = (
+        ["-ppytest_asyncio.plugin", "-oasyncio_default_fixture_loop_scope=function"] if mark == "asyncio" else []
+    )
+    backend = """
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+    """
+    tests = SWALLOWS.format(mark=mark, more=LOOPS[mark]) + (backend.replace("\n    ", "\n") if mark == "anyio" else "")
+    result = project.run_apart(tests, *arguments, conftest=IMPATIENT)
+    # AnyIO ends its loop within the test.
+    result.assert_outcomes(**({"passed": 2, "errors": 1} if mark == "asyncio" else {"passed": 1, "failed": 1}))
+    result.stdout.fnmatch_lines(
+        ["*the handler swallows at test_it.py:20 did not end within 0.5 s of being cancelled: let CancelledError pass"]
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import faultkit
 from faultkit import HandlerCrashed, Live
 from faultkit.serving import engine
 from tests.ordinary import CHECKOUT
-from tests.serving.client import Client, client, listed, unconnected
+from tests.serving.client import PATIENCE, Client, client, listed, unconnected
 
 REQUEST = b"0123456789abcdefghij"
 
@@ -115,22 +116,26 @@ def test_a_handler_that_will_not_end_is_not_waited_for_for_ever(monkeypatch: pyt
     monkeypatch.setattr("faultkit.serving.sessions.PATIENCE", 0.1)
     monkeypatch.setattr(engine, "PATIENCE", 0.2)
     monkeypatch.setattr("faultkit.serving.entry.SHARED", engine.Thread())
-    let_go: list[Callable[[], object]] = []
+    ended = threading.Event()
 
     async def shielded(conn: Live) -> None:
-        released, token = trio.Event(), trio.lowlevel.current_trio_token()
-        let_go.append(lambda: token.run_sync_soon(released.set))
         await conn.receive()
-        with trio.CancelScope(shield=True):
-            await released.wait()
+        try:
+            with trio.CancelScope(shield=True):
+                await trio.sleep_forever()
+        finally:
+            ended.set()
 
     with pytest.raises(HandlerCrashed) as crashed, faultkit.serve(answer=shielded) as serving, client(serving) as plain:
         plain.send(b"x")
         serving.wait_for_connection()
         while serving.connections[0].received == 0:
             pass
-    assert str(crashed.value) == "connection 1: TimeoutError: it did not end within 0.1 s of being cancelled"
-    let_go[0]()
+    sentence = (
+        r"connection 1: TimeoutError: it did not end within 0.1 s of being cancelled, at test_end_of_servers.py:\d+"
+    )
+    assert re.fullmatch(sentence, str(crashed.value))
+    assert ended.wait(PATIENCE)  # it is cancelled for all that
 
 
 SCRIPT = """

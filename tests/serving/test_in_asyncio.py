@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
 import faultkit
 from faultkit import AsyncioLive, HandlerCrashed, Misuse, Server, in_asyncio, sockets
+from faultkit.serving import supervised
 from tests.serving.client import PATIENCE
 
 Handler = Callable[[AsyncioLive], Awaitable[None]]
@@ -210,3 +213,136 @@ def test_the_end_of_the_loop_is_no_crash() -> None:
 
     asyncio.run(opens())  # it cancels what it still runs
     servers[0].__exit__(None, None, None)
+
+
+came: asyncio.Queue[int]
+
+
+async def swallows(conn: AsyncioLive) -> None:
+    came.put_nowait(conn.record.number)
+    while True:
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(3600)
+
+
+async def comes(server: Server) -> None:
+    """A client, which hangs up when its handler has begun."""
+    _, writer = await asyncio.open_connection(*server.address)
+    await came.get()
+    writer.close()
+    await writer.wait_closed()
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    global came
+    came = asyncio.Queue()
+    monkeypatch.setattr(supervised, "PATIENCE", 0.2)
+    yield
+    supervised.LEFT.clear()
+
+
+STUCK = r"the handler swallows at test_in_asyncio.py:\d+ did not end within 0.2 s of being cancelled: let CancelledError pass"
+
+
+@pytest.mark.usefixtures("impatient")
+def test_one_that_swallows_its_cancellation_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> None:
+        async with faultkit.serve(answer=in_asyncio(swallows)) as server:
+            for _ in range(3):
+                await comes(server)
+
+    played(scene)
+    assert len(supervised.LEFT) == 3
+    for sentence in supervised.LEFT:
+        assert re.fullmatch(STUCK, sentence)
+    assert re.search(STUCK, caplog.text)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_so_is_one_whose_loop_ends_before_its_server() -> None:
+    servers = []
+
+    async def opens() -> None:
+        servers.append(faultkit.serve(answer=in_asyncio(swallows)))
+        server = servers[0].__enter__()
+        await comes(server)
+
+    asyncio.run(opens())
+    with pytest.raises(HandlerCrashed, match=f"^connection 1: Stuck: {STUCK}$"):
+        servers[0].__exit__(None, None, None)
+
+
+def test_one_that_cleans_up_after_its_cancellation_may(impatient: None) -> None:
+    cleaned = []
+
+    async def cleans(conn: AsyncioLive) -> None:
+        try:
+            came.put_nowait(conn.record.number)
+            await asyncio.sleep(3600)
+        finally:
+            for _ in range(10):
+                await asyncio.sleep(0.001)
+            cleaned.append(conn.record.number)
+
+    async def scene() -> None:
+        async with faultkit.serve(answer=in_asyncio(cleans)) as server:
+            await comes(server)
+
+    played(scene)
+    assert cleaned == [1]
+    assert supervised.LEFT == []
+
+
+@pytest.mark.parametrize("verb", ["send", "answer", "abort", "half_close", "receive"])
+def test_what_is_not_awaited_ends_the_connection_and_is_told_of(verb: str) -> None:
+    async def forgets(conn: AsyncioLive) -> None:
+        await conn.receive()
+        getattr(conn, verb)(*[b"x"] * (verb in ("send", "answer")))
+        await asyncio.sleep(3600)
+
+    async def scene() -> None:
+        async with faultkit.serve(answer=in_asyncio(forgets)) as server:
+            assert await asked(server) == "EOF"
+
+    sentence = (
+        rf"^connection 1: Misuse: conn\.{verb}\(\.\.\.\) at test_in_asyncio.py:\d+ was never awaited, so nothing was done: "
+        "in asyncio every verb is awaited$"
+    )
+    with pytest.raises(HandlerCrashed, match=sentence):
+        played(scene)
+
+
+def test_it_is_told_of_where_the_handler_ends_too() -> None:
+    async def forgets(conn: AsyncioLive) -> None:
+        await conn.receive()
+        conn.send(b"x")  # type: ignore[unused-coroutine]  # that is what is told of
+
+    async def scene() -> None:
+        async with faultkit.serve(answer=in_asyncio(forgets)) as server:
+            await asked(server)
+
+    with pytest.raises(HandlerCrashed, match=r"conn.send\(...\) at test_in_asyncio.py:\d+ was never awaited"):
+        played(scene)
+
+
+def test_what_is_awaited_in_any_way_is_awaited() -> None:
+    async def handler(conn: AsyncioLive) -> None:
+        task = asyncio.create_task(conn.receive())
+        assert await asyncio.wait_for(task, PATIENCE) == b"hello"
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(conn.receive(), 0)
+        await asyncio.gather(conn.send(b"a"), conn.request())
+        async with asyncio.TaskGroup() as group:
+            group.create_task(conn.send(b"b"))
+        later = conn.send(b"c")
+        await later
+
+    async def scene() -> None:
+        async with faultkit.serve(answer=in_asyncio(handler)) as server:
+            reader, writer = await asyncio.open_connection(*server.address)
+            writer.write(b"hello")
+            assert await reader.read() == b"abc"
+            writer.close()
+
+    played(scene)
