@@ -14,7 +14,7 @@ from faultkit.commands.line import completion
 from faultkit.commands.line.proxy_api import command as api
 from faultkit.commands.line.status import OTHERWISE, PRODUCED
 from faultkit.commands.line.values import as_typed, ipv6_flag, milliseconds, whole
-from faultkit.errors import Misuse, Unable
+from faultkit.errors import Ended, Misuse, Unable
 from faultkit.trigger import MOMENTS
 
 if TYPE_CHECKING:
@@ -118,12 +118,17 @@ def command(
     One line per connection. Exit status 1 where no client came, which is said on standard error.
     """
     from faultkit.commands.line import streams
+    from faultkit.playing.signals import let_through
     from faultkit.proxying import foreground
     from faultkit.views import proxied, served
 
     if connections is not None and connections < 1:
         raise Misuse(f"proxy: --connections {connections} would end at once: take 1 or more")
-    _check(pcap, record)
+    try:
+        with let_through():  # a FIFO may have no reader
+            _check(pcap, record)
+    except (Ended, KeyboardInterrupt):
+        return _nobody_came()
     added = [_toxic(one) for one in toxics]
     try:
         kept = foreground.run(
@@ -220,6 +225,12 @@ def _said(kept: Kept) -> int:
     if kept.unread:
         remark(f"faultkit: proxy: nobody read standard output: lines that did not get there: {kept.unread}")
     if not kept.came:
-        remark("faultkit: proxy: no client came")
-        return OTHERWISE
+        return _nobody_came()
     return PRODUCED
+
+
+def _nobody_came() -> int:
+    from faultkit.views.console import remark
+
+    remark("faultkit: proxy: no client came")
+    return OTHERWISE

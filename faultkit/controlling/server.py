@@ -34,7 +34,7 @@ from faultkit.controlling.reading import LARGEST, Whole
 from faultkit.controlling.refusal import Refusal
 from faultkit.controlling.routes import CONTRACT, Api, router
 from faultkit.errors import Misuse, Unable
-from faultkit.playing.signals import endings
+from faultkit.playing.signals import received
 from faultkit.proxying.down import UpstreamDown
 from faultkit.proxying.loop import Loop
 from faultkit.proxying.proxy import Event
@@ -95,7 +95,7 @@ def run(options: Options, write: Callable[[str], None]) -> None:
 
 async def _main(loop: Loop, options: Options, lines: Lines) -> None:
     journal = Journal(lines.add, os.environ.get("LOG_LEVEL"))
-    with trio.open_signal_receiver(*endings()) as signals:
+    with received() as signals:
         async with trio.open_nursery() as nursery:
             written = trio.Event()
             nursery.start_soon(_write, lines, written)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+
+import trio
 
 from faultkit.errors import Ended
 
@@ -14,6 +16,26 @@ def endings() -> list[signal.Signals]:
     """What ends a command that waits: not what nohup(1) ignores."""
     ends = [signal.SIGINT, signal.SIGTERM]
     return ends if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else [*ends, signal.SIGHUP]
+
+
+@contextlib.contextmanager
+def received(*more: signal.Signals) -> Iterator[AsyncIterator[int]]:
+    """What ends a command that waits, and these signals, as they come in Trio: those first that were held back until now."""
+    ends = endings()
+    with trio.open_signal_receiver(*ends, *more) as signals:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)
+        yield signals
+
+
+@contextlib.contextmanager
+def let_through() -> Iterator[None]:
+    """`interruptible`, for what may wait for ever, in a command that has its endings held back."""
+    with interruptible():
+        held = signal.pthread_sigmask(signal.SIG_UNBLOCK, endings())
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
 @contextlib.contextmanager

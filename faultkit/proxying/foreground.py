@@ -12,7 +12,7 @@ import trio
 
 from faultkit.errors import Misuse
 from faultkit.evidence.transcript import Packet
-from faultkit.playing.signals import endings
+from faultkit.playing.signals import received
 from faultkit.proxying import entry
 from faultkit.proxying.capturing import Capturing
 from faultkit.proxying.entry import Proxying
@@ -59,7 +59,7 @@ async def _run(
     connections: int | None,
 ) -> Proxy:
     end, why = trio.open_memory_channel[str](2)
-    with trio.open_signal_receiver(*endings()) as signals:
+    with received() as signals:
 
         async def end_at_signal() -> None:
             await end.send(signal.Signals(await anext(signals)).name)

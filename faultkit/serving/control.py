@@ -12,6 +12,7 @@ import trio
 from faultkit.errors import Misuse
 from faultkit.serving.faults import OK
 from faultkit.serving.server import Server
+from faultkit.serving.udp import UdpServer
 
 CHUNK = 65536  # bytes; arbitrary
 LONGEST = 4096  # characters of a line; arbitrary
@@ -52,7 +53,7 @@ def parsed(line: str) -> Order:
     return Order(verb, argument, int(ports[0][5:]) if ports else None)
 
 
-def obey(order: Order, servers: Sequence[Server]) -> None:
+def obey(order: Order, servers: Sequence[Server | UdpServer]) -> None:
     """Do it to the servers that are meant; it is done when this returns. Raises `Misuse`, as the servers do."""
     meant = [server for server in servers if order.port in (None, server.port)]
     if not meant:
@@ -63,6 +64,10 @@ def obey(order: Order, servers: Sequence[Server]) -> None:
         elif order.verb == "heal":
             server.heal()
         elif order.verb == "restart":
+            if isinstance(server, UdpServer):
+                raise Misuse(
+                    "restart: a server of UDP has no connections to reset: fire and heal do what there is to do"
+                )
             server.restart(down_seconds=int(order.argument or 0) / 1000)
         elif order.verb == "arm":
             server.arm(None if order.argument == OK else order.argument)

@@ -28,7 +28,7 @@ from faultkit.serving.http2 import Http2
 from faultkit.serving.record import Connection
 from faultkit.serving.server import Server
 from faultkit.serving.tls import Tls
-from faultkit.serving.udp import UdpAnswer, UdpServer
+from faultkit.serving.udp import Datagram, UdpAnswer, UdpServer
 from faultkit.serving.which import Which
 from faultkit.trigger import At
 from faultkit.trigger import chosen as trigger
@@ -223,6 +223,33 @@ def serve_udp(
 
     Raises `Misuse` for what cannot mean anything, and `Unable` where this machine cannot.
     """
+    return ServingUdp(
+        made_udp(
+            fault,
+            plan=plan,
+            answer=answer,
+            host=host,
+            port=port,
+            ipv6=ipv6,
+            beyond_loopback=beyond_loopback,
+            must_be_met=must_be_met,
+        )
+    )
+
+
+def made_udp(
+    fault: str | None,
+    *,
+    plan: Sequence[str] | None = None,
+    answer: UdpAnswer = "echo",
+    host: str | None = None,
+    port: int = 0,
+    ipv6: bool = False,
+    beyond_loopback: bool = False,
+    must_be_met: bool = True,
+    each: Callable[[Datagram], None] | None = None,
+) -> UdpServer:
+    """The server, bound and not yet open. `each` is told of each datagram; they are not kept then."""
     given = locals()
     chosen = udp.chosen(fault, plan)
     answering = udp.answering(answer)
@@ -237,7 +264,7 @@ def serve_udp(
         raise exhausted(error) or Unable(
             f"port {port} on {name} is refused ({error.strerror}): leave both out"
         ) from error
-    return ServingUdp(UdpServer(sock, chosen, answering, must_be_met))
+    return UdpServer(sock, chosen, answering, must_be_met, each)
 
 
 def made(
@@ -288,6 +315,10 @@ def made(
         return Server(door, chosen, handler, None, must_be_met, each, choice)
     family, name = where(host, ipv6, beyond_loopback)
     which.check_spoken(when, answers.protocol(handler), name)
+    if spoken and spoken.later and answers.is_ours(handler) and answers.protocol(handler) != "smtp":
+        raise Misuse(
+            "Tls(later=True): TLS begins when a handler says await conn.start_tls(), or with answer='smtp': take one of them"
+        )
     authority = certificates.authority(name, _named(spoken, name)) if spoken else None
     door = _bound(family, name, port)
     try:

@@ -12,13 +12,14 @@ from typing import Any
 import trio
 
 from faultkit.errors import Misuse, Unable, Unwritten
-from faultkit.playing.signals import endings
+from faultkit.playing.signals import received
 from faultkit.serving import entry
 from faultkit.serving.control import SIGNALS, obey, parsed
 from faultkit.serving.control import lines as orders
 from faultkit.serving.engine import Engine
 from faultkit.serving.record import Connection
 from faultkit.serving.server import HandlerCrashed, Server
+from faultkit.serving.udp import Datagram, UdpServer
 
 MOST = 4 << 20  # characters of lines that wait to be written; arbitrary: some 20,000 connections
 PATIENCE = 0.5  # seconds for what still waits at the end; arbitrary
@@ -107,7 +108,7 @@ class Foreground:
     """Servers that run until a signal, an order, or so many connections have ended."""
 
     def __init__(self, lines: Lines, told: Callable[[str, str | None], str], stop_after: int | None) -> None:
-        self.servers: list[Server] = []
+        self.servers: list[Server | UdpServer] = []
         self._lines = lines
         self._told = told
         self._left = stop_after
@@ -121,10 +122,10 @@ class Foreground:
             if self._left <= 0:
                 self._stop.set()
 
-    async def run(self, opening: Callable[[Server], Sequence[str]], control: str | None) -> None:
+    async def run(self, opening: Callable[[Any], Sequence[str]], control: str | None) -> None:
         """Serve until the end."""
         engine = Engine()
-        with trio.open_signal_receiver(*endings(), *SIGNALS) as signals:
+        with received(*SIGNALS) as signals:
             async with trio.open_nursery() as nursery:
                 await nursery.start(engine.run)
                 for server in self.servers:
@@ -182,8 +183,8 @@ def serve(
     fault: str | None,
     *,
     ports: Sequence[tuple[int, str | None]],
-    opening: Callable[[Server], Sequence[str]],
-    line: Callable[[Connection, int | None], str],
+    opening: Callable[[Any], Sequence[str]],
+    line: Callable[[Any, int | None], str],
     told: Callable[[str, str | None], str],
     write: Callable[[str], None],
     dropped: Callable[[int], str],
@@ -192,13 +193,14 @@ def serve(
     plan: Sequence[str] | None = None,
     random: float | None = None,
     seed: int | None = None,
+    udp: bool = False,
     **options: Any,
 ) -> tuple[bool, int]:
     """Serve on each of these ports, with that fault or one of its own, until Ctrl-C or SIGTERM, or until so many connections have
     ended, and write a line for each, as `Lines` does, with the port where there are several.
 
     `told` is the line for an order of `control` (`faultkit.serving.control`), and why it was refused. Did any come, and how many
-    lines did nobody read? `options` as `entry.made` takes them.
+    lines did nobody read? `options` as `entry.made` takes them, of UDP `entry.made_udp`; there a line is a datagram's.
     """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # 1024 connections are soon there
@@ -206,16 +208,17 @@ def serve(
         raise Misuse(f"control={control}: it cannot be read: take a file, a FIFO, or - for standard input")
     lines = Lines(write, dropped)
     front = Foreground(lines, told, connections)
-    shared = {"plan": plan, "random": random, "seed": seed}
+    shared = {"plan": plan} if udp else {"plan": plan, "random": random, "seed": seed}
+    makes: Callable[..., Server | UdpServer] = entry.made_udp if udp else entry.made
     for port, own in ports:
 
-        def each(record: Connection, number: int = len(front.servers)) -> None:
+        def each(record: Connection | Datagram, number: int = len(front.servers)) -> None:
             front.ended(line(record, front.servers[number].port if len(ports) > 1 else None))
 
         which = {"fault": own} if own else {"fault": fault, **shared}
-        front.servers.append(entry.made(port=port, each=each, must_be_met=False, **which, **options))
+        front.servers.append(makes(port=port, each=each, must_be_met=False, **which, **options))
     if connections and any(server.keeps_out for server in front.servers):
-        raise Misuse(f"serve: {fault} lets no connection in, so --connections {connections} never comes: leave it out")
+        raise Misuse(f"serve: {fault} lets nobody in, so --connections {connections} never comes: leave it out")
     trio.run(front.run, opening, control)
     lines.check()
     for server in front.servers:

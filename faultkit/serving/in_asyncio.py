@@ -85,7 +85,8 @@ class _Over:
         if future.cancelled():  # as it is where the test has ended, and its loop with it
             return
         if stuck := future.result():
-            supervised.LEFT.remove(stuck)  # its server tells of it
+            with contextlib.suppress(ValueError):  # somebody has told of it already
+                supervised.LEFT.remove(stuck)
             raise supervised.Stuck(stuck)
 
     async def back(self, work: Callable[[], Awaitable[T]]) -> T:

@@ -228,8 +228,17 @@ class UdpServer:
 
     seed = None
 
-    def __init__(self, sock: socket.socket, plan: UdpPlan, answer: Answering, must_be_met: bool) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        plan: UdpPlan,
+        answer: Answering,
+        must_be_met: bool,
+        each: Callable[[Datagram], None] | None = None,
+    ) -> None:
         self._sock = sock
+        self._each = each  # told of each datagram; they are not kept then
+        self._count = 0
         self._plan = plan
         self._answer = answer
         self._must_be_met = must_be_met
@@ -260,6 +269,11 @@ class UdpServer:
         return self._address.port
 
     @property
+    def url(self) -> str:
+        """`udp://127.0.0.1:41234`."""
+        return f"udp://{self._address}"
+
+    @property
     def datagrams(self) -> list[Datagram]:
         """What has come so far, in order."""
         return list(self._came)
@@ -270,6 +284,16 @@ class UdpServer:
     def turned_away(self) -> bool:
         """May a client have met `port-unreachable`? The kernel counts those for the whole network namespace."""
         return self._plan.unreachable and _unreachables() > self._refused_before
+
+    @property
+    def came(self) -> bool:
+        """Has a datagram come, or been refused?"""
+        return self._count > 0 or self.turned_away
+
+    @property
+    def keeps_out(self) -> bool:
+        """Does its fault let no datagram in?"""
+        return self._plan.unreachable
 
     def wait_for_datagram(self, number: int = 1, *, timeout_seconds: float = 5.0) -> Datagram:
         """Wait until so many have come, and give that one. Raises `TimeoutError`; not in an event loop."""
@@ -296,6 +320,10 @@ class UdpServer:
     def arm(self, fault: str | None = None, *, plan: Sequence[str] | None = None) -> None:
         """Begin anew with another fault or plan, or with none: what has come is forgotten."""
         self._begin_anew(chosen(fault, plan))
+
+    def forget(self) -> None:
+        """Begin anew with the same fault or plan."""
+        self._begin_anew(self._plan)
 
     def rearm(self) -> None:
         """Begin anew as it was opened."""
@@ -347,7 +375,7 @@ class UdpServer:
     def _begin_anew(self, plan: UdpPlan) -> None:
         def anew() -> None:
             self._hear()
-            self._plan, self._crash, self._came = plan, None, []
+            self._plan, self._crash, self._came, self._count = plan, None, [], 0
             self._set(healed=False)
 
         self._run(anew)
@@ -384,7 +412,7 @@ class UdpServer:
             self._meet(data, peer)
 
     def _meet(self, data: bytes, peer: Any) -> None:
-        number = len(self._came) + 1
+        number = self._count + 1
         fault = None if self._healed else self._plan.of(number)
         record = Datagram(number, Address(*peer[:2]), data, fault.name if fault else OK, time.monotonic())
         try:
@@ -404,11 +432,15 @@ class UdpServer:
                 length = (fault and fault.number) or len(NOISE)
                 sending = [(NOISE * (length // len(NOISE) + 1))[:length]]
         record.answered = sum(map(len, sending))
-        self._came.append(record)  # before it is sent: a client may look as soon as it is told
+        if not self._each:
+            self._came.append(record)  # before it is sent: a client may look as soon as it is told
+        self._count = number
         self._waiting.changed()
         with self._from(fault) as sock, contextlib.suppress(OSError):  # what UDP cannot send is lost
             for one in sending:
                 sock.sendto(one, peer)
+        if self._each:
+            self._each(record)
 
     @contextlib.contextmanager
     def _from(self, fault: UdpFault | None) -> Iterator[socket.socket]:

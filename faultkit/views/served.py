@@ -14,6 +14,27 @@ if TYPE_CHECKING:
 
     from faultkit.serving.record import Connection
     from faultkit.serving.server import Server
+    from faultkit.serving.udp import Datagram, UdpServer
+
+
+def opening_udp(server: UdpServer, *, as_json: bool) -> list[str]:
+    """Where a server of UDP listens."""
+    where = {"host": server.host, "port": server.port, "url": server.url}
+    return [json.dumps({"event": "listening", **where}) if as_json else f"listening on {server.url} (Ctrl-C ends it)"]
+
+
+def datagram(record: Datagram, port: int | None = None) -> str:
+    """One datagram for a person: its server's port where that is given, number, peer, fault, bytes in and out."""
+    at = "" if port is None else f"{port:>5}  "
+    return f"{at}{record.number:>3}  {record.peer!s:<15}  {record.fault:<14} {len(record.data):>5} in {record.answered:>5} out"
+
+
+def datagram_document(record: Datagram, port: int | None = None) -> str:
+    """The same for machines."""
+    at = {} if port is None else {"port": port}
+    told = {"number": record.number, "peer": str(record.peer), "fault": record.fault}
+    counts = {"received": len(record.data), "sent": record.answered}
+    return json.dumps({"event": "datagram", **at, **told, **counts})
 
 
 def opening(server: Server, *, as_json: bool) -> list[str]:
@@ -69,6 +90,14 @@ def dropped(number: int, *, as_json: bool) -> str:
 def listing(console: Console) -> None:
     """Every fault that can be served, and when it sets in."""
     table.names(console, list(described()))
+
+
+def listing_udp(console: Console) -> None:
+    """Every fault of UDP."""
+    from faultkit.serving import udp
+
+    rows = [(f"{name}[:N]" if unit else name, told) for name, (told, unit) in udp.FAULTS.items()]
+    table.names(console, rows)
 
 
 def described() -> Iterator[tuple[str, str, str]]:

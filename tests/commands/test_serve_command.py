@@ -7,7 +7,9 @@ import json
 import os
 import shutil
 import signal
+import smtplib
 import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -228,6 +230,175 @@ def test_misuse_is_one_sentence(arguments: tuple[str, ...], sentence: str) -> No
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.startswith(f"faultkit: {sentence}")
     assert ended.stderr.count("\n") == 1
+
+
+NOBODYS = "is nobody's: leave it out, or name a --port without one"
+
+
+@pytest.mark.parametrize(
+    ("typed", "sentence"),
+    [
+        ("stall --port 0=linger", f"serve: every --port has a fault of its own, so FAULT {NOBODYS}"),
+        ("--port 0=linger --plan stall,ok", f"serve: every --port has a fault of its own, so --plan {NOBODYS}"),
+        ("--port 0=linger --random 0.5", f"serve: every --port has a fault of its own, so --random {NOBODYS}"),
+        ("linger --port 7001 --port 7001", "serve: --port 7001 stands there twice: take another, 0 for a free one"),
+        ("silence --udp --tls", "serve: --tls is of TCP, and --udp is not: leave one of them out"),
+        ("linger --udp", "there is no fault 'linger' of UDP: it is one of silence, "),
+        ("--udp --port 7001", "serve: no fault is named: name one, ok for none; faultkit serve --udp lists them"),
+        ("ok --udp --answer http", "--answer http is nothing to answer: take 'echo', 'dns', bytes"),
+        ("ok --udp --answer dns --body x", "serve: --answer dns and --body: leave one of them out"),
+        ("ok --starttls", "serve: --starttls is of SMTP: add --answer smtp"),
+        ("ok --no-pongs", "serve: --no-pongs is of a WebSocket: add --answer websocket"),
+        ("ok --unix=", "--unix '' is no path of a file: take one such as /run/x.sock, or True"),
+    ],
+)
+def test_what_would_be_dropped_is_refused(typed: str, sentence: str) -> None:
+    ended = run(*typed.split())
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith(f"faultkit: {sentence}"), ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_a_port_without_a_fault_of_its_own_has_the_one_that_is_named() -> None:
+    with served("stall", "--port", "0=linger", "--port", "0", "--json") as server:
+        second = json.loads(server.stdout.readline())
+        assert told(server.address) == 104
+        with socket.create_connection((second["host"], second["port"])) as client:
+            client.sendall(b"x")
+            client.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                client.recv(1)
+        assert server.end()[0] == 0
+
+
+AT_IMPORT = """
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+
+class Ends(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), {number})
+
+from faultkit.__main__ import main
+sys.meta_path.insert(0, Ends())
+main({arguments!r})
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("module", ["faultkit.commands.line.main", "click", "faultkit.serving.foreground", "trio"])
+def test_a_signal_that_comes_while_it_begins_ends_it_in_order(module: str, number: int) -> None:
+    arguments = ["serve", "linger", "--body", "x"]
+    script = AT_IMPORT.format(module=module, number=int(number), arguments=arguments)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=CHECKOUT, timeout=60)
+    assert (ended.returncode, ended.stderr) == (1, "faultkit: serve: no client came\n")
+
+
+def test_a_proxy_too() -> None:
+    script = AT_IMPORT.format(module="trio", number=15, arguments=["proxy", "0", "127.0.0.1:9"])
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=CHECKOUT, timeout=60)
+    assert (ended.returncode, ended.stderr) == (1, "faultkit: proxy: no client came\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_body_that_nobody_writes_holds_nothing_up(number: signal.Signals, tmp_path: Path) -> None:
+    body = tmp_path / "body"
+    os.mkfifo(body)
+    argv = [sys.executable, "-m", "faultkit", "serve", "ok", "--body-file", str(body)]
+    with subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, cwd=CHECKOUT) as process:
+        # It waits in open(2), which is seen from outside alone.
+        until(lambda: Path(f"/proc/{process.pid}/wchan").read_text() in ("wait_for_partner", "fifo_open"))
+        process.send_signal(number)
+        assert process.stderr
+        assert (process.stderr.read(), process.wait(PATIENCE)) == ("faultkit: serve: no client came\n", 1)
+
+
+def asked_by_udp(address: tuple[str, int], data: bytes) -> bytes | None:
+    """What one datagram is answered with; None for nothing in a while."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(PATIENCE)
+        client.connect(address)
+        client.send(data)
+        return client.recv(65536)
+
+
+def test_udp_says_what_came() -> None:
+    with served("--udp", "--plan", "truncate:1,ok", "--connections", "2") as server:
+        where = server.first.split()[2]
+        assert where.startswith("udp://127.0.0.1:")
+        address = "127.0.0.1", int(where.rpartition(":")[2])
+        assert (asked_by_udp(address, b"abc"), asked_by_udp(address, b"abc")) == (b"a", b"abc")
+        out, err = server.process.communicate(timeout=PATIENCE)
+    assert (server.process.returncode, err) == (0, "")
+    assert [(words[0], words[2:]) for words in map(str.split, out.splitlines())] == [
+        ("1", ["truncate:1", "3", "in", "1", "out"]),
+        ("2", ["ok", "3", "in", "3", "out"]),
+    ]
+
+
+def test_udp_for_machines_and_under_control(tmp_path: Path) -> None:
+    orders = tmp_path / "orders"
+    os.mkfifo(orders)
+    with served("port-unreachable", "--udp", "--answer", "dns", "--json", "--control", str(orders)) as server:
+        assert json.loads(server.first)["url"] == f"udp://127.0.0.1:{server.address[1]}"
+        with pytest.raises(ConnectionRefusedError):
+            asked_by_udp(server.address, b"x")
+        with orders.open("w") as told:
+            print("heal\nrestart\narm duplicate", file=told, flush=True)
+            lines = [json.loads(server.stdout.readline()) for _ in range(3)]
+            assert [line["refused"] for line in lines] == [
+                None,
+                "restart: a server of UDP has no connections to reset: fire and heal do what there is to do",
+                None,
+            ]
+            query = b"\x12\x34\1\0\0\1\0\0\0\0\0\0\1a\0\0\1\0\1"
+            answer = asked_by_udp(server.address, query)
+            assert answer and answer.endswith(socket.inet_aton("127.0.0.1"))
+            line = json.loads(server.stdout.readline())
+            assert (line["event"], line["number"], line["fault"], line["received"]) == ("datagram", 1, "duplicate", 19)
+            assert line["sent"] == 2 * len(answer)
+            print("quit", file=told, flush=True)
+            assert server.process.wait(PATIENCE) == 0
+
+
+def test_the_faults_of_udp_are_listed() -> None:
+    ended = run("--udp")
+    assert ended.returncode == 0
+    assert [line.split()[0] for line in ended.stdout.splitlines() if line[:1].strip()] == [
+        "silence",
+        "port-unreachable",
+        "truncate[:N]",
+        "garbage[:N]",
+        "duplicate",
+        "other-port",
+    ]
+
+
+def test_starttls() -> None:
+    with served("linger", "--at", "handshake", "--starttls", "--answer", "smtp", "--json") as server:
+        context = ssl.create_default_context(cafile=json.loads(server.first)["ca_file"])
+        with smtplib.SMTP(*server.address, timeout=PATIENCE) as mail:
+            mail.ehlo()
+            assert mail.has_extn("starttls")
+            with pytest.raises((OSError, smtplib.SMTPServerDisconnected)):
+                mail.starttls(context=context)
+                mail.ehlo()
+        assert server.end()[0] == 0
+
+
+def test_pings_without_pongs() -> None:
+    from websockets.sync.client import connect
+
+    for arguments, comes in (((), True), (("--no-pongs",), False)):
+        with served("ok", "--answer", "websocket", *arguments) as server:
+            host, port = server.address
+            with connect(f"ws://{host}:{port}/") as client:
+                pong = client.ping()
+                client.send("x")
+                assert client.recv(PATIENCE) == "x"  # a pong would have come before it
+                assert pong.is_set() is comes
 
 
 def test_a_port_in_use_is_one_sentence() -> None:

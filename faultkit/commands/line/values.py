@@ -57,4 +57,4 @@ def _typed(flag: str, unit: int, found: re.Match[str]) -> str:
     value = found[1].strip("'")
     if value == "True":
         return flag
-    return f"{flag} {float(value) * unit:.15g}" if unit > 1 else f"{flag} {value}"
+    return f"{flag} {float(value) * unit:.15g}" if unit > 1 else f"{flag} {value or found[1]}"
