@@ -40,6 +40,7 @@ class Accepting(Seen):
     _down: Down
     _beyond: bool
     _literal: Found | None
+    _allowed: Found | None  # the same where it may be connected to: asked once, not for each connection
     _lookup: resolving.Lookup
 
     # Connections.
@@ -57,7 +58,9 @@ class Accepting(Seen):
             self._upon.put_on_all(pair)
         if pair.over or pair.orphaned:
             return
-        if self._literal:
+        if self._allowed:
+            pair.connect(self._allowed)
+        elif self._literal:
             self._found(pair, self._literal)
         else:
             pair.client.watch_end()
@@ -100,12 +103,16 @@ class Accepting(Seen):
     def _found(self, pair: Pair, found: Found | OSError) -> None:
         if pair.over:
             return
-        if isinstance(found, list) and not self._beyond and not resolving.is_near(found):
+        if isinstance(found, list) and not self._may(found):
             found = OSError(errno.EACCES, f"{self.upstream} is outside the own network")
         if isinstance(found, OSError):
             self.upstream_down(pair, found)
         else:
             pair.connect(found)
+
+    def _may(self, found: Found) -> bool:
+        """May it be connected to?"""
+        return self._beyond or resolving.is_near(found)
 
     def connected(self, pair: Pair) -> None:
         """The service has taken a connection."""

@@ -50,13 +50,13 @@ class Counted(Connection):
     upstream: Side
     proxy: Accepting
     loop: Loop
-    armed: list[Armed]  # faults that are to set in
+    armed: tuple[Armed, ...]  # faults that are to set in
     asking: bool  # a request was begun and is not answered
     begun: bool  # the service has taken it
     choose: Callable[[Opening], None] | None  # asked when its first bytes are there
     orphaned: bool  # a fault has closed one side, and the other is to follow
     _answered: bool
-    _later: list[Waits]  # toxics that are to set in
+    _later: tuple[Waits, ...]  # toxics that are to set in
     _record: Upstream | None  # what a fault towards the service counts
 
     # What is counted, while something waits for that.
@@ -74,7 +74,7 @@ class Counted(Connection):
 
     def wait(self, later: Waits) -> None:
         """Tell it of requests, and when the proxy is fired."""
-        self._later.append(later)
+        self._later += (later,)
         self._count()
 
     def arm(self, side: Side, fault: Fault, toxic: str = "", after_seconds: float = 0.0) -> None:
@@ -82,8 +82,8 @@ class Counted(Connection):
         one = Armed(self, side, fault, toxic)
         if after_seconds:
             one.only_after(self.began + after_seconds)
-        self.armed.append(one)
-        side.armed.append(one)
+        self.armed += (one,)
+        side.armed += (one,)
         self._count()
         if self.begun or fault.when.kind == "accept":
             one.begin()
@@ -121,12 +121,12 @@ class Counted(Connection):
         if side is self.client and not self.asking and self.counting:
             self.asking, self._answered = True, False
             self.requests += 1
-            for later in list(self._later):
+            for later in self._later:
                 later.counted(self.requests)
 
     def heard(self) -> None:
         """It is passed on."""
-        for one in list(self.armed):
+        for one in self.armed:
             one.counted()
 
     def spoke(self, side: Drain) -> None:
@@ -192,17 +192,17 @@ class Counted(Connection):
 
     def _forget_done(self) -> None:
         """Those that have nothing more to do are forgotten."""
-        for one in list(self.armed):
+        for one in self.armed:
             if one.next is None:
                 one.disarm()
-                self.armed.remove(one)
-                one.side.armed.remove(one)
+                self.armed = _without(one, self.armed)
+                one.side.armed = _without(one, one.side.armed)
         for side in (self.client, self.upstream):
             self.unchain(side)
 
     def disarm(self, toxic: str | None = None) -> None:
         """That toxic's faults set in no more, or none does; what they have done is undone."""
-        for one in list(self.armed):
+        for one in self.armed:
             if toxic in (None, one.toxic):
                 one.disarm()
         self._forget_done()
@@ -216,10 +216,10 @@ class Counted(Connection):
     def fire(self) -> Misuse | None:
         """Let what is to set in do so now. Gives why something cannot."""
         refused: Misuse | None = None
-        for later in list(self._later):
+        for later in self._later:
             later.begin()
-        self._later.clear()
-        for one in list(self.armed):
+        self._later = ()
+        for one in self.armed:
             cannot = one.cannot_fire()
             if cannot is None:
                 one.set_in()
@@ -260,3 +260,7 @@ class Counted(Connection):
     def unchain(self, side: Side) -> None:
         """Without stages it goes straight again."""
         raise NotImplementedError
+
+
+def _without(one: Armed, armed: tuple[Armed, ...]) -> tuple[Armed, ...]:
+    return tuple(other for other in armed if other is not one)

@@ -74,7 +74,7 @@ class Drain:
         self.queue: deque[Item] | None = None  # what it could not take yet
         self.chain: Chain | None = None  # the stages that what is read from it goes through
         self.number = -1 if sock is None else sock.fileno()
-        self.armed: list[Armed] = []  # faults that are to set in
+        self.armed: tuple[Armed, ...] = ()  # faults that are to set in
         self.verbs: Verbs | None = None  # what a fault has done to it
         self.words: Words | None = None  # the last ones; what comes is thrown away then
         self.silent = False  # a fault lets nothing be sent to it
@@ -108,11 +108,6 @@ class Drain:
     def piped(self) -> int:
         """Bytes that were read from it and are in its pipe."""
         return self._pipe.held if self._pipe else 0
-
-    @property
-    def waits(self) -> bool:
-        """Is there something that it could not take yet?"""
-        return self.queue is not None or bool(self.other.piped)
 
     def _send(self, item: Item) -> bool:
         """Send a piece; what is left of it is first in the queue then. Is all of it gone?"""
@@ -245,12 +240,21 @@ class Drain:
         """Be watched for what it can be used for now."""
         if self.sock is None or self.pair.leaving is not None or self.words:
             return
-        events = EPOLLOUT if self.waits and not self.silent and not self.lost else 0
-        if self.ended is None and not self._held:
-            chain = self.chain
-            if not self.other.waits and (chain is None or chain.room):
-                events |= READ
-        self._watch_for(events)
+        other, pipe, chain = self.other, self._pipe, self.chain
+        its = other._pipe
+        events = 0
+        if (self.queue is not None or (its is not None and its.held)) and not self.silent and not self.lost:
+            events = EPOLLOUT
+        if (
+            self.ended is None
+            and not self._held
+            and other.queue is None
+            and (pipe is None or not pipe.held)
+            and (chain is None or chain.room)
+        ):
+            events |= READ
+        if events != self._events:
+            self._watch_for(events)
 
     def watch_if_open(self) -> None:
         """`watch`, where there is a service to pass it on to: connected, and not given up."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import resource
 import signal
 from collections.abc import Callable, Sequence
@@ -79,6 +80,7 @@ async def _run(
             written = await nursery.start(write)
             for line in opening(proxy):
                 lines.add(line)
+            gc.freeze()  # what is there now stays, and need not be looked through again and again
             nursery.start_soon(end_at_signal)
             if connections:
                 nursery.start_soon(end_after, proxy, connections)

@@ -40,11 +40,11 @@ class Pair(Counted):
         self.client.other, self.upstream.other = self.upstream, self.client
         self.leaving: Drain | None = None  # the one that gets RST when all is sent
         self.found: Found = []  # addresses of the service that were not tried
-        self.armed: list[Armed] = []  # faults that are to set in
+        self.armed: tuple[Armed, ...] = ()  # faults that are to set in
         self.asking = False  # a request was begun and is not answered
         self.orphaned = False  # a fault has closed one side, and the other is to follow
         self._answered = True
-        self._later: list[Waits] = []  # toxics that are to set in
+        self._later: tuple[Waits, ...] = ()  # toxics that are to set in
         self._record: Upstream | None = None  # what a fault towards the service counts
         self.choose: Callable[[Opening], None] | None = None  # asked when its first bytes are there
         self.begun = False
@@ -136,7 +136,7 @@ class Pair(Counted):
         self.proxy.connected(self)
         self.upstream.watch()
         self.client.watch()
-        for one in list(self.armed):
+        for one in self.armed:
             one.begin()
 
     def refused(self, error: OSError) -> None:
@@ -225,7 +225,7 @@ class Pair(Counted):
         self.end(how)
         for one in self.armed:
             one.disarm()
-        self._later.clear()
+        self._later = ()
         for side in (self.client, self.upstream):
             if side.chain:
                 side.chain.stop()

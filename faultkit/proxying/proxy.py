@@ -84,8 +84,7 @@ class Proxy(Accepting):
             loop, resolving.endpoint(listen), beyond_loopback or listen_beyond, self._begin, self.lacking
         )
         self._door.turned_away = self._turned_away
-        self._upstream = resolving.endpoint(upstream)
-        self._literal = resolving.literal(self._upstream)
+        self._lead_to(resolving.endpoint(upstream))
         self._lookup = resolving.Lookup(loop)
         self._upon = Upon(random.SystemRandom().getrandbits(32) if seed is None else seed)
         self._live: dict[int, Pair] = {}
@@ -218,12 +217,16 @@ class Proxy(Accepting):
             self._end_all("upstream changed")
         if moved:
             self._door.move(there)
-        self._upstream, self._literal = service, resolving.literal(service)
+        self._lead_to(service)
         if door:
             self._door.open(door)
             self.say("enabled", None, self.listen)
         elif run:
             self._start()
+
+    def _lead_to(self, service: Endpoint) -> None:
+        self._upstream, self._literal = service, resolving.literal(service)
+        self._allowed = self._literal if self._literal and self._may(self._literal) else None
 
     def _add(self, toxic: Toxic) -> None:
         self._upon.add(toxic, self.live, self._count)

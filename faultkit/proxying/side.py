@@ -222,7 +222,7 @@ class Side(Drain):
         except OSError as error:
             self._gone(error)
             return
-        for one in list(self.armed):
+        for one in self.armed:
             if not one.may_read(1):
                 one.set_in()
 
@@ -286,16 +286,19 @@ class Side(Drain):
         elif self.silent:  # nobody is told any more, and nobody is there to be told
             self.pair.close(f"{self.pair.which(self)} closed")
             return
-        if self._pipe and self._pipe.held:
-            self.watch()
-            return  # it is told when that is sent
-        self.give_back()
+        if self._pipe is not None:
+            if self._pipe.held:
+                self.watch()
+                return  # it is told when that is sent
+            self.give_back()
         if self.chain is not None:
             self.chain.put(mark)
         else:
             self.other.put(mark)
-        self.watch()
-        self.other.watch()
+        if not self.pair.over:
+            self.watch()
+            if mark is RST:
+                self.other.watch()  # who waited for room here
 
     def _bad(self) -> None:
         """Its connection is over while nothing is read from it."""

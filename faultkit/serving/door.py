@@ -32,6 +32,7 @@ class Door:
 
     def __init__(self, family: socket.AddressFamily, host: str, port: int) -> None:
         self.sock = socket.socket(family, socket.SOCK_STREAM)
+        self._family = family
         try:
             self._bind(host, port)
         except BaseException:
@@ -83,9 +84,11 @@ class Door:
     def accept(self) -> tuple[socket.socket, Address]:
         """A client's connection, which is not one of our own fillers. Raises as accept(2) does."""
         while True:
-            sock, peer = self.sock.accept()
+            # What socket.accept() does, but for the enums of family and type that it makes anew each time.
+            descriptor, peer = self.sock._accept()  # type: ignore[attr-defined]
+            sock = socket.socket(self._family, socket.SOCK_STREAM, 0, descriptor)
             address = Address(peer[0], peer[1])
-            if address not in self._ours:
+            if not self._ours or address not in self._ours:
                 return sock, address
             self._ours.discard(address)
             sock.close()

@@ -22,6 +22,7 @@ from faultkit.serving.server import HandlerCrashed, Server
 from faultkit.serving.udp import Datagram, UdpServer
 
 MOST = 4 << 20  # characters of lines that wait to be written; arbitrary: some 20,000 connections
+PAUSE = 0.05  # seconds between two writes: many lines at once take less from who serves meanwhile; arbitrary
 PATIENCE = 0.5  # seconds for what still waits at the end; arbitrary
 
 
@@ -70,6 +71,7 @@ class Lines:
                 await self._write_waiting()
             if last:
                 return
+            await trio.sleep(PAUSE)
 
     def end(self) -> None:
         """No line comes any more."""
