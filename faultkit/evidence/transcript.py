@@ -71,6 +71,14 @@ class Packet:
     frame: bytes  # the whole Ethernet frame
 
 
+class Frame(NamedTuple):
+    """One Ethernet frame, or its beginning."""
+
+    time_ns: int
+    frame: bytes
+    size: int  # bytes that it had
+
+
 @dataclass(frozen=True, slots=True)
 class Reset:
     """One reset by the kernel's own account: a tcp:tcp_send_reset or tcp:tcp_receive_reset event."""

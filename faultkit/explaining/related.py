@@ -363,10 +363,12 @@ def _relayed(found: list[Diagnosis]) -> list[Diagnosis]:
     changed: dict[int, Diagnosis] = {}
     for front in found:
         at, start = _reset_at(front), _began(front)
-        if at is None or start is None:
+        if at is None or start is None or _first_by(front) == 0:  # the client's own reset, which the relay passes on
             continue
         for back in begun[front.connection.server.host].within(start - 0.001, start + _SECOND):
             other = _reset_at(back)
+            if _first_by(back) == 1:
+                continue  # the server's own reset, which the relay passed on
             if front is back or back.connection.server == front.connection.server:
                 continue
             if not _same_bytes(front, back):
@@ -395,6 +397,11 @@ def _relayed(found: list[Diagnosis]) -> list[Diagnosis]:
                         why=why,
                     )
     return [changed.get(d.connection.number, d) for d in found]
+
+
+def _first_by(d: Diagnosis) -> int | None:
+    """Which side's the first reset is."""
+    return next((p.side for p in d.connection.packets if p.flags & RST), None)
 
 
 def _by_socket(d: Diagnosis) -> bool:

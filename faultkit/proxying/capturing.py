@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Collection
 from typing import Self
 
-from faultkit.evidence.transcript import Packet
-from faultkit.witness.wire import Capture, decode
+from faultkit.evidence.transcript import Frame
+from faultkit.witness.beginnings import Beginnings
 
 EVERY = 0.02  # seconds between two looks, so that the kernel's buffer does not run over; arbitrary
 
 
 class Capturing:
-    """Keeps every segment to or from these ports. Raises `Unable` without CAP_NET_RAW."""
+    """Keeps every segment to or from the ports that it is told, a long one's beginning. Raises `Unable` without CAP_NET_RAW."""
 
     def __init__(self) -> None:
-        self.ports: set[int] = set()
-        self.packets: list[Packet] = []
+        self.frames: list[Frame] = []
         self.lost = 0  # that the kernel had no room for
-        self._capture = Capture()
+        self._capture = Beginnings()
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="faultkit capture", daemon=True)
         self._thread.start()
+
+    def watch(self, ports: Collection[int]) -> None:
+        """Those of these ports, from now on."""
+        self._capture.watch(ports)
 
     def _run(self) -> None:
         while not self._end.wait(EVERY):
@@ -29,12 +33,9 @@ class Capturing:
         self._take()
 
     def _take(self) -> None:
-        frames, lost = self._capture.cut()
+        frames, lost = self._capture.take()
         self.lost += lost
-        for time_ns, frame in frames:
-            packet = decode(time_ns, frame)
-            if packet and self.ports & {packet.source.port, packet.destination.port}:
-                self.packets.append(packet)
+        self.frames += frames
 
     def __enter__(self) -> Self:
         return self

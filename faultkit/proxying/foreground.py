@@ -12,7 +12,7 @@ from typing import Any
 import trio
 
 from faultkit.errors import Misuse
-from faultkit.evidence.transcript import Packet
+from faultkit.evidence.transcript import Frame
 from faultkit.playing.signals import received
 from faultkit.proxying import entry
 from faultkit.proxying.capturing import Capturing
@@ -32,7 +32,7 @@ class Kept:
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.connections: list[dict[str, object]] = []
-        self.packets: list[Packet] = []
+        self.packets: list[Frame] = []
         self.lost = 0  # packets that the kernel had no room for
         self.came = False
         self.unread = 0  # lines that nobody read
@@ -125,6 +125,8 @@ def run(
     with Capturing() if capture else contextlib.nullcontext() as capturing:
 
         def setup(proxy: Proxy) -> None:
+            if capturing:  # who knows the port already may come as soon as it listens
+                capturing.watch({proxy.port, proxy.upstream_port} - {0})
             proxy.each = over
             if record:
                 proxy.tell = kept.note
@@ -133,7 +135,7 @@ def run(
 
         def opened(proxy: Proxy) -> Sequence[str]:
             if capturing:
-                capturing.ports |= {proxy.port, proxy.upstream_port}
+                capturing.watch({proxy.port, proxy.upstream_port})
             kept.about = {"listen": proxy.listen, "upstream": proxy.upstream, "seed": proxy.seed}
             return opening(proxy)
 
@@ -141,7 +143,7 @@ def run(
         proxy = loop.run_with(_run, loop, proxying, setup, opened, lines, connections)
         kept.came = proxy.came
     if capturing:
-        kept.packets, kept.lost = capturing.packets, capturing.lost
+        kept.packets, kept.lost = capturing.frames, capturing.lost
     kept.unread = lines.unwritten
 
     def check() -> None:

@@ -6,17 +6,19 @@ import errno
 import importlib
 import os
 import stat
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from faultkit.evidence.transcript import Packet
+from faultkit.evidence.transcript import Frame, Packet
 
 _SNAPLEN = 1 << 18  # tcpdump's default (MAXIMUM_SNAPLEN); no frame here is longer
 
 Target = str | os.PathLike[str]
 
 
-def write(path: Target, packets: list[Packet]) -> None:
+def write(path: Target, packets: Sequence[Packet | Frame]) -> None:
     """Write a pcap file with times in nanoseconds and link type Ethernet (draft-ietf-opsawg-pcap).
 
     A file appears, or is replaced, as a whole or not at all; a device or a FIFO is written as it is. Raises `OSError`.
@@ -70,11 +72,12 @@ def _open_new(path: Path) -> IO[bytes]:
     return open(path, "xb")  # not tempfile: its files are private, and this one's mode is the user's umask
 
 
-def _write(stream: IO[bytes], packets: list[Packet]) -> None:
-    from decimal import Decimal  # both here, because they cost 20 ms and most runs write no file
-
-    pcap: Any = importlib.import_module("dpkt.pcap")
-    writer = pcap.Writer(stream, snaplen=_SNAPLEN, linktype=pcap.DLT_EN10MB, nano=True)
+def _write(stream: IO[bytes], packets: Sequence[Packet | Frame]) -> None:
+    pcap: Any = importlib.import_module("dpkt.pcap")  # here, because it costs 20 ms and most runs write no file
+    pcap.Writer(stream, snaplen=_SNAPLEN, linktype=pcap.DLT_EN10MB, nano=True)  # writes the file's header
+    header = pcap.LEPktHdr if sys.byteorder == "little" else pcap.PktHdr
     for packet in packets:
-        # dpkt splits the seconds into whole and nanoseconds by arithmetic, which a float is too short for.
-        writer.writepkt_time(packet.frame, Decimal(packet.time_ns).scaleb(-9))
+        seconds, nanoseconds = divmod(packet.time_ns, 1_000_000_000)
+        kept = len(packet.frame)
+        size = packet.size if isinstance(packet, Frame) else kept
+        stream.write(bytes(header(tv_sec=seconds, tv_usec=nanoseconds, caplen=kept, len=size)) + packet.frame)

@@ -12,6 +12,7 @@ import select
 import socket
 import struct
 import time
+from collections.abc import Sequence
 from typing import Self
 
 from faultkit.errors import Unable
@@ -94,14 +95,18 @@ class Capture:
             self._socket.bind((interface, ETH_P_ALL))
             if not both_ways:  # what a socket sends comes back to it over loopback only; the other has waited already
                 self._await_stamps()
-            program = array.array("B", b"".join(struct.pack("HBBI", *instruction) for instruction in _TCP_ONLY))
-            self._socket.setsockopt(
-                socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(_TCP_ONLY), program.buffer_info()[0])
-            )
+            self.attach(_TCP_ONLY)
             self.cut()  # what came in before the filter
         except BaseException:
             self._socket.close()
             raise
+
+    def attach(self, instructions: Sequence[tuple[int, int, int, int]]) -> None:
+        """Have this filter, of classic BPF, from now on."""
+        program = array.array("B", b"".join(struct.pack("HBBI", *instruction) for instruction in instructions))
+        self._socket.setsockopt(
+            socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(instructions), program.buffer_info()[0])
+        )
 
     def _await_stamps(self) -> None:
         """Wait until the kernel stamps packets when they arrive.
@@ -128,11 +133,16 @@ class Capture:
 
     def cut(self) -> tuple[list[tuple[int, bytes]], int]:
         """Everything captured since the last cut as (time in ns, Ethernet frame), and how many packets were lost."""
+        waiting, lost = self._count()
+        return [self._receive() for _ in range(waiting)], lost
+
+    def _count(self) -> tuple[int, int]:
+        """How many packets wait, and how many were lost since the last time."""
         # The kernel counts and queues under one lock, and reading the counts resets them (packet(7)). So it is known how
         # many packets wait, and another's traffic cannot keep us here for ever.
         counted, lost = struct.unpack("II", self._socket.getsockopt(SOL_PACKET, PACKET_STATISTICS, 8))
         self._waiting += counted - lost
-        return [self._receive() for _ in range(self._waiting)], lost
+        return self._waiting, lost
 
     def close(self) -> None:
         self._socket.close()

@@ -27,10 +27,12 @@ from tests.watch import until
 
 
 @contextlib.contextmanager
-def running(*options: str, user: str = "") -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
-    """The command in front of an echo, with what it says first."""
+def running(
+    *options: str, user: str = "", to: int | None = None
+) -> Iterator[tuple[subprocess.Popen[str], dict[str, Any]]]:
+    """The command in front of an echo, or of another port, with what it says first."""
     with faultkit.serve() as service:
-        argv = ["-m", "faultkit", "proxy", "0", f"127.0.0.1:{service.port}", "--json", *options]
+        argv = ["-m", "faultkit", "proxy", "0", f"127.0.0.1:{to or service.port}", "--json", *options]
         argv = ordinary.command(sys.executable, *argv, ordinary=user == "nobody")
         with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             try:
