@@ -84,9 +84,8 @@ def test_a_proxy_that_resets_both_ends_has_done_it(tmp_path: Path) -> None:
         process,
         opening,
     ):
-        with connected(opening["port"]) as client:
-            with pytest.raises(ConnectionResetError):
-                client.recv(1)
+        with connected(opening["port"]) as client, pytest.raises(ConnectionResetError):
+            client.recv(1)
         assert process.wait(20) == 0
     assert all("load-balancer-idle" in one.causes for one in faultkit.explain(capture))
 
