@@ -36,7 +36,7 @@ def command(capture: str, connection: int | None, html: str | None, svg: str | N
     """
     from faultkit.explaining.explain import Explaining
     from faultkit.views import diagnoses, progress
-    from faultkit.views.console import emit, remark
+    from faultkit.views.console import remark
 
     if svg is not None and connection is None:
         raise Misuse("explain: --svg draws one connection: say which with --connection N")
@@ -60,7 +60,8 @@ def command(capture: str, connection: int | None, html: str | None, svg: str | N
         if svg is not None:
             page.write(svg, page.ladder_file(chosen[0]))
     if as_json:
-        emit(diagnoses.document(chosen, work.seen))
+        for piece in diagnoses.written(chosen, work.seen):
+            click.echo(piece, nl=False)
     elif html is None and svg is None:
         width = _width()
         lines = (

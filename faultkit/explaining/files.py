@@ -21,6 +21,7 @@ _PLAIN = (
 )  # of one whose headers are known: Ethernet, IPv4 and TCP with all options, and the beginning of the data
 _H = b"H"[0]  # as a response of HTTP begins
 _CHUNK = 1 << 20
+_EMPTY = 64  # packets of no bytes in a row, of which there are none on any wire: zeros are read; arbitrary
 TICK = -1  # the link type of a frame that is none: time has passed
 _LARGEST = 1 << 18  # bytes of one packet (tcpdump's MAXIMUM_SNAPLEN, Wireshark's WTAP_MAX_PACKET_SIZE_STANDARD)
 _LARGEST_BLOCK = 1 << 24  # of one pcapng block; Wireshark's limit
@@ -223,7 +224,7 @@ class Frames:
         record = struct.Struct(order + "IIII").unpack_from
         quick = struct.Struct(order + _HEADERS).unpack_from
         plain = link == 1 and header == 16
-        size, known, most, taken, look = len(buffer), self.known, self.most, 0, self.look
+        size, known, most, taken, look, empty = len(buffer), self.known, self.most, 0, self.look, 0
         while True:
             start = offset + header
             if plain and start + 48 <= size:
@@ -268,6 +269,11 @@ class Frames:
                     return
                 end = start + captured
                 if end <= size:
+                    empty = 0 if captured or length else empty + 1
+                    if empty > _EMPTY:
+                        self.taken, self.number = taken, number
+                        self._stop(base + offset, "packets of 0 bytes are said to follow, one after the other")
+                        return
                     number += 1
                     yield (
                         number,

@@ -10,7 +10,7 @@ from faultkit.explaining.filtered import refuses
 from faultkit.explaining.flows import ACK, FIN, PSH, RST, SYN, URG, Packet
 from faultkit.explaining.senders import text
 from faultkit.explaining.story import Story
-from faultkit.explaining.wording import CAPTURE
+from faultkit.explaining.wording import CAPTURE, lasting, listed
 
 _AT_ONCE = 0.9  # seconds: a round trip, and no retransmission (RFC 6298)
 
@@ -42,6 +42,21 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     from_client = [p for p in before if p.side == 0 and not p.flags & RST]
     if rst.side == 1 and not from_server and from_client and all(p.flags & SYN for p in from_client):
         return _refused(story, rst, sent)
+    if rst.side == 0 and from_client and not from_server and all(p.flags & SYN for p in from_client):
+        return _given_up(story, rst, from_client, sent)
+    unfinished = from_server and all(p.flags & SYN for p in (*from_server, *from_client))
+    if rst.side == 1 and unfinished and from_client and story.form(rst) in ("abort", "bare abort"):
+        return Finding(
+            "the handshake was not completed, and the server gave up",
+            "failed" if len(from_server) > 1 else "suspicious",
+            ("connect-timeout", "firewall-reset --answer drop", "half-open"),
+            "one of these",
+            f"The server's SYN,ACK (packet {listed(from_server)}) was not answered by the client, and the server ends it in "
+            f"packet "
+            f"{rst.number}: the SYN,ACK does not arrive there, the client's answer does not arrive here, or the client has gone",
+            by=sent.by,
+            tell="capture at the client: does the SYN,ACK arrive there?",
+        )
     met = before[-1] if before else None
     second = met is not None and met.side == 0 and met.flags & (SYN | ACK) == SYN and story.syn is not met
     if rst.side == 1 and second and rst.flags & ACK and not rst.window and not any(p.flags & ACK for p in from_client):
@@ -89,6 +104,34 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
 
 # What stacks descended from Mentat's write into their RSTs: names of the function that refuses, or why.
 _STACKS = re.compile(r"(?i)no (?:listener|tcp\b)|tcp_\w+|go away, we're not home")
+
+
+def _given_up(story: Story, rst: Packet, syns: list[Packet], sent: ResetTold) -> Finding | None:
+    """Nothing but SYNs, and the RST of the same end."""
+    if rst.flags & ACK and rst.raw_ack and rst.raw_seq:
+        return Finding(
+            "one direction captured",
+            "suspicious",
+            ("linger", "unread", "disconnect", "crash"),
+            "cannot be told",
+            f"Packet {rst.number} is a RST of the client that acknowledges something of the server, of which nothing was "
+            f"captured: "
+            "what it ended is not known",
+            by=sent.by,
+            plain="one direction captured",
+            tell="capture both directions",
+        )
+    waited = story.seconds(syns[0], rst)
+    return Finding(
+        "never answered, and the client gave up",
+        "failed" if len(syns) > 1 else "suspicious",
+        ("connect-timeout --ended-by own-timeout", "connect-timeout", "backlog-full", "injected"),
+        "one of these",
+        f"The SYN (packet {listed(syns)}) was answered by nobody, and the RST in packet {rst.number}"
+        f"{'' if waited is None else f', {lasting(waited)} after the first,'} carries the client's address",
+        by=sent.by,
+        tell="capture at the server: does the SYN arrive there?",
+    )
 
 
 def _refused(story: Story, rst: Packet, sent: ResetTold) -> Finding:

@@ -199,7 +199,9 @@ def _scans(found: list[Diagnosis]) -> list[Diagnosis]:
 
 def _probe_of_a_port(d: Diagnosis) -> bool:
     data = any(p.size for p in d.connection.packets)
-    return not data and (d.end in ("refused", "never answered") or "SYN scan" in d.plain)
+    return not data and (
+        d.end in ("refused", "never answered", "the handshake was not completed") or "SYN scan" in d.plain
+    )
 
 
 # The next address

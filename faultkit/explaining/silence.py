@@ -274,6 +274,17 @@ def _half_closed(story: Story, quiet: float | None) -> Finding:
     name, other = SIDES[fin.side], SIDES[1 - fin.side]
     acked = _acknowledged(story, fin)
     after = [p for p in story.after(fin) if p.side != fin.side and p.size]
+    if not story.sides[1 - fin.side].packets:
+        return Finding(
+            "one direction captured",
+            "open",
+            (),
+            "cannot be told",
+            f"The {name} has closed its direction (FIN in packet {fin.number}), and nothing of the {other} was captured: how it "
+            "ended cannot be seen",
+            plain="one direction captured",
+            tell="capture both directions",
+        )
     if after or quiet is None or quiet < 60:
         return Finding(
             "half closed",

@@ -112,7 +112,7 @@ def _repeating(
         f"gave up: the {peer} acknowledged nothing any more"
         if given_up
         else f"the {peer} acknowledges nothing any more",
-        "failed" if len(again) > 1 else "suspicious",
+        "failed" if len(again) > 1 and late else "suspicious",  # where the FIN alone is not heard, nothing is lost
         _why_unanswered(story, again[0], closed=any(p.window == 0 for p in other[-3:])),
         "most likely" if len(again) > 1 else "one of these",
         f"The {name} sent {kind} {len(sent)} times (packets "

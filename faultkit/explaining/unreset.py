@@ -15,13 +15,14 @@ def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
     resets = story.resets
     strange = next((p for p in resets if p.flags & (SYN | FIN)), None)
     if strange:
-        why = (
-            f"packet {strange.number} has {strange.shown} set together: no TCP sends that (RFC 9293 section 3.1), "
-            "and none takes it for a reset"
-        )
+        goes_on = any(not p.flags & RST for p in story.after(strange))
+        why = f"packet {strange.number} has {strange.shown} set together, which no TCP has a reason to send"
         everything = SYN | FIN | RST | PSH | ACK | URG
-        if strange.flags & everything == everything or all(p.flags & (SYN | FIN) for p in resets):
+        if strange.flags & everything == everything:
             return _not_one("a made-up packet", why)
+        # A RST is one whatever stands beside it (RFC 9293 section 3.10.7.4), and some stacks send it with their FIN.
+        if all(p.flags & (SYN | FIN) for p in resets) and (goes_on or strange.flags & (SYN | URG)):
+            return _not_one("a made-up packet", why + (", and the connection goes on" if goes_on else ""))
     signed = next((p for p in resets if p.has("MD5")), None)
     if signed and any(not p.flags & RST for p in story.after(signed)):
         return _not_one(

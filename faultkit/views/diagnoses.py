@@ -249,16 +249,22 @@ def line(d: Diagnosis) -> str:
     return f"{d.connection.number}\t{d.connection.client} → {d.connection.server}\t{d.end}{words}"
 
 
-def document(found: list[Diagnosis], seen: Seen) -> dict[str, Any]:
-    """For machines."""
-    return {
+def written(found: list[Diagnosis], seen: Seen) -> Iterator[str]:
+    """For machines: one JSON document in pieces, a connection each, so that a hundred thousand of them need no room."""
+    import json
+
+    head = {
         "packets": seen.packets,
         "segments": seen.segments,
         "others": dict(seen.others),
         "ended": seen.ended or None,
         "unread_rows": {"count": seen.unread[0], "first": seen.unread[1] or None},
-        "connections": [single(d) for d in found],
     }
+    yield json.dumps(head, indent=2, ensure_ascii=False).removesuffix("\n}") + ',\n  "connections": ['
+    for place, d in enumerate(found):
+        text = json.dumps(single(d), indent=2, ensure_ascii=False)
+        yield ("," if place else "") + "\n" + textwrap.indent(text, "    ")
+    yield "\n  ]\n}\n" if found else "]\n}\n"
 
 
 def single(d: Diagnosis) -> dict[str, Any]:

@@ -3,12 +3,15 @@ packet."""
 
 from __future__ import annotations
 
+import io
+import json
 from dataclasses import replace
 
 import pytest
 
 from faultkit.explaining.diagnosis import Diagnosis
-from faultkit.explaining.explain import explain
+from faultkit.explaining.explain import Explaining, explain
+from faultkit.views import diagnoses
 from tests.explaining import made
 from tests.explaining.made_up import Segment, capture, handshake, stamp
 from tests.explaining.test_situations import MSS, REQUEST, WORKED, Told
@@ -79,6 +82,23 @@ RESPONSES: dict[str, tuple[list[Segment], Told]] = {
 @pytest.mark.parametrize("name", RESPONSES)
 def test_a_response_is_whole_by_what_it_says_itself(name: str) -> None:
     _holds(*RESPONSES[name])
+
+
+def test_zeros_behind_a_header_are_no_packets() -> None:
+    work = Explaining(io.BytesIO(capture(WORKED) + bytes(1 << 24)))
+    (found,) = work.all()
+    assert (found.harm, len(found.connection.packets)) == ("open", len(WORKED))
+    assert "packets of 0 bytes are said to follow" in work.seen.ended
+    assert work.seen.packets < 200
+
+
+def test_a_document_in_pieces_is_one() -> None:
+    work = Explaining(io.BytesIO(capture([*WORKED, *(replace(p, client=("10.0.0.9", 40001)) for p in WORKED)])))
+    found = work.all()
+    whole = json.loads("".join(diagnoses.written(found, work.seen)))
+    assert whole["connections"] == [diagnoses.single(d) for d in found]
+    assert whole["packets"] == len(WORKED) * 2
+    assert json.loads("".join(diagnoses.written([], work.seen)))["connections"] == []
 
 
 def test_a_header_that_was_cut_is_not_called_whole() -> None:
@@ -198,6 +218,35 @@ HARMS: dict[str, tuple[list[Segment], Told]] = {
             Segment(">", "R.", 11, 6, at=50.0),
         ],
         Told("failed", "retransmit-timeout", "client", "a stack that says so", "most likely"),
+    ),
+    "the server was not captured, and the client has closed": (
+        [Segment(">", "P.", 1, 1, b"hello"), Segment(">", "F.", 6, 1), Segment(">", ".", 7, 2, at=90.0)],
+        Told("open", words="one direction", sure="cannot be told"),
+    ),
+    "SYNs that nobody answers, and a RST of their own end": (
+        [*(Segment(">", "S", at=at) for at in (0.0, 1.0, 3.0)), Segment(">", "R", 1, window=0, at=10.0)],
+        Told("failed", "connect-timeout", words="the client gave up"),
+    ),
+    "SYNs and an abort that acknowledges what was not captured": (
+        [*(Segment(">", "S", at=at) for at in (0.0, 1.0)), Segment(">", "R.", 1, 1, at=60.0)],
+        Told("suspicious", "linger", words="one direction", sure="cannot be told"),
+    ),
+    "a server gives up a handshake": (
+        [
+            Segment(">", "S"),
+            *(Segment("<", "S.", ack=1, at=at) for at in (0.1, 1.1, 3.1)),
+            Segment("<", "R.", 1, 1, at=14.0),
+        ],
+        Told("failed", "connect-timeout", "server", "the server gave up"),
+    ),
+    "a FIN alone that nobody hears": (
+        [*WORKED, *(Segment(">", "F.", 6, 6, at=at) for at in (0.1, 0.4, 1.0, 2.2))],
+        Told("suspicious", "retransmit-timeout"),
+    ),
+    "a FIN and a RST in one segment": ([*WORKED, Segment("<", "FR.", 6, 6)], Told("failed", "unread", "server")),
+    "nothing but a FIN and a RST in one segment": (
+        [Segment("<", "FR.", 6, 6)],
+        Told("suspicious", sure="cannot be told"),
     ),
     "the server was not captured": (
         [p for p in BOTH if p.side == ">"],
