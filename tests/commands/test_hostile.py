@@ -70,15 +70,25 @@ def test_any_limit_of_open_files() -> None:
     assert [ended[one].returncode for one in enough] == [0] * len(enough)
 
 
+NO_THREAD = (
+    r"no further process or thread may be started here \(ulimit -u is \d; in a container also pids.max\): allow more"
+)
+
+
 def test_any_limit_of_processes() -> None:
     """As an ordinary user: root has none (setrlimit(2))."""
-    sentence = r"no further process or thread may be started here \(ulimit -u is \d; in a container also pids.max\): allow more"
     typed = ["linger", "crash", "nat-expiry", "doctor", "sandbox true", FEW]
     tried = [(one, n) for k, one in enumerate(typed) for n in range(1 + k % 2, 5, min(APART, 2))]
     with ThreadPoolExecutor(4) as pool:
         ended = list(pool.map(lambda one: lacking(f"nproc={one[1]}", one[0], user="nobody"), tried))
     for one, run in zip(tried, ended, strict=True):
-        assert (run.returncode, complaint(run)) == (0, "") or refused(run, sentence), (one, run)
+        assert (run.returncode, complaint(run)) == (0, "") or refused(run, NO_THREAD), (one, run)
+
+
+@pytest.mark.parametrize("typed", ["proxy 0 127.0.0.1:1", "proxy --api --port 0"])
+def test_a_proxy_needs_a_thread(typed: str) -> None:
+    run = lacking("nproc=1", typed, user="nobody")
+    assert refused(run, NO_THREAD), run
 
 
 NO_PROC = "/proc is not there, and namespaces, counters and sockets are read in it: mount -t proc proc /proc$"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import select
+import socket
 
 import pytest
 import trio
 
+import faultkit
 from faultkit.proxying.loop import Loop
+from faultkit.proxying.proxy import Proxy
 
 
 class Pipe:
@@ -42,6 +45,38 @@ def test_both_go_on() -> None:
     assert loop.closed
     os.close(pipe.read)
     os.close(pipe.write)
+
+
+class Rounds(trio.abc.Instrument):
+    """How often Trio has looked at its own descriptors."""
+
+    count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+def test_what_is_passed_on_costs_no_round_of_trio() -> None:
+    loop, rounds = Loop(), Rounds()
+
+    def ask(address: tuple[str, int]) -> None:
+        with socket.create_connection(address, timeout=5) as client:
+            for _ in range(200):
+                client.sendall(b"x")
+                assert client.recv(1) == b"x"
+
+    async def main(service: tuple[str, int]) -> tuple[int, int]:
+        proxy = Proxy(loop, "127.0.0.1:0", service)
+        proxy.start()
+        trio.lowlevel.add_instrument(rounds)
+        await trio.to_thread.run_sync(ask, proxy.address)
+        proxy.close()
+        return rounds.count, proxy.connections[0].received
+
+    with faultkit.serve() as service:
+        told, passed = loop.run_with(main, service.address)
+    assert passed == 200
+    assert told < 20
 
 
 def test_what_breaks_in_the_loop_ends_the_guest_in_order() -> None:
