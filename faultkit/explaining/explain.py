@@ -13,7 +13,7 @@ from typing import IO
 
 from faultkit.errors import Misuse
 from faultkit.explaining import hops, related, resets, senders, silence, strange
-from faultkit.explaining.diagnosis import Diagnosis, Finding
+from faultkit.explaining.diagnosis import Diagnosis, Finding, Sureness
 from faultkit.explaining.files import Frames, Source, is_capture
 from faultkit.explaining.flows import ACK, RST, SYN, Census, Connection, gathered
 from faultkit.explaining.story import SIDES, Story
@@ -236,6 +236,8 @@ def _caveats(story: Story) -> tuple[str, ...]:
     if connection.unread:
         rows = "1 row" if connection.unread == 1 else f"{connection.unread} rows"
         said.append(f"{rows} could not be read that may be of this connection")
+    if connection.gaps:
+        said.append("the text says itself that rows were left out, and they may be of this connection")
     if story.copies:
         said.append(f"{story.copies} packets were captured twice and are counted once")
     for packet, why in hops.foreign(story)[:2]:
@@ -255,12 +257,33 @@ def _weakened(found: Finding, story: Story) -> Finding:
         found = replace(found, harm="suspicious", sure="cannot be told" if not found.causes else "one of these")
     if story.connection.unread:
         found = _partly_read(found, story)
+    elif story.connection.gaps:
+        found = _left_out(found, story)
     doubt = (
         story.deaf is not None
         or story.connection.inferred
         or (found.harm != "closed" and (story.missing or story.backwards))
     )
     if found.sure == "shown by the packets" and doubt:
+        return replace(found, sure="most likely")
+    return found
+
+
+def _left_out(found: Finding, story: Story) -> Finding:
+    """What the text leaves out may be the answer that is missed, or stand between what seems to follow each other."""
+    if not story.resets and found.harm in ("failed", "suspicious", "open"):
+        sure: Sureness = (
+            "one of these"
+            if found.sure in ("shown by the packets", "most likely") and found.causes
+            else "cannot be told"
+        )
+        return replace(
+            found,
+            harm="open" if found.harm == "open" else "suspicious",
+            sure=sure,
+            why=f"{found.why}. But the text leaves rows out, and an answer may be among them",
+        )
+    if found.sure == "shown by the packets" and found.harm != "closed":
         return replace(found, sure="most likely")
     return found
 

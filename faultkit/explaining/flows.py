@@ -111,6 +111,7 @@ class Connection:
     from_rows: bool = False  # read from text
     inferred: bool = False  # it has an ICMP error that does not say which connection it is about
     unread: int = 0  # rows of text that may be packets of it and could not be read
+    gaps: int = 0  # places behind its beginning where a text says that rows were left out
     previous: int = 0  # the number of the one that had the same two ends before it
     began_ns: int | None = None
     ended_ns: int | None = None

@@ -31,4 +31,6 @@ class Row:
     )
     about: tuple[str, int] = ("", 0)  # the host and the port that an ICMP error names
     clock: bool = False  # its time is one of day, and the day is not told
+    place: str = ""  # where a device saw it; "" for rows of a capture
+    gap: bool = False  # the text says that rows were left out before it
     scaled: bool = False  # the window may be multiplied as its SYN has said

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from faultkit.evidence.transcript import Address
-from faultkit.explaining import above, complaining, layers, ordering
+from faultkit.explaining import above, complaining, devices, layers, ordering
 from faultkit.explaining.files import Source
 from faultkit.explaining.flows import ACK, FIN, PSH, RST, SYN, URG, Complaint, Connection, Packet, served
 from faultkit.explaining.row import Row
@@ -59,9 +59,15 @@ def read(source: Source) -> Text:
     begins = text.lstrip()[:1]
     left = _Left()
     rows = _of_json(text, left) if begins in "[{" and begins else None
+    if not rows and "<pdml" in text[:2000]:
+        rows = [row for fields in devices.pdml(text) if (row := _of_names(fields))]
+    ends_in_gap = False
     if not rows:
         text = _plain(text)
-        rows = _of_fields(text) or _scanned(text, left)
+        rows = _of_fields(text)
+        if not rows:
+            rows, ends_in_gap = _scanned(text, left)
+    rows = devices.settled(rows)
     ordering.across_midnight(rows)
     turned = ordering.oldest_first(rows)
     lost = above.place(rows)
@@ -70,7 +76,7 @@ def read(source: Source) -> Text:
     gone = {id(row) for row in lost}
     rows = [row for row in rows if id(row) not in gone]
     found = Text()
-    found.connections = _connections(rows, left)
+    found.connections = _connections(rows, left, ends_in_gap)
     found.read = sum(not row.error for row in rows)
     found.unread = len(left.unread), left.unread[0][0] if left.unread else ""
     found.others = left.others
@@ -198,6 +204,13 @@ def _anchors(flat: str) -> list[_Anchor]:
         if anchor[2] == "wireshark" and _heads(kept, flat, anchor[0]):
             kept.pop()  # what stands before a row's own flags: the same row
         kept.append(anchor)
+    found = sorted(
+        [*kept, *((m.start(), m.end(), "device", m) for m in devices.ROW.finditer(flat))], key=lambda a: a[:2]
+    )
+    kept = []
+    for anchor in found:
+        if not kept or anchor[0] >= kept[-1][1]:
+            kept.append(anchor)
     weaker = [(m.start(), m.end(), "error", m) for m in complaining.ROW.finditer(flat)]
     weaker += [(m.start(), m.end(), "like", m) for m in _LIKE.finditer(flat)]
     taken: list[_Anchor] = []
@@ -220,17 +233,34 @@ def _heads(kept: list[_Anchor], flat: str, at: int) -> bool:
     return bool(kept) and kept[-1][2] == "above" and bool(_MARKS.fullmatch(flat, kept[-1][1], at))
 
 
-def _scanned(text: str, left: _Left) -> list[Row]:
+# A line that says that rows were left out: "...", "[... cut ...]", "(12 lines removed)", "-- snip --".
+_LEFT_OUT = re.compile(
+    r"[\W_]{0,20}(?:\.{3}|…)[\W_]{0,20}|(?i:[\W_]{1,20}(?:[\w,]{1,12} ){0,6}?"
+    r"(?:snip\w{0,4}|cut|removed|omitted|deleted|skipped|elided|left out|truncated|trimmed|redacted|the same again"
+    r"|more (?:lines|packets|rows|of the same))\b.{0,60}"
+    r"|\d{1,9} (?:more )?(?:lines|packets|rows|frames)(?: \w{1,12}){0,3}[\W_]{0,20}|<?snip(?:ped)?>?)"
+)
+
+
+def _flat(line: str) -> str:
+    words = " ".join(line.split())
+    return "\x01" if 2 <= len(words) <= 90 and _LEFT_OUT.fullmatch(words) else words or "\x00"
+
+
+def _scanned(text: str, left: _Left) -> tuple[list[Row], bool]:
+    """The rows, and whether more were left out behind the last of them."""
     # Newlines are blanks to a wrapped row; two of them end what belongs to it.
-    flat = " ".join(" ".join(line.split()) or "\x00" for line in text.split("\n"))
+    flat = " ".join(_flat(line) for line in text.split("\n"))
     kept = _anchors(flat)
     rows: list[Row] = []
+    gaps = [place for place, letter in enumerate(flat) if letter == "\x01"] if "\x01" in flat else []
+    passed = 0
     error: Row | None = None  # an ICMP error that may quote what follows
     for place, (start, end, kind, match) in enumerate(kept):
         before = flat[max(kept[place - 1][1] if place else 0, start - 600) : start]
-        after = flat[end : min(kept[place + 1][0] if place + 1 < len(kept) else len(flat), end + _LONGEST)].partition(
-            "\x00"
-        )[0]
+        after = flat[end : min(kept[place + 1][0] if place + 1 < len(kept) else len(flat), end + _LONGEST)]
+        after = after.partition("\x00")[0].partition("\x01")[0]
+        known = len(rows)
         quoting, error = error, None
         if kind == "tcpdump":
             row = _tcpdump(match, before, after)
@@ -242,6 +272,11 @@ def _scanned(text: str, left: _Left) -> list[Row]:
             read_here = _wireshark(match, before, after)
             if read_here is not None:
                 rows.append(read_here)
+        elif kind == "device":
+            row = devices.read(match)
+            times = list(_MOMENT.finditer(before))
+            row.time_ns, row.clock = _moment(times[-1]) if times else None, _undated(times)
+            rows.append(row)
         elif kind == "error":
             said = _error(match, before)
             if said is None:
@@ -256,7 +291,9 @@ def _scanned(text: str, left: _Left) -> list[Row]:
             quoting.dport = quoting.about[1]
         else:
             _not_read(match, after, left)
-    return rows
+        while passed < len(gaps) and gaps[passed] < start and len(rows) > known:
+            rows[known].gap, passed = True, passed + 1
+    return rows, passed < len(gaps)
 
 
 def _not_read(match: re.Match[str], after: str, left: _Left) -> None:
@@ -671,7 +708,7 @@ def _of_fields(text: str) -> list[Row]:
 # Connections
 
 
-def _connections(rows: list[Row], left: _Left) -> list[Connection]:
+def _connections(rows: list[Row], left: _Left, ends_in_gap: bool = False) -> list[Connection]:
     """The rows of each connection, in the order in which they stand."""
     found: dict[frozenset[tuple[str, int]], list[list[tuple[int, Row]]]] = {}
     order: list[list[tuple[int, Row]]] = []
@@ -698,12 +735,15 @@ def _connections(rows: list[Row], left: _Left) -> list[Connection]:
     for number, row, meant in errors:
         if len(meant) == 1:
             about.setdefault(id(meant[0]), []).append((number, row))
+    gaps = [count for count, row in enumerate(rows) if row.gap and count]
+    place_of = {id(row): count for count, row in enumerate(rows)} if gaps else {}
     connections = []
     previous: dict[frozenset[tuple[str, int]], int] = {}
     for place, group in enumerate(order, 1):
         connection = _made(place, group)
         ends = frozenset({(group[0][1].source, group[0][1].sport), (group[0][1].destination, group[0][1].dport)})
         connection.previous = previous.get(ends, 0)
+        connection.gaps = ends_in_gap + sum(gap > place_of[id(group[0][1])] for gap in gaps)
         previous[ends] = place
         connections.append(connection)
         for number, row in about.get(id(group), ()):

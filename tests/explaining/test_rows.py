@@ -204,9 +204,9 @@ def test_the_bytes_that_are_missing_show_that_a_row_is_of_tcp() -> None:
         "2 0.020000 10.0.0.2 → 10.0.0.1 TCP 74 80 → 40000 [SYN, BESTÄT.] Seq.=0 Best.=1 Win=65160 Len=0",
         "2 0.020000 10.0.0.2 → 10.0.0.1 TCP 54 80 → 40000 [复位, 确认] 序号=1 确认=1",
         "12:00:00.000100 IP 10.0.0.2.80 > 10.0.0.1.40000: tcp 0",
-        "3.103060 port1 out 10.0.0.2.80 -> 10.0.0.1.40000: rst 0 ack 1234567891",
+        "3.103060 port1 out 10.0.0.2.80 -> 10.0.0.1.40000: tcp reset",
         "TCP: 80 -> 40000 ...R.A seq=00000000 ack=4996d9d3",
-        "2   0.00010   server -> client       TCP D=40000 S=80 Rst Ack=1235 Win=0",
+        "2   0.00010   server.80 > client.40000: rst 5",
         "Transmission Control Protocol, Src Port: 80, Dst Port: 40000, Seq: 1, Ack: 1, Len: 0",
     ],
 )
