@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -157,9 +158,10 @@ class Smtp:
 
     def __post_init__(self) -> None:
         keywords.check_fields(self)
-        if not (self.greeting[:3].isdigit() and self.greeting.isprintable() and self.greeting.isascii()):
+        if not re.fullmatch(r"[2-5][0-9]{2}( [\x20-\x7e]*)?", self.greeting):  # RFC 5321 section 4.2
             raise Misuse(
-                f"Smtp(greeting={self.greeting!r}): it begins with a code of three digits, and is one line of ASCII"
+                f"Smtp(greeting={self.greeting!r}): it is a code of three digits, a space, and one line of ASCII, "
+                "such as '421 not today'"
             )
 
     async def __call__(self, conn: Live) -> None:

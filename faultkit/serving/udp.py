@@ -115,10 +115,9 @@ def fault(name: str) -> UdpFault:
             f"there is no fault {name!r} of UDP: "
             + (f"did you mean {near[0]}?" if near else f"it is one of {', '.join(FAULTS)}")
         )
-    if colon and not (FAULTS[base][1] and number.isdecimal() and 0 < int(number) < LARGEST):
-        raise Misuse(
-            f"{name}: {base} takes " + ("a whole number of bytes" if FAULTS[base][1] else "nothing") + " there"
-        )
+    if colon and not (FAULTS[base][1] and number.isdecimal() and 0 < int(number) <= SENDABLE):
+        takes = f"a whole number of bytes, 1 to {SENDABLE}," if FAULTS[base][1] else "nothing"
+        raise Misuse(f"{name}: {base} takes {takes} there")
     return UdpFault(name, base, int(number) if colon else None)
 
 

@@ -17,6 +17,7 @@ from faultkit.evidence.transcript import Address
 from faultkit.serving.plan import Plan
 
 # RFC 9112 section 3: method, request-target.
+TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) (\S+) HTTP/1\.[01]\r?\n")
 # What a part of one looks like: anything else is no HTTP/1, and is not waited for.
 _BEGUN = re.compile(
@@ -77,11 +78,11 @@ def chosen(when: str | Which | None) -> Which | None:
         return when
     name, equals, value = when.partition("=") if isinstance(when, str) else ("", "", "")
     if equals and value:
-        if name == "path":
+        if name == "path" and not any(letter.isspace() or letter > "\xff" for letter in value):
             return lambda opening: fnmatch.fnmatchcase(opening.path, value)
-        if name == "method":
+        if name == "method" and re.fullmatch(TOKEN, value):
             return lambda opening: opening.method == value
-        if name == "first":
+        if name == "first" and not any("\ud800" <= letter <= "\udfff" for letter in value):
             start = value.encode()
             return lambda opening: _starts(opening, start)
         if name == "peer":

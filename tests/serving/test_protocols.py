@@ -333,7 +333,7 @@ def test_an_early_status_in_place_of_the_100_that_is_waited_for() -> None:
     [
         (lambda: Http(headers={"X": "a\nb"}), "Http(headers={'X': 'a\\nb'}): it cannot be sent"),
         (lambda: Http2(status=100), "Http2(status=100): it is 200 to 599"),
-        (lambda: Smtp("hello"), "Smtp(greeting='hello'): it begins with a code of three digits"),
+        (lambda: Smtp("hello"), "Smtp(greeting='hello'): it is a code of three digits"),
         (lambda: faultkit.serve(answer=[]), "answer=[]: a list is of faultkit.Http(...), one at least"),
         (lambda: faultkit.serve("goaway"), "goaway is said in a protocol of its own: add answer='http2'"),
         (lambda: faultkit.serve(plan=["ok", "stall + settings"]), "settings is said in a protocol of its own"),

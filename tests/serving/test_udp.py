@@ -188,7 +188,7 @@ def test_what_nobody_met_is_said(keywords: dict[str, Any], sentence: str) -> Non
         ({"fault": "silent"}, "there is no fault 'silent' of UDP: did you mean silence?"),
         ({"fault": "linger"}, "there is no fault 'linger' of UDP: it is one of silence, port-unreachable, truncate"),
         ({"fault": "silence:3"}, "silence:3: silence takes nothing there"),
-        ({"fault": "garbage:0"}, "garbage:0: garbage takes a whole number of bytes there"),
+        ({"fault": "garbage:0"}, "garbage:0: garbage takes a whole number of bytes, 1 to 65507, there"),
         ({"plan": ["port-unreachable", "ok"]}, "port-unreachable lets no datagram in, so none can be counted"),
         ({"answer": 5}, "answer=5 is nothing to answer: take 'echo', 'dns', bytes, or a function of bytes"),
         ({"host": "192.0.2.1"}, "host='192.0.2.1' is not loopback"),

@@ -156,6 +156,14 @@ MISUSES: list[tuple[dict[str, Any], str]] = [
         {"when": "peer=::1"},
         "when='peer=::1': the server is at 127.0.0.1, where nobody comes from there: take another address",
     ),
+    *(
+        (
+            {"when": never},
+            f"when={never!r} chooses no connection: take path=/upload*, method=POST, first=TEXT, peer=ADDRESS, or in Python "
+            "a function of faultkit.Opening",
+        )
+        for never in ("path=/a b", "path=/\u20ac", "method=GET /", "first=")
+    ),
     ({"when": "peer=somewhere"}, "when='peer=somewhere': somewhere is no address"),
     (
         {"fault": "accept-then-reset"},
