@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import dis
 import functools
 import inspect
+import itertools
 import os
 import types
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +17,7 @@ from faultkit.errors import Misuse
 P = ParamSpec("P")
 T = TypeVar("T")
 
+CONSTANT = ("LOAD_CONST", "LOAD_SMALL_INT")  # dis; what is returned at once has one instruction since Python 3.12
 WORDS: Mapping[object, str] = {
     bool: "True or False",
     int: "a whole number",
@@ -121,6 +124,19 @@ def is_async(function: object) -> bool:
         return False
     function = inspect.unwrap(function)
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
+def may_give(function: object) -> bool:
+    """May a call of it give anything that can be awaited? Not where it is a generator, or all that it returns is constant."""
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        return False
+    code = getattr(function, "__code__", None)
+    if not isinstance(code, types.CodeType):
+        return callable(function) and not isinstance(function, type)
+    steps = [*dis.get_instructions(code)]
+    return any(
+        last.opname == "RETURN_VALUE" and before.opname not in CONSTANT for before, last in itertools.pairwise(steps)
+    )
 
 
 def takes_one(function: object) -> bool:

@@ -82,8 +82,9 @@ def chosen(answer: Answer) -> Handler:
 
 
 def check_handler(name: str, handler: object) -> None:
-    """Raise `Misuse` for what is no `async def handler(conn)`, nor such a method, a `functools.partial` or a wrapper of one."""
-    if not (keywords.is_async(handler) and keywords.takes_one(handler)):
+    """Raise `Misuse` for what is no `async def handler(conn)`, nor such a method, a `functools.partial` of one, or a function
+    that may give what it gives."""
+    if not keywords.takes_one(handler) or not (keywords.is_async(handler) or keywords.may_give(handler)):
         raise Misuse(
             f"{name}={keywords.called(handler)} cannot handle a connection: take async def handler(conn), "
             "or functools.partial of one that takes more"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import select
 import socket
 import ssl
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from faultkit import sockets
+from faultkit import keywords, sockets
 from faultkit.errors import Misuse
 from faultkit.serving import tracebacks
 from faultkit.serving.engine import Engine, unshield
@@ -357,7 +358,10 @@ class Live(Wire):
                 await self._line.opened()
             if self._tls and not await self._begin_tls(self._tls):
                 return
-            await handler(self)
+            doing = handler(self)
+            if not inspect.isawaitable(doing):
+                raise Misuse(f"answer={keywords.called(handler)} gave {doing!r}: a handler is async def handler(conn)")
+            await doing
             if self.record.ended is None and self.sock.fileno() == -1:
                 raise Misuse(
                     "the handler closed conn.sock by itself: conn.close(), conn.abort() and the like end a connection"

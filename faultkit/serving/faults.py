@@ -187,7 +187,9 @@ def fault(name: str, when: Trigger | None = None, *, tls: bool = False) -> Fault
     that needs a capability.
     """
     if not isinstance(name, str):
-        raise Misuse(f"{name!r} is not the name of a fault: it is one of {', '.join(names())}")
+        if isinstance(name, list | tuple):
+            raise Misuse(f"fault={name!r} is a list: a fault for each connection in turn is plan=[...]")
+        raise Misuse(f"fault={name!r} is no name: take one such as 'linger'; faultkit serve lists them all")
     base, colon, variant = name.partition(":")
     served = _tester(name, base, variant if colon else None) or _cause(name, base, variant if colon else None)
     if served.needs_repair and not _may_repair():

@@ -67,6 +67,8 @@ class Opener:
     ) -> None:
         """The name is the one by which a test calls it, for reports."""
         known = tuple(signature(opens).parameters)
+        if not isinstance(defaults, Mapping):
+            raise Misuse(f"{fixture}_defaults={defaults!r}: it gives a dict of keywords, such as {{'ipv6': True}}")
         for keyword in defaults:
             if keyword not in known:
                 near = difflib.get_close_matches(keyword, known, n=1)

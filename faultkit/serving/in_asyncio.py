@@ -46,7 +46,10 @@ def in_asyncio(handler: Callable[[AsyncioLive], Awaitable[None]]) -> Handler:
             async with trio.open_nursery() as nursery:
                 over = _Over(nursery)
                 try:
-                    await over.to(loop, handler(AsyncioLive(conn, over)))
+                    doing = handler(AsyncioLive(conn, over))
+                    if not inspect.isawaitable(doing):
+                        raise Misuse(f"handler={handler!r} gave {doing!r}: it is async def handler(conn)")
+                    await over.to(loop, doing)
                 except Exception as error:  # it comes out alone, not as one of a group
                     failure = error
                 nursery.cancel_scope.cancel()

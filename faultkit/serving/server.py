@@ -13,7 +13,7 @@ import trio
 from faultkit import keywords
 from faultkit.errors import Misuse, Unable
 from faultkit.serving import plan as plans
-from faultkit.serving import unix, unmet, waiting, which
+from faultkit.serving import tracebacks, unix, unmet, waiting, which
 from faultkit.serving.faults import OK
 from faultkit.serving.gate import Attempt
 from faultkit.serving.port import TURNED_AWAY, Port
@@ -288,7 +288,12 @@ class Server(Port):
             if lacking:
                 raise Unable(f"{self.place.removeprefix('on ')}, connection {number}: {lacking}") from error
             said = str(error).partition("\n")[0]  # a failed assertion under pytest says more: it is in the cause
-            raise HandlerCrashed(f"connection {number}: {type(error).__name__}{said and ': '}{said}") from error
+            cure = (
+                "; a handler in asyncio is answer=faultkit.in_asyncio(handler)"
+                if tracebacks.meant_asyncio(error)
+                else ""
+            )
+            raise HandlerCrashed(f"connection {number}: {type(error).__name__}{said and ': '}{said}{cure}") from error
 
     @property
     def keeps_out(self) -> bool:

@@ -42,6 +42,12 @@ def behind_us(error: BaseException) -> TracebackType | None:
     return next((frame for frame in _frames(error.__traceback__) if _of(frame) != "faultkit"), None)
 
 
+def meant_asyncio(error: BaseException) -> bool:
+    """Has code of asyncio raised it, in a task of Trio's?"""
+    modules = [frame.tb_frame.f_globals.get("__name__", "") for frame in _frames(error.__traceback__)]
+    return any(_package(name) == "asyncio" for name in modules) and "faultkit.serving.in_asyncio" not in modules
+
+
 def place(file: str, line: int) -> str:
     """A line of a file, as a sentence has it."""
     return f"{os.path.basename(file)}:{line}"

@@ -107,7 +107,9 @@ FAULTS: Mapping[str, tuple[str, str]] = {
 def fault(name: str) -> UdpFault:
     """The fault of that name. Raises `Misuse`."""
     if not isinstance(name, str):
-        raise Misuse(f"{name!r} is not the name of a fault: it is one of {', '.join(FAULTS)}")
+        if isinstance(name, list | tuple):
+            raise Misuse(f"fault={name!r} is a list: a fault for each datagram in turn is plan=[...]")
+        raise Misuse(f"fault={name!r} is no name: it is one of {', '.join(FAULTS)}")
     base, colon, number = name.partition(":")
     if base not in FAULTS:
         near = difflib.get_close_matches(base[:80], FAULTS, n=1)

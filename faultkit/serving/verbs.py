@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import inspect
 import socket
 import ssl
 import subprocess
@@ -13,7 +14,7 @@ from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import trio
 
-from faultkit import sockets
+from faultkit import keywords, sockets
 from faultkit.errors import Misuse
 from faultkit.serving.engine import Watch
 from faultkit.serving.line import Line
@@ -29,10 +30,14 @@ def _verb(act: Callable[Concatenate[E, P], None]) -> Callable[Concatenate[E, P],
     """What can be done to a connection that goes on. One that has ended is left as it is: its descriptor is closed, and the
     number may be another's."""
 
+    names = [*inspect.signature(act).parameters][1:]
+
     @functools.wraps(act)
-    def does(end: E, /, *arguments: P.args, **keywords: P.kwargs) -> None:
+    def does(end: E, /, *arguments: P.args, **named: P.kwargs) -> None:
+        if arguments or named:
+            keywords.check(act, dict(zip(names, arguments, strict=False)) | named, of=f"conn.{act.__name__}")
         if end.record.ended is None:
-            act(end, *arguments, **keywords)
+            act(end, *arguments, **named)
 
     return does
 

@@ -86,6 +86,24 @@ def test_a_default_that_is_no_keyword(project: Project) -> None:
     assert report(result) == "fault_server_defaults: faultkit.serve takes no 'anwser': did you mean answer?"
 
 
+@pytest.mark.parametrize("given", ["None", "['answer']"])
+def test_defaults_that_are_none(given: str, project: Project) -> None:
+    result = project.run(
+        f"""
+        import pytest
+
+        @pytest.fixture
+        def fault_server_defaults():
+            return {given}
+
+        def test_it(fault_server):
+            pass
+        """
+    )
+    result.assert_outcomes(errors=1)
+    assert report(result) == f"fault_server_defaults={given}: it gives a dict of keywords, such as {{'ipv6': True}}"
+
+
 def test_misuse_in_a_trio_test(project: Project) -> None:
     result = project.run(
         """

@@ -346,3 +346,33 @@ def test_what_is_awaited_in_any_way_is_awaited() -> None:
             writer.close()
 
     played(scene)
+
+
+async def sleeps(conn: AsyncioLive) -> None:
+    await asyncio.sleep(1)
+
+
+async def queues(conn: AsyncioLive) -> None:
+    await asyncio.Queue[int]().get()
+
+
+@pytest.mark.parametrize("handler", [sleeps, queues])
+def test_who_forgets_in_asyncio_is_told_of_it(handler: Handler) -> None:
+    async def scene() -> None:
+        async with faultkit.serve(answer=handler) as server:  # type: ignore[arg-type]  # that is the mistake
+            await asked(server)
+
+    with pytest.raises(HandlerCrashed, match=r"; a handler in asyncio is answer=faultkit.in_asyncio\(handler\)$"):
+        played(scene)
+
+
+def test_what_asyncio_raises_there_is_no_such_mistake() -> None:
+    async def impatient(conn: AsyncioLive) -> None:
+        await asyncio.wait_for(asyncio.sleep(1), 0.01)
+
+    async def scene() -> None:
+        async with faultkit.serve(answer=in_asyncio(impatient)) as server:
+            await asked(server)
+
+    with pytest.raises(HandlerCrashed, match=r"^connection 1: TimeoutError$"):
+        played(scene)

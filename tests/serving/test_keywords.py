@@ -13,8 +13,9 @@ import decimal
 import inspect
 import math
 import re
+import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -216,14 +217,40 @@ async def with_more(conn: Live, said: bytes) -> None:
     await conn.receive()
 
 
-@pytest.mark.parametrize("answer", [handler, Answers(), Answers().method, partial(with_more, said=b"x")])
+def gives_one(conn: Live) -> Awaitable[None]:
+    return handler(conn)
+
+
+ONES = [
+    handler,
+    Answers(),
+    Answers().method,
+    partial(with_more, said=b"x"),
+    gives_one,
+    lambda conn: with_more(conn, b"x"),
+]
+
+
+@pytest.mark.parametrize("answer", ONES)
 def test_whatever_is_an_async_function_of_a_connection_handles_it(answer: Any) -> None:
-    with faultkit.serve(answer=answer):
-        pass
+    with faultkit.serve(answer=answer) as server:
+        socket.create_connection(server.address).close()
+        assert server.wait_for_connection().wait_for_end().ended == "peer closed"
+
+
+def test_a_function_that_gives_nothing_to_await_is_told_of() -> None:
+    with (
+        pytest.raises(
+            faultkit.HandlerCrashed, match=r"Misuse: answer=<lambda> gave 5: a handler is async def handler\(conn\)$"
+        ),
+        faultkit.serve(answer=lambda conn: int("5")) as server,  # type: ignore[arg-type,return-value]
+    ):
+        socket.create_connection(server.address).close()
+        server.wait_for_connection().wait_for_end()
 
 
 def forgot(conn: Live) -> None:
-    """It should have been async."""
+    conn.abort()
 
 
 async def generates(conn: Live) -> Any:
@@ -286,6 +313,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "unix='a\\x00b' is no path of a file: take one such as /run/x.sock, or True",
     ),
     "no path": (lambda: faultkit.serve(unix=""), "unix='' is no path of a file: take one such as /run/x.sock, or True"),
+    "a list for a fault": (
+        lambda: faultkit.serve(["linger", "ok"]),  # type: ignore[arg-type]
+        "fault=['linger', 'ok'] is a list: a fault for each connection in turn is plan=[...]",
+    ),
     "a number for a path": (lambda: faultkit.serve(unix=5), "unix=5: it is True or False, text or a path"),  # type: ignore[arg-type]
 }
 
@@ -296,6 +327,27 @@ def test_the_sentence(case: str, place: Path) -> None:
     with left_as_it_was(place), pytest.raises(Misuse) as refused:
         make()
     assert re.fullmatch(re.escape(sentence).replace(r"\*", ".*"), str(refused.value)), str(refused.value)
+
+
+VERBS: dict[str, tuple[Callable[[Live], object], str]] = {
+    "slow": (lambda conn: conn.slow(bytes_per_second="x"), "conn.slow(bytes_per_second='x'): it is a number"),  # type: ignore[arg-type]
+    "slices": (lambda conn: conn.slices(size=1.5), "conn.slices(size=1.5): it is a whole number"),  # type: ignore[arg-type]
+    "garbage": (lambda conn: conn.garbage("x", size=1), "conn.garbage(data='x'): it is bytes"),  # type: ignore[arg-type]
+    "crash": (lambda conn: conn.crash(read=1), "conn.crash(read=1): it is True or False"),  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_arguments_of_a_verb(verb: str) -> None:
+    does, sentence = VERBS[verb]
+
+    async def handler(conn: Live) -> None:
+        does(conn)
+
+    with pytest.raises(faultkit.HandlerCrashed) as crash, faultkit.serve(answer=handler) as server:
+        socket.create_connection(server.address).close()
+        server.wait_for_connection().wait_for_end()
+    assert str(crash.value) == f"connection 1: Misuse: {sentence}"
 
 
 def test_a_path_may_be_one(place: Path) -> None:
@@ -310,8 +362,6 @@ def test_datagrams_that_are_none() -> None:
         pytest.raises(faultkit.HandlerCrashed, match=r"^Misuse: answer=<lambda> gave 'x': an answer is bytes, or None"),
         faultkit.serve_udp(answer=lambda asked: "x") as server,  # type: ignore[arg-type,return-value]
     ):
-        import socket
-
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             sock.sendto(b"?", server.address)
         server.wait_for_datagram()
