@@ -1,15 +1,12 @@
-"""One cell of the conformance matrix, in a process of its own: `python -m tests.conform '{"cause": ..., "times": ...}'`.
+"""One cell of the conformance matrix, for `tests.cells`: what `check_cause` reports, or the sentence with which the machine was
+found unable.
 
 A stack is asked for as on the command line: "stack nginx-keepalive".
-
-Prints what `check_cause` reports, or the sentence with which the machine was found unable.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from typing import Any
 
 import faultkit
@@ -25,7 +22,3 @@ def check(cause: str, times: int, ipv6: bool, on: str, options: dict[str, Any]) 
     except faultkit.Unable as error:
         return {"unable": str(error)}
     return {"report": dataclasses.asdict(report)}
-
-
-if __name__ == "__main__":
-    print(json.dumps(check(**json.loads(sys.argv[1]))))

@@ -1,17 +1,15 @@
-"""One cause on the host before witnesses that lose something: `python -m tests.losing '{"cause": ..., "options": ...}'`.
+"""One cause on the host before witnesses that lose something, for `tests.cells`.
 
 The host is a namespace of our own that the cause knows nothing of. The cause is played three times: before whole
 witnesses, and twice before a capture whose buffer is so small that the kernel drops packets. What the whole witnesses saw
-is then judged again with frames and events taken away, as if they had been lost. Prints what is said wrongly of that.
+is then judged again with frames and events taken away, as if they had been lost. Gives what is said wrongly of that.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
 import random
 import socket
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -149,7 +147,7 @@ class Replay:
         return any(check.name == "reset reasons" and not check.agrees for check in checks)
 
 
-def main(cause: str, options: dict[str, Any], ipv6: bool) -> dict[str, Any]:
+def check(cause: str, options: dict[str, Any], ipv6: bool) -> dict[str, Any]:
     own = namespace.enter()
     with contextlib.suppress(Unable):
         tracing.ready(own)  # mounts what a host has mounted
@@ -162,7 +160,7 @@ def main(cause: str, options: dict[str, Any], ipv6: bool) -> dict[str, Any]:
             for others in (0, 20):
                 lossy = starved(cause, options, stage, seeing, others)
                 dropped.append(lossy.transcript.absent.get("wire", ""))
-                replay.wrong += [f"{others} others: {check}" for check in lossy.verdict.differences]
+                replay.wrong += [f"{others} others: {one}" for one in lossy.verdict.differences]
     except Unable as refusal:
         return {"unable": str(refusal)}
     assert run.verdict.produced, run.verdict.differences
@@ -175,7 +173,3 @@ def main(cause: str, options: dict[str, Any], ipv6: bool) -> dict[str, Any]:
         replay.judge(f"trace: all but {lost.reason}", kept.frames, left)
         replay.judge(f"both: all but {lost.reason}", kept.frames[1:], left)
     return {"wrong": replay.wrong, "judged": replay.judged, "dropped": dropped, "not_seen": sorted(seeing.absent)}
-
-
-if __name__ == "__main__":
-    print(json.dumps(main(**json.loads(sys.argv[1]))))

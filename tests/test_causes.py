@@ -5,13 +5,9 @@ The cells run in processes of their own, several at once, because most of them w
 
 from __future__ import annotations
 
-import errno
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -20,7 +16,7 @@ import pytest
 from faultkit import causes
 from faultkit.cause import FAMILIES, checked
 from faultkit.evidence.hidden import explained, wrong
-from tests.ordinary import CHECKOUT, command
+from tests.cells import cells
 
 ROOT = os.geteuid() == 0
 
@@ -45,20 +41,9 @@ class Cell:
         port: Any = next((field.default for field in fields(cause.options) if field.name == "port"), 0)
         return chosen | ({"port": port + CELLS.index(self)} if self.on == "host" and port else {})
 
-    def run(self) -> dict[str, Any]:
-        asked = {"cause": self.cause, "times": times(self), "ipv6": self.ipv6, "on": self.on, "options": self.options}
-        argv = command(sys.executable, "-m", "tests.conform", json.dumps(asked), ordinary=not self.root)
-        try:
-            ended = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=CHECKOUT)
-        except OSError as error:
-            # Seen once in some 4,000: execve() gives EFAULT for arguments that are sound. Nothing has run then.
-            if error.errno != errno.EFAULT:
-                raise
-            ended = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=CHECKOUT)
-        assert ended.returncode == 0, ended.stderr
-        told = json.loads(ended.stdout)
-        assert isinstance(told, dict)
-        return told
+    @property
+    def asked(self) -> dict[str, Any]:
+        return {"cause": self.cause, "times": times(self), "ipv6": self.ipv6, "on": self.on, "options": self.options}
 
 
 # How often each cell plays its variant: the first of a cause most often, and what waits for a clock of the kernel less
@@ -102,9 +87,12 @@ CELLS = [
 def conformance(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[dict[str, Any]]]]:
     """Every selected cell, started at once, six at a time; those that wait for a clock first."""
     calls = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
-    cells = [cell for call in calls if isinstance(cell := call.params.get("cell"), Cell)]  # not those of the stacks
-    with ThreadPoolExecutor(6) as pool:
-        yield {cell: pool.submit(cell.run) for cell in sorted(cells, key=lambda cell: cell.cause not in WAITING)}
+    chosen = [cell for call in calls if isinstance(cell := call.params.get("cell"), Cell)]  # not those of the stacks
+    with cells("tests.conform", at_once=6) as submit:
+        yield {
+            cell: submit(cell.asked, not cell.root)
+            for cell in sorted(chosen, key=lambda cell: cell.cause not in WAITING)
+        }
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)

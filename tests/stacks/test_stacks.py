@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +21,12 @@ from faultkit.cause import checked
 from faultkit.commands.line.group import faultkit as group
 from faultkit.errors import Misuse
 from faultkit.playing import stack
-from tests.ordinary import CHECKOUT, command
+from tests.cells import cells
+from tests.ordinary import CHECKOUT
 from tests.shell import USERS, faultkit, start
 from tests.watch import inside, moved, until
 
-TIMES = 10  # a cell
+TIMES = 5  # a cell
 SEARCHES = 1  # what hunts by timing and promises nothing is played to see that it runs, and leaves nothing
 
 every_stack = pytest.mark.parametrize("name", stack.names())
@@ -50,20 +50,15 @@ class Cell:
     def times(self) -> int:
         return SEARCHES if "sweep" in self.options else TIMES
 
-    def run(self) -> dict[str, Any]:
-        asked = {
+    @property
+    def asked(self) -> dict[str, Any]:
+        return {
             "cause": f"stack {self.stack}",
             "times": self.times,
             "ipv6": False,
             "on": "namespace",
             "options": self.options,
         }
-        argv = command(sys.executable, "-m", "tests.conform", json.dumps(asked), ordinary=self.user == "nobody")
-        ended = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=CHECKOUT)
-        assert ended.returncode == 0, ended.stderr
-        told = json.loads(ended.stdout)
-        assert isinstance(told, dict)
-        return told
 
 
 CELLS = [
@@ -78,8 +73,9 @@ CELLS = [
 def conformance(request: pytest.FixtureRequest) -> Iterator[dict[Cell, Future[dict[str, Any]]]]:
     """Every selected cell, five at a time: most of them wait for a clock."""
     calls = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
-    with ThreadPoolExecutor(5) as pool:
-        yield {cell: pool.submit(cell.run) for call in calls if isinstance(cell := call.params.get("cell"), Cell)}
+    chosen = [cell for call in calls if isinstance(cell := call.params.get("cell"), Cell)]
+    with cells("tests.conform", at_once=5) as submit:
+        yield {cell: submit(cell.asked, cell.user == "nobody") for cell in chosen}
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=str)

@@ -5,19 +5,16 @@ Each cause runs in processes of its own, several at once, because many of them w
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
 from faultkit import causes
-from tests.ordinary import CHECKOUT, command
+from tests.cells import cells
 from tests.test_causes import WAITING
 
 ROOT = os.geteuid() == 0
@@ -32,15 +29,10 @@ class Lossy:
     def __str__(self) -> str:
         return f"{self.cause}-{self.variant}-{'root' if self.root else 'nobody'}"
 
-    def run(self) -> dict[str, Any]:
+    @property
+    def asked(self) -> dict[str, Any]:
         options = dict(causes.load(self.cause).variants[self.variant])
-        asked = {"cause": self.cause, "options": options, "ipv6": not self.root}
-        argv = command(sys.executable, "-m", "tests.losing", json.dumps(asked), ordinary=not self.root)
-        ended = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=CHECKOUT)
-        assert ended.returncode == 0, ended.stderr
-        told = json.loads(ended.stdout)
-        assert isinstance(told, dict)
-        return told
+        return {"cause": self.cause, "options": options, "ipv6": not self.root}
 
 
 CASES = [
@@ -57,8 +49,11 @@ def lossy(request: pytest.FixtureRequest) -> Iterator[dict[Lossy, Future[dict[st
     """Every selected case, started at once, six at a time; those that wait for a clock first."""
     calls = [item.callspec for item in request.session.items if hasattr(item, "callspec")]
     cases = [case for call in calls if isinstance(case := call.params.get("case"), Lossy)]
-    with ThreadPoolExecutor(6) as pool:
-        yield {case: pool.submit(case.run) for case in sorted(cases, key=lambda case: case.cause not in WAITING)}
+    with cells("tests.losing", at_once=6) as submit:
+        yield {
+            case: submit(case.asked, not case.root)
+            for case in sorted(cases, key=lambda case: case.cause not in WAITING)
+        }
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
