@@ -116,6 +116,8 @@ async def a_switch_changes_the_latency_of_a_client(browser: chromium.Browser) ->
                 assert api.ask("GET", "/proxies/redis").json["toxics"][0]["toxicity"] == 1
                 await page.until("/100 B|200 B|300 B/.test(document.querySelector('tbody').innerText)")
                 await page.until("document.querySelector('.toxics .on').checked")
+                # The field follows the switch, so that Set does not switch it off again.
+                await page.until("document.querySelector(\".toxics input[name='toxicity']\").value === '1'")
                 await page.picture("wide")
                 await page.width(375)
                 assert await page.js("document.documentElement.scrollWidth") <= 375
@@ -180,6 +182,9 @@ async def proxies_faults_and_who_reset(browser: chromium.Browser) -> None:
                 await page.click("button[aria-label='Fire a <b>&']")
                 assert await trio.to_thread.run_sync(ended, client) == "reset"
                 await page.until("document.querySelector('#resets').innerText.includes('#1: faultkit: linger')")
+            for pixels in (320, 375, 640, 768, 1024, 1280):
+                await page.width(pixels)
+                assert await page.js("document.documentElement.scrollWidth") <= pixels
             await page.picture("resets")
             await page.click("button[aria-label='Heal a <b>&']")
             await page.until("document.querySelector('.toxics').children.length === 0")
