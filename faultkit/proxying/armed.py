@@ -61,7 +61,7 @@ class Armed:
         """Set in at that time of the loop, and not before."""
         assert self.next
         self.next = replace(self.next, when=Trigger("fire"))
-        self._timer = self.pair.loop.at(due, self.set_in)
+        self._timer = self.pair.loop.at(due, self._due)
 
     def may_read(self, most: int) -> int:
         """How much of what the side says; 0: the next byte sets it off unread."""
@@ -174,6 +174,16 @@ class Armed:
                 self.set_in()
             else:
                 self._again(self._look)
+
+    def _due(self) -> None:
+        """Its time has come. What is to leave something unread waits for the next byte, where there is none."""
+        fault, side = self.next, self.side
+        if fault and fault.served.unread and side.sock is not None and not sockets.unread(side.sock):
+            self._timer = None
+            self.next = replace(fault, when=Trigger("bytes", self.record.received + 1))
+            side.watch()
+        else:
+            self.set_in()
 
     # What it does.
 

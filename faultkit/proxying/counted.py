@@ -174,8 +174,9 @@ class Counted(Connection):
             self._orphan(side.other)
             return
         if verbs.draining:
-            side.throw_away(Words(side, verbs))
-            self._orphan(side.other)
+            if side.words is None:  # else it says them already
+                side.throw_away(Words(side, verbs))
+                self._orphan(side.other)
             return
         if verbs.said_fin and not side.said:
             side.said = FIN

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -135,9 +136,13 @@ class Words:
                 size = sock.send(self._words[self._at : self._at + self._left], DONTWAIT)
             except BlockingIOError:
                 return False
+            except OSError:  # nobody hears them: what is read next says so
+                self._left, self._fin = 0, True
+                return True
             self._side.sent += size
             self._at, self._left = (self._at + size) % len(self._words), self._left - size
         if not self._fin:
             self._fin = True
-            sock.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # it is gone
+                sock.shutdown(socket.SHUT_WR)
         return True

@@ -15,6 +15,7 @@ from faultkit.errors import Misuse
 from faultkit.proxying.toxics import made
 from faultkit.serving import faults, plan
 from tests.proxying.behind import Between, between, outcome, read_all
+from tests.watch import until
 
 HELLO = b"hello world, long enough to hold a FIN back"
 CHANCE = ("accept-then-reset", "early-response", "keepalive-race:in-flight")  # which call is told, at a server too
@@ -234,3 +235,36 @@ def test_the_door_opens_when_the_service_is_back() -> None:
                     break
                 threading.Event().wait(0.05)
             assert last[2] == HELLO
+
+
+def test_what_leaves_something_unread_waits_for_it() -> None:
+    with between() as them:
+        them.proxy.add(made("unread", attributes={"after_ms": 20}))
+        client, server = them.connect()
+        with client, server:
+            client.settimeout(0.1)
+            assert outcome(lambda: client.recv(1)) == "TimeoutError"  # it is due long ago, and nobody has said anything
+            client.settimeout(5)
+            client.sendall(b"x")
+            assert outcome(lambda: client.recv(1)) == "ConnectionResetError"
+            assert read_all(server) == b""
+    assert them.proxy.connections[0].fired
+
+
+def test_last_words_to_one_who_is_gone_are_said_once_and_refused_to_nobody() -> None:
+    with between() as them:
+        client, server = them.connect()
+        client.sendall(b"x")  # garbage is for who has said something
+        client.close()
+        assert read_all(server) == b"x"
+
+        def both() -> None:  # in one turn: the client's RST is answer to the first, and not looked at before the second
+            them.proxy.add(made("garbage:100", name="first"))
+            them.proxy.add(made("garbage:100", name="second"))
+            them.proxy.heal()
+
+        them.proxy.loop.call(both)
+        assert them.proxy.toxics == []
+        assert them.proxy.connections[0].sent == 100
+        server.close()
+        until(lambda: them.proxy.live == [])
