@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import deque
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from faultkit.proxying.stages import CHUNK, CLOSE, Attributes, Direction, Item, 
 
 FLIGHT = 8 << 20  # bytes that latency holds at most; arbitrary: more than the widest window of Linux (tcp_rmem)
 CONNECTED = 10  # ms until a client is reset at the soonest that has said nothing: a connect() would tell it; arbitrary
+PIECES = 65536  # that latency holds at most; arbitrary
+TURN = 128  # pieces that a stage gives on before all else has its turn; arbitrary: less than a millisecond
 SLICE = 0.1  # seconds' worth of bytes that bandwidth sends at once
 
 
@@ -25,7 +28,7 @@ class Latency(Stage):
 
     @property
     def full(self) -> bool:
-        return self._held >= FLIGHT
+        return self._held >= FLIGHT or len(self._queue) >= PIECES
 
     def put(self, item: Item) -> None:
         now = self.on.loop.now()
@@ -50,8 +53,9 @@ class Latency(Stage):
 
     def _leave(self) -> None:
         self._timer = None
-        queue, now = self._queue, self.on.loop.now()
-        while queue and queue[0][1] <= now:
+        queue, now, left = self._queue, self.on.loop.now(), TURN
+        while queue and queue[0][1] <= now and left:
+            left -= 1
             item = queue.popleft()[2]
             if not isinstance(item, Mark):
                 self._held -= len(item)
@@ -70,8 +74,13 @@ class Latency(Stage):
     def flush(self) -> None:
         self.stop()
         self._held = 0
-        while self._queue:
-            self.after.put(self._queue.popleft()[2])
+        items, self._queue = [item for _, _, item in self._queue], deque()
+        for plain, some in itertools.groupby(items, lambda item: type(item) in (bytes, Slice)):
+            if plain:  # in one piece, because whoever takes the stage away waits for it
+                self.after.put(b"".join(some))  # type: ignore[arg-type]
+            else:
+                for item in some:
+                    self.after.put(item)
 
 
 class Meter:
@@ -247,11 +256,12 @@ class Slicer(Stage):
         self._timer = None
         now = self.on.loop.now()
         delay = self.attributes["delay"] / 1e6
-        at = 0
+        at, left = 0, TURN
         while at < len(self._held):
-            if self._due > now:
-                self._after(self._due, self._leave)
+            if self._due > now or not left:
+                self._after(max(now, self._due), self._leave)
                 break
+            left -= 1
             size = self._size() or len(self._held) - at
             piece = Slice(self._held[at : at + size])
             at += len(piece)
@@ -264,6 +274,8 @@ class Slicer(Stage):
 
     def _size(self) -> int:
         average, variation = int(self.attributes["average_size"]), int(self.attributes["size_variation"])
+        if not average:
+            return 0
         return max(1, self.chance.randint(average - variation, average + variation)) if variation else average
 
     def _leave(self) -> None:

@@ -239,3 +239,55 @@ def test_a_burst_of_losses() -> None:
     lost = 5000 - len(where.came)
     # In the good state 0.1, after a loss 0.9: half the time in each.
     assert 2200 < lost < 2800
+
+
+def test_a_slicer_of_bytes_leaves_everybody_their_turn() -> None:
+    where, stage = on(kinds.Slicer, average_size=1, size_variation=0, delay=0)
+    stage.put(b"x" * 1000)
+    stage.put(FIN)
+    assert len(where.came) == kinds.TURN
+    where.loop.run(0)
+    assert where.came == [(0.0, 1)] * 1000 + [(0.0, FIN)]
+
+
+def test_a_slicer_of_nothing_slices_nothing_whatever_its_variation() -> None:
+    where, stage = on(kinds.Slicer, average_size=0, size_variation=10, delay=0)
+    stage.put(b"x" * 1000)
+    assert where.came == [(0.0, 1000)]
+
+
+def test_latency_of_many_pieces_leaves_everybody_their_turn() -> None:
+    where, stage = on(kinds.Latency, latency=100, jitter=0)
+    for _ in range(1000):
+        stage.put(b"x")
+    assert len(where.loop.heap) == 1
+    where.loop.run(0.1)
+    assert len(where.came) == 1000
+    assert len(where.loop.heap) == 0
+    calls = 0
+    for _ in range(1000):
+        stage.put(b"x")
+    while where.loop.heap:
+        before = len(where.came)
+        where.loop.time = max(where.loop.time, where.loop.heap[0][0])
+        timer = heapq.heappop(where.loop.heap)[2]
+        timer.call()
+        calls += 1
+        assert len(where.came) - before <= kinds.TURN
+    assert calls >= 1000 // kinds.TURN
+
+
+def test_latency_holds_no_more_pieces_than_it_can_give_on_in_time() -> None:
+    _, stage = on(kinds.Latency, latency=100, jitter=0)
+    for _ in range(kinds.PIECES):
+        assert not stage.full
+        stage.put(b"x")
+    assert stage.full
+
+
+def test_what_a_removed_latency_held_goes_on_in_one_piece() -> None:
+    where, stage = on(kinds.Latency, latency=100, jitter=0)
+    for piece in (b"a", stages.Slice(b"bb"), stages.Urgent(b"u"), b"ccc", FIN):
+        stage.put(piece)
+    stage.flush()
+    assert where.came == [(0.0, 3), (0.0, 1), (0.0, 3), (0.0, FIN)]
