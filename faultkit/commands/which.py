@@ -133,13 +133,17 @@ def _message(message: str, known: Known, as_json: bool) -> int:
 
 
 def _log(names: tuple[str, ...], as_json: bool) -> int:
-    from faultkit.messages.log import Log
+    from faultkit.messages.log import Log, begins
     from faultkit.views import log as view
     from faultkit.views import progress
     from faultkit.views.console import console, emit
 
     with contextlib.ExitStack() as files:
         streams = [(name, files.enter_context(_opened(name))) for name in by_age(names)]
+        if len(streams) > 1:
+            began = {name: begins(stream) for name, stream in streams}
+            if None not in began.values():
+                streams.sort(key=lambda one: began[one[0]] or 0)
         sizes = [size(stream) for _, stream in streams]
         total = None if None in sizes else sum(one or 0 for one in sizes)
         with progress.amount("which", total) as step:

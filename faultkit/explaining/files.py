@@ -166,11 +166,16 @@ def is_capture(source: Source) -> bool:
         raise Misuse(
             f"explain: nothing can be read of what is in its {source.packed}: it is cut or damaged, copy it again"
         )
-    for magic, what, tool in _OTHERS:
-        if beginning.startswith(magic):
-            cure = f"make a capture of it first: {tool}" if tool else "give a pcap or pcapng file, or rows of text"
-            raise Misuse(f"explain: this is {what}, no capture: {cure}")
+    if found := other(beginning):
+        what, tool = found
+        cure = f"make a capture of it first: {tool}" if tool else "give a pcap or pcapng file, or rows of text"
+        raise Misuse(f"explain: this is {what}, no capture: {cure}")
     return False
+
+
+def other(beginning: bytes) -> tuple[str, str] | None:
+    """What begins so and is neither text nor a capture that is read here, and the tool that makes one of it, if there is one."""
+    return next(((what, tool) for magic, what, tool in _OTHERS if beginning.startswith(magic)), None)
 
 
 class Taking(Protocol):

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
+from faultkit.errors import Misuse
+from faultkit.explaining import files
 from faultkit.explaining.files import Source
 from faultkit.messages import peers, reading, unwrapping
 from faultkit.messages.kinds import EXAMPLE, Kind
@@ -67,16 +69,20 @@ class Log:
         for kind in self.kinds.values():
             kind.times.cut()
         source = Source(stream)
+        _check_text(source.peek(16), name)
+        ended = True
         for block in _blocks(source):
             self._block(block)
+            ended = block.endswith(b"\n")
             self.step(self._done + source.at)
+        self.lines += not ended
         self._done += source.at
         if source.broken:
             self.damaged.append(f"{name}: {source.broken}")
 
     def _block(self, block: bytes) -> None:
         self.size += len(block)
-        self.lines += block.count(b"\n") + (not block.endswith(b"\n"))
+        self.lines += block.count(b"\n")
         self._span(block[: LINE // 8].split(b"\n", 3)[:3])
         done = 0
         for place in self._filter.places(block):
@@ -145,6 +151,27 @@ class Log:
             self._read.clear()
         self._read[like] = found = _meaning(data)
         return found
+
+
+def begins(stream: IO[bytes]) -> float | None:
+    """When the first of its lines that says so was written; the stream is where it was then. None where nobody knows."""
+    if not stream.seekable():
+        return None
+    source, clock = Source(stream), Clock(time.time())
+    data = source.peek(LINE)
+    stream.seek(0)
+    lines = data.decode(unwrapping.encoding(data), "replace").split("\n", LINES)[:LINES]
+    return next((moment.at for line in lines if (moment := clock.read(line))), None)
+
+
+def _check_text(beginning: bytes, name: str) -> None:
+    """Raise `Misuse` for what is no log."""
+    if beginning[:4] in files.PCAP or beginning.startswith(files.PCAPNG):
+        raise Misuse(f"which: {name} is a capture of packets: faultkit explain {name}")
+    if found := files.other(beginning):
+        what, tool = found
+        cure = f"{tool} {name} | faultkit which --log -" if tool.endswith("-dc") else "name a text"
+        raise Misuse(f"which: {name} is {what}, no log: {cure}")
 
 
 def _meaning(data: bytes) -> tuple[str, reading.Reading] | None:
@@ -228,10 +255,9 @@ def _blocks(source: Source) -> Iterator[bytes]:
     """Whole lines, as many as make a block, and not in the middle of a failure."""
     carry = b""
     decoder: codecs.IncrementalDecoder | None = None
-    if (mark := source.peek(2)) in (b"\xff\xfe", b"\xfe\xff"):
-        decoder = codecs.getincrementaldecoder("utf-16")("replace")
-    elif len(mark) == 2 and source.peek(4)[1::2] == b"\0\0":
-        decoder = codecs.getincrementaldecoder("utf-16-le")("replace")
+    name = unwrapping.encoding(source.peek(unwrapping.SAMPLE))
+    if name != "utf-8":
+        decoder = codecs.getincrementaldecoder(name)("replace")
     parts, size = [carry], 0
     while more := source.some():
         if decoder is not None:
@@ -240,13 +266,18 @@ def _blocks(source: Source) -> Iterator[bytes]:
         size += len(more)
         if size < BLOCK:
             continue
-        whole = b"".join(parts)
+        whole = _lines(b"".join(parts))
         cut = _cut(whole)
         yield whole[:cut]
         carry = whole[cut:]
         parts, size = [carry], len(carry)
-    if rest := b"".join(parts):
+    if rest := _lines(b"".join(parts)):
         yield rest
+
+
+def _lines(block: bytes) -> bytes:
+    """With line feeds, where it has carriage returns alone."""
+    return block.replace(b"\r", b"\n") if b"\r" in block and b"\n" not in block else block
 
 
 def _cut(block: bytes) -> int:

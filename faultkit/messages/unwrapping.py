@@ -17,19 +17,37 @@ _ESCAPED = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
 _NAMED = {"n": "\n", "r": "\n", "t": "\t", "b": "", "f": " "}
 
 
+SAMPLE = 4096  # bytes by which an encoding is known; arbitrary
+
+
+def encoding(beginning: bytes) -> str:
+    """How a text is encoded that begins so: UTF-16 or UTF-32, marked or as they look where much is ASCII; else UTF-8."""
+    for mark, name in (
+        (b"\xff\xfe\0\0", "utf-32"),
+        (b"\0\0\xfe\xff", "utf-32"),
+        (b"\xff\xfe", "utf-16"),
+        (b"\xfe\xff", "utf-16"),
+    ):
+        if beginning.startswith(mark):
+            return name
+    zeros = [beginning[place:SAMPLE:4].count(0) for place in range(4)]
+    letters = len(beginning[:SAMPLE]) // 4
+    if letters < 2:
+        return "utf-8"
+    for name, (first, second, third, fourth) in (("utf-32-le", zeros), ("utf-32-be", zeros[::-1])):
+        if fourth >= letters and min(second, third) >= 0.5 * letters and first == 0:
+            return name
+    # Zeros that fill a file, or end its strings, are at even and at odd places.
+    for name, none, some in (("utf-16-le", (0, 2), (1, 3)), ("utf-16-be", (1, 3), (0, 2))):
+        many = sum(zeros[place] for place in some)
+        if many >= 0.5 * letters and sum(zeros[place] for place in none) <= 0.1 * many:
+            return name
+    return "utf-8"
+
+
 def decoded(data: bytes) -> str:
-    """Bytes as text: UTF-8, or UTF-16 where they look like it; what is neither is replaced."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", "replace")
-    sample = data[:400]
-    for odd, name in ((1, "utf-16-le"), (0, "utf-16-be")):
-        if (
-            len(sample) >= 8
-            and sample[odd::2].count(0) > 0.6 * len(sample[odd::2])
-            and sample[1 - odd :: 2].count(0) == 0
-        ):
-            return data.decode(name, "replace")
-    return data.decode("utf-8", "replace")
+    """Bytes as text; what is none is replaced."""
+    return data.decode(encoding(data), "replace")
 
 
 def _unescaped(text: str) -> str:

@@ -202,6 +202,81 @@ def test_rotated_logs_are_read_from_the_oldest() -> None:
     ]
 
 
+@pytest.mark.parametrize("name", ["a.log", "error.log-20260506.gz"])
+def test_logs_are_read_in_the_order_of_their_times(tmp_path: Path, name: str) -> None:
+    """Whatever they are called, and in whatever order they are named: what comes each minute goes on over the end of each."""
+    files = []
+    for number in range(3):
+        at = START + datetime.timedelta(minutes=5 * number)
+        text = "".join(
+            RESET.format(at=f"{at + datetime.timedelta(minutes=n):%Y/%m/%d %H:%M:%S}", n=n, host=1) for n in range(5)
+        )
+        file = tmp_path / f"{'cab'[number]}{name}"
+        file.write_bytes(gzip.compress(text.encode()) if name.endswith("gz") else text.encode())
+        files.append(str(file))
+    document = json.loads(faultkit("which", "--log", files[2], files[0], files[1], "--json").stdout)
+    assert document["kinds"][0]["every"] == 60
+    assert document["end"] - document["begin"] == 14 * 60
+    assert document["kinds"][0]["example"].startswith("2026/05/06 07:00:00")
+
+
+ENCODINGS = ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("first", ["", "Ü ö", "连接 日志", "\U0001f600 " * 3])
+def test_every_encoding_with_and_without_a_mark(encoding: str, first: str) -> None:
+    for number in (1, 2, 16, 300):
+        for end in ("\n", "\r\n"):
+            text = "".join(RESET.format(at="2026/05/06 07:00:00", n=n, host=1) for n in range(number))
+            log = read((first + "\n" + text).replace("\n", end).encode(encoding))
+            assert (log.lines, log.failures) == (number + 1, number), (number, end)
+
+
+ONE = RESET.format(at="2026/05/06 07:00:00", n=1, host=1).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "lines_", "failures"),
+    [
+        (b"\0" * 5000 + b"\n" + ONE * 16 + b"\0" * 4000, 18, 16),  # what a log that was cut while open has
+        (ONE.replace(b"\n", b"\n\0\0\0") * 16, 17, 16),
+        ((ONE * 16).replace(b"\n", b"\r"), 16, 16),
+        (ONE * 15 + ONE.rstrip(), 16, 16),
+        (b"x" * 5_000_000 + b"\n" + ONE * 16, 17, 16),
+        (b"y " * 1_000_000 + b"Connection reset by peer " + b"z " * 1_000_000 + b"\n" + ONE, 2, 2),
+        (bytes(range(256)) * 8000 + b"\n" + ONE, 8002, 1),
+        (b"", 0, 0),
+    ],
+)
+def test_what_is_hardly_a_text(data: bytes, lines_: int, failures: int) -> None:
+    log = read(data)
+    assert (log.lines, log.failures, log.damaged) == (lines_, failures, [])
+
+
+def test_a_packed_log_that_is_cut_is_read_as_far_as_it_goes() -> None:
+    packed = gzip.compress(ONE * 32_000)
+    for end in (len(packed) // 2, len(packed) - 4):
+        log = read(packed[:end])
+        assert log.failures > 1000 and len(log.damaged) == 1
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"\xfd7zXZ\0" + b"x" * 50, "compressed with xz, no log: xz -dc a.log | faultkit which --log -"),
+        (b"PK\x03\x04" + b"x" * 50, "a zip archive, no log"),
+        (b"\xd4\xc3\xb2\xa1" + b"\0" * 50, "a capture of packets: faultkit explain"),
+    ],
+)
+def test_what_is_no_log_is_said_to_be_that(tmp_path: Path, data: bytes, sentence: str) -> None:
+    file = tmp_path / "a.log"
+    file.write_bytes(data)
+    ended = faultkit("which", "--log", str(file))
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert sentence in ended.stderr.replace(str(file), "a.log")
+
+
 def test_what_a_terminal_would_obey_is_escaped(tmp_path: Path) -> None:
     log = tmp_path / "app.log"
     log.write_bytes(b"2026-01-02 03:04:05 read \x1b[2JECONNRESET \x1b]0;x\x9b31m\x00\n")
