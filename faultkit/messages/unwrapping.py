@@ -35,7 +35,7 @@ def encoding(beginning: bytes) -> str:
     if letters < 2:
         return "utf-8"
     for name, (first, second, third, fourth) in (("utf-32-le", zeros), ("utf-32-be", zeros[::-1])):
-        if fourth >= letters and min(second, third) >= 0.5 * letters and first == 0:
+        if fourth >= letters and min(second, third) >= 0.5 * letters and first <= 0.1 * letters:
             return name
     # Zeros that fill a file, or end its strings, are at even and at odd places.
     for name, none, some in (("utf-16-le", (0, 2), (1, 3)), ("utf-16-be", (1, 3), (0, 2))):
