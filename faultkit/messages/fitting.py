@@ -105,11 +105,14 @@ def ends() -> frozenset[str]:
     return frozenset(rst.by for promise in every for rst in promise.resets or ())
 
 
-def _roles(name: str, promise: Promise, server: bool) -> Iterator[Sequence[str]]:
-    """The calls of whoever may have written it."""
+def _roles(name: str, promise: Promise, server: bool, rst_from: str | None) -> Iterator[Sequence[str]]:
+    """The calls of whoever may have written it. Where it is the other end's part, so is the end that sends the RST."""
+    senders = {rst.by for rst in promise.resets or ()}
     for role, calls in promise.calls.items():
         mine = role == "server" or (name in MIRRORED and role != "balancer") if server else role != "server"
-        if mine and role != "balancer":
+        mirrored = server and role != "server"
+        sender = {"client": "server", "server": "client"}.get(rst_from or "", rst_from) if mirrored else rst_from
+        if mine and role != "balancer" and (sender is None or sender in senders):
             yield [re.sub(r" [*+]$", "", call) for call in calls]
 
 
@@ -192,9 +195,7 @@ def fitting(
             continue
         best: Fit | None = None
         for number, (_, promise) in enumerate(_rehearsed(cause.name)):
-            if rst_from is not None and rst_from not in {rst.by for rst in promise.resets or ()}:
-                continue
-            for calls in _roles(cause.name, promise, server):
+            for calls in _roles(cause.name, promise, server, rst_from):
                 fits = _told(told, calls, list(promise.counters or ()))
                 if fits is None:
                     continue
@@ -203,6 +204,8 @@ def fitting(
                     continue
                 if best is None or (fits[1] and not best.strong):
                     best = Fit(cause.name, fits[1], fits[0], number)
+        if told == "own timer: idle" and cause.name == "load-balancer-idle" and not first_request and rst_from is None:
+            best = Fit(cause.name, True, "")  # who writes so is the balancer itself
         if best is not None:
             found.append(best)
     if not after_idle and rst_from is None:

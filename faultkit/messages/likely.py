@@ -6,7 +6,7 @@ import fnmatch
 import functools
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,36 @@ def timer(seconds: float) -> dict[str, Any]:
     return {}
 
 
+def timed(seconds: float | None) -> tuple[str, ...]:
+    """The answers for which a timeout of so many seconds speaks by itself."""
+    return tuple(timer(seconds).get("answers", ())) if seconds is not None else ()
+
+
 def first(made: Sequence[Answer], names: Sequence[str]) -> list[Answer]:
-    """The same, those that are named first, in that order."""
-    speaks = {name: number for number, name in reversed(list(enumerate(names)))}
-    return sorted(made, key=lambda answer: speaks.get(answer.name, len(names)) if answer.likely else len(names))
+    """The same, those that are named first, in that order. Where another answer holds all causes of a named one that is not
+    there, it counts for it, and they come first in it."""
+    there = {answer.name for answer in made}
+    wanted = [name if name in there else set(document()["answers"][name]["causes"]) for name in names]
+
+    def rank(answer: Answer) -> int:
+        if not answer.likely:
+            return len(names)
+        mine = {fit.name for fit in answer.fits}
+        return next(
+            (
+                number
+                for number, one in enumerate(wanted)
+                if (one == answer.name if isinstance(one, str) else one <= mine)
+            ),
+            len(names),
+        )
+
+    ranks = {answer.name: rank(answer) for answer in made}
+    ordered = []
+    for answer in sorted(made, key=lambda one: ranks[one.name]):
+        speaks = wanted[ranks[answer.name]] if ranks[answer.name] < len(names) else answer.name
+        fits = answer.fits
+        if not isinstance(speaks, str):
+            fits = tuple(sorted(fits, key=lambda fit: fit.name not in speaks))
+        ordered.append(replace(answer, fits=fits))
+    return ordered

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import itertools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -221,19 +222,11 @@ def answered(reading: Reading, known: Known) -> Reading:
     told = reading.told
     assert told is not None
     when = [*told.when, *(["idle"] if known.after_idle else []), *(["first request"] if known.first_request else [])]
-    server = told.writer in ("server", "downstream")
-    wanted = (known.after_idle, known.first_request, known.rst_from)
-    dropped = []
-    found = fitting.fitting(told.told, server, *wanted)
-    if not found and any(wanted):
-        dropped = [
-            word
-            for word, given in zip(
-                ("--after-idle", "--first-request", f"--rst-from {known.rst_from}"), wanted, strict=True
-            )
-            if given
-        ]
-        found = fitting.fitting(told.told, server)
+    # Who says only that it was told, and the RST has the client's address: then it is the server.
+    server = told.writer in ("server", "downstream") or (not told.writer and known.rst_from == "client")
+    found, dropped = _fitting(told, server, known)
+    if "--after-idle" in dropped:
+        when.remove("idle")
     if not _FRESH.isdisjoint(when) and "idle" not in when:
         found = tuple(replace(fit, late=True) if _idle(fit.name) else fit for fit in found)
     if not _USED.isdisjoint(when):
@@ -243,6 +236,10 @@ def answered(reading: Reading, known: Known) -> Reading:
     if told.unix:
         answers, prior = elsewhere.unix_answers(answers, told.told, _PEERS.get(told.writer, "the other end"))
     named, hints = likely.hinted(known.every, known.since)
+    if known.since is None and {answer.name for answer in answers if answer.likely}.isdisjoint(
+        likely.timed(known.every) or named
+    ):
+        hints = ()  # it comes so often for another reason
     answers = likely.first(answers, named)
     asked = asking.questions(
         [answer.name for answer in answers], told.pool, told.peers.of(told.writer), told.told, told.unix
@@ -250,6 +247,27 @@ def answered(reading: Reading, known: Known) -> Reading:
     return replace(
         reading, answers=tuple(answers), prior=prior, dropped=tuple(dropped), hints=hints, questions=tuple(asked)
     )
+
+
+def _fitting(told: Told, server: bool, known: Known) -> tuple[tuple[fitting.Fit, ...], list[str]]:
+    """What fits it and as much as may be of what else is known; and what of that was left out."""
+    names = {"--after-idle": known.after_idle, "--first-request": known.first_request, "--rst-from": known.rst_from}
+    # What the line itself says of a connection that was at work is surer than what is remembered.
+    fresh = not {*told.when, *(["in the answer"] * (told.told == "EOF in the body"))}.isdisjoint(_FRESH)
+    out = ["--after-idle"] if known.after_idle and fresh and "idle" not in told.when else []
+    given = [name for name, value in names.items() if value and name not in out]
+    for number in range(len(given) + 1):
+        for less in itertools.combinations(given[::-1], number):
+            wanted = (value if name in given and name not in less else None for name, value in names.items())
+            idle, first, end = wanted
+            if found := fitting.fitting(
+                told.told, server, bool(idle), bool(first), end if isinstance(end, str) else None
+            ):
+                left = [*out, *less]
+                return found, [
+                    f"{name} {known.rst_from}" if name == "--rst-from" else name for name in names if name in left
+                ]
+    return (), []
 
 
 def _idle(name: str) -> bool:
