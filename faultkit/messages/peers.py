@@ -15,6 +15,7 @@ _DOTTED = (
 _ADDRESS = rf"{_HOST}(?::\d{{1,5}})?"
 _PORT = r"\d{1,5}"
 _PATH = r"[/@][^\s\"':;,()]{1,200}"
+_SOURCE = "java|kt|scala|groovy|js|mjs|ts|go|py|rb|rs|c|cc|cpp|h|cs|php|ex|exs|erl|pl|lua|swift"  # a file and its line
 _TOWARDS = (
     r"while (?:reading from|writing to)|from remote server|connecting to|TCP connection to|connect to|connect \w{1,20}"
 )
@@ -46,8 +47,10 @@ _SERVERS = [
     re.compile(rf"\b(?:{_CALLED})[\"']?[:=] ?[\"']?(?:\w{{1,12}}://)?(?P<peer>{_HOST}:{_PORT})", re.IGNORECASE),
     re.compile(rf"\bHIER_\w{{1,30}}/(?P<peer>{_HOST})|\bFIRSTUP_PARENT/(?P<other>{_HOST})"),
     re.compile(rf"\w{{1,12}}://(?:[^\s/@\"]{{1,100}}@)?(?P<peer>{_ADDRESS})"),
-    re.compile(rf"\((?P<peer>{_DOTTED}:{_PORT})\)"),
-    re.compile(rf"(?<![\w.-])(?P<peer>{_DOTTED}:{_PORT}): (?:\[Errno|timed out|connection|Connect)"),
+    re.compile(rf"\((?P<peer>(?![\w.]*\.(?:{_SOURCE}):|[\w.]*\b[A-Z]\w*:){_DOTTED}:{_PORT})\)"),
+    re.compile(
+        rf"(?<![\w.-])(?P<peer>(?![\w.]*\.(?:{_SOURCE}):){_DOTTED}:{_PORT}): (?:\[Errno|timed out|connection|Connect)"
+    ),
 ]
 _PROXIED = re.compile(r"\] (?P<front>[\w.~-]{1,100}) (?P<peer>[\w.-]{1,100}/[\w.<>-]{1,100}) [-\d]{1,10}/[-\d]{1,10}/")
 # AWS: the client, the target, three times, a status.
@@ -71,7 +74,9 @@ _CLIENTS = [
 _SSHD = re.compile(rf"\b(?:by|from|user \S{{1,60}}) (?P<peer>{_DOTTED}) port {_PORT}")
 _BARE = re.compile(r"(?<![\w.])(?P<peer>\d{1,3}(?:\.\d{1,3}){3}:\d{1,5})(?![\w.])")
 # Pages that were asked for are at other servers.
-_ASKED = re.compile(r"\b(?:request|subrequest|referr?er)\"?(?:: ?|=)\"[^\"\n]{0,4000}\"")
+_ASKED = re.compile(
+    r"\[v[\d.]{1,20} try [^\]\n]{1,200}\]|\b(?:request|subrequest|referr?er)\"?(?:: ?|=)\"[^\"\n]{0,4000}\""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +116,7 @@ def named(text: str) -> Peers:
     proxied = _PROXIED.search(text)
     client = _first(_CLIENTS, text)
     server = proxied["peer"] if proxied else _first(_SERVERS, text)
-    if server == client:
+    if client and client in (server, server.rpartition(":")[0]):
         server = ""
     if not server and (bare := _BARE.search(text)) and not client:
         server = bare["peer"]

@@ -120,13 +120,22 @@ def _elsewhere_alone(text: str, otherwise: Reading) -> Reading:
     if otherwise.found and otherwise.found[0].entry.fine:
         return otherwise
     if elsewhere.over_unix(text, text, "") and (row := elsewhere.unix_failed(text)):
-        if row.causes:
-            told = Told("", "accept backlog", "", "", (), peers.named(text), unix=True)
-            return answered(replace(otherwise, told=told, not_tcp=(row.says,)), Known())
-        return replace(otherwise, not_tcp=(row.says,))
+        return _unix_failed(replace(otherwise, told=Told("", "", "", "", (), peers.named(text))), row)
     if not otherwise.found and (says := elsewhere.alone(text)):
         return replace(otherwise, not_tcp=(says,))
     return otherwise
+
+
+def _unix_failed(read: Reading, row: elsewhere.Row) -> Reading:
+    """That row in words, and what plays it, if anything does."""
+    told = read.told
+    assert told is not None
+    read = replace(read, not_tcp=(row.says,), settings=())
+    if not row.causes:
+        return replace(read, told=None)
+    read = answered(replace(read, told=replace(told, told=row.told[0], unix=True)), Known())
+    mine = tuple(answer for answer in read.answers if answer.fits[0].name in row.causes)
+    return replace(read, answers=mine)
 
 
 def _judged(read: Reading, line: str, written: Sequence[str], known_by: bool, known: Known) -> Reading:
@@ -139,15 +148,16 @@ def _judged(read: Reading, line: str, written: Sequence[str], known_by: bool, kn
     if elsewhere.over_unix(line, text, told.writer):
         row = elsewhere.unix_failed(line if told.writer in ("upstream", "downstream") else text)
         open_ = told.told.rpartition(" ")[2] in errnos.LOCAL or tells(told.told) >= VAGUE
-        if row and not row.causes and open_:
-            return replace(read, told=None, not_tcp=(row.says,), settings=())
+        if row and open_:
+            return _unix_failed(read, row)
         told = replace(told, unix=True)
         read = replace(read, told=told, settings=(), not_tcp=(elsewhere.unix().says, *read.not_tcp))
     read = answered(read, known)
     name = told.told.rpartition(" ")[2]
     if not read.answers and not read.not_tcp and name in errnos.LOCAL:
         return replace(read, not_tcp=(errnos.LOCAL[name],))
-    if name == "EPIPE" and not known_by and told.peers == NOBODY and not told.unix and not read.not_tcp:
+    bare = not known_by and told.peers == NOBODY and not told.unix and not read.not_tcp
+    if name == "EPIPE" and bare and not _CONNECTED.search(text):
         return replace(read, not_tcp=(elsewhere.PERHAPS,))
     return read
 
@@ -277,6 +287,13 @@ def _idle(name: str) -> bool:
 _CONNECTING = re.compile(r"\b(?:connect(?:ing|ion to)?|dial|establish\w*|opening)\b", re.IGNORECASE)
 _READING = re.compile(r"\b(?:read|recv|receive|receiving|reading)\b", re.IGNORECASE)
 _WRITING = re.compile(r"\b(?:write|send|sending|writing|writev|sendfile)\b", re.IGNORECASE)
+
+
+# Whose words are those of a connection, and of no pipe.
+_CONNECTED = re.compile(
+    r"\b(?:connection|socket\w*|query|sql|jdbc|server|client|upstream|tcp|host|remote|peer|http\w*|ssl|tls|request|response)\b",
+    re.IGNORECASE,
+)
 
 
 def _call(before: str, name: str) -> str:

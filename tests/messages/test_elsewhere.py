@@ -16,6 +16,7 @@ import pytest
 
 from faultkit.messages import reading, unwrapping
 from faultkit.messages.log import Log
+from faultkit.views import reading as view
 from tests.shell import faultkit
 
 HEADER = "while reading response header from upstream, client: 10.0.0.1, upstream"
@@ -46,6 +47,9 @@ read udp 10.0.0.5:41234->10.0.0.2:514: i/o timeout""",
     "driver": """usb 1-1: device descriptor read/64, error -110
 [   12.345678] usb 3-2: device not accepting address 5, error -71
 mmc0: error -110 whilst initialising SD card
+cros-ec-spi spi6.0: Cannot identify the EC: error -110
+PM: Device 1806000.gpmi-nand failed to resume: error -110
+scmi-cpufreq scmi_dev.4: probe with driver scmi-cpufreq failed with error -110
 mmcblk0: error -110 sending status command, retrying
 i2c i2c-1: timeout waiting for bus ready
 nvme nvme0: I/O 123 QID 4 timeout, aborting
@@ -64,12 +68,6 @@ Failed to get D-Bus connection: Operation not permitted""",
     "file": """ls: cannot access '/mnt': Connection timed out
 ls: reading directory '/mnt/x': Input/output error
 df: /mnt/share: Transport endpoint is not connected""",
-    "Unix socket's file is not there": """\
-connect() to unix:/run/a.sock failed (2: No such file or directory) while connecting to upstream
-psql: could not connect to server: No such file or directory⏎\tconnections on Unix domain socket "/run/.s.PGSQL.5432"?
-dial unix /var/run/docker.sock: connect: no such file or directory
-ERROR 2002 (HY000): Can't connect to local MySQL server through socket '/run/mysqld/mysqld.sock' (2)
-Error: connect ENOENT /var/run/docker.sock""",
     "this user may not": """\
 connect() to unix:/run/a.sock failed (13: Permission denied) while connecting to upstream, client: 10.0.0.1
 Got permission denied while trying to connect: dial unix /var/run/docker.sock: connect: permission denied
@@ -95,6 +93,8 @@ def test_it_is_said_in_words_and_has_no_cause_of_tcp(word: str, line: str) -> No
         "nfs: server files.example not responding, timed out",
         "systemd-journal-upload: Upload failed: Failed to connect to 10.0.0.7 port 19532: Connection refused",
         "dial tcp 10.0.0.7:53: i/o timeout",
+        "rbd: image x: failed to open: error -110",
+        "CIFS: VFS: cifs_mount failed w/return code = -110",
         "Failed to start the listener: dial tcp 10.0.0.7:80: connect: connection refused",
         "rsync: connection unexpectedly closed (0 bytes received so far) [sender]",
         "kernel: nvme_tcp: failed to connect socket: -111",
@@ -108,6 +108,21 @@ def test_who_only_says_broken_pipe_may_be_either() -> None:
     read = reading.read("BrokenPipeError: [Errno 32] Broken pipe")
     assert read.answers and "print()" in read.not_tcp[0]
     assert not reading.read("write tcp 10.0.0.5:1->10.0.0.6:80: write: broken pipe").not_tcp
+
+
+GONE = """\
+connect() to unix:/run/a.sock failed (2: No such file or directory) while connecting to upstream
+psql: could not connect to server: No such file or directory⏎\tconnections on Unix domain socket "/run/.s.PGSQL.5432"?
+dial unix /var/run/docker.sock: connect: no such file or directory
+ERROR 2002 (HY000): Can't connect to local MySQL server through socket '/run/mysqld/mysqld.sock' (2)
+Error: connect ENOENT /var/run/docker.sock"""
+
+
+@pytest.mark.parametrize("line", GONE.split("\n"))
+def test_where_the_file_of_a_unix_socket_is_not_there_nobody_listens(line: str) -> None:
+    read = reading.read(line.replace("⏎", "\n"))
+    assert "Unix socket's file is not there" in read.not_tcp[0]
+    assert [fit.name for answer in read.answers for fit in answer.fits] == ["closed-port"]
 
 
 UNIX = {
@@ -158,10 +173,17 @@ def test_over_a_unix_socket_only_what_one_can_do(line: str) -> None:
         }
     )
     assert "Unix socket" in read.not_tcp[0]
-    shown = faultkit("which", "--message", line).stdout
+    document = view.document(read)
+    shown = json.dumps(document)
     assert "tcpdump" not in shown and "RST:" not in shown and "SO_LINGER" not in shown
-    for cause in json.loads(faultkit("which", "--message", line, "--json").stdout)["causes"]:
+    for cause in document["causes"]:
         assert re.fullmatch(r"faultkit serve [a-z-]+(:unread)? --unix PATH", cause["command"])
+
+
+def test_the_command_says_so() -> None:
+    shown = faultkit("which", "--message", next(iter(UNIX))).stdout
+    assert "goes over a Unix socket" in shown and "faultkit serve crash:unread --unix PATH" in shown
+    assert "tcpdump" not in shown and "ss -xp" not in shown.split("journalctl")[0]
 
 
 def test_the_other_side_of_a_proxy_is_not_that_one() -> None:
