@@ -207,6 +207,7 @@ class Transcript:
     ended_ns: int = 0
     calls: list[Call] = field(default_factory=list)
     captured: list[Packet] = field(default_factory=list)
+    complaints: list[Frame] = field(default_factory=list)  # ICMP errors about its segments
     traced: list[Reset] = field(default_factory=list)
     counted: dict[str, int] = field(default_factory=dict)  # nstat's names, only those that moved
     counts: list[Count] = field(default_factory=list)  # in order: at first, each time a RST had passed, at the end

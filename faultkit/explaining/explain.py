@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from faultkit.errors import Misuse
-from faultkit.explaining import hops, related, resets, senders, silence, strange
+from faultkit.explaining import errors, hops, related, resets, senders, silence, strange
 from faultkit.explaining.diagnosis import Diagnosis, Finding, Sureness
 from faultkit.explaining.files import Frames, Source, is_capture
 from faultkit.explaining.flows import ACK, RST, SYN, Census, Connection, gathered
@@ -191,7 +191,7 @@ class Explaining:
                 *caveats,
                 f"nothing came of the client any more: {sign}, a signature of tampering, or of one that has gone",
             )
-        found = _weakened(found, story)
+        found = _weakened(errors.told(found, story) if connection.complaints else found, story)
         diagnosis = Diagnosis(
             connection,
             found.end,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from faultkit.explaining import stuck
 from faultkit.explaining.diagnosis import Finding
+from faultkit.explaining.errors import refusing
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import listed
@@ -146,11 +147,7 @@ def _complained(story: Story) -> Finding | None:
         )
     known = kind if kind != "unreachable" else "host-unreachable"
     if story.established:
-        causes: tuple[str, ...] = (
-            f"reject --answer {known} --at established",
-            f"firewall-reset --answer {known}",
-            "retransmit-timeout",
-        )
+        causes: tuple[str, ...] = (*refusing(known, story, first.number), "retransmit-timeout")
         end = "gave up: an ICMP error, and no answer"
     else:
         causes, end = (f"reject --answer {known}",), "refused by an ICMP error"
@@ -160,7 +157,7 @@ def _complained(story: Story) -> Finding | None:
         end,
         "failed",
         causes,
-        "shown by the packets" if len(causes) == 1 else "most likely",
+        "shown by the packets" if len(causes) == 1 else "one of these",
         f"{first.by}{' itself' if here else ''} answers a segment of the {side} with the ICMP error {kind} "
         f"(packet {', '.join(str(c.number) for c in errors[:4])}{', …' if len(errors) > 4 else ''})",
         by=SIDES[ends.index(first.by)] if here else "middlebox",

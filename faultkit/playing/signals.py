@@ -7,8 +7,6 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 
-import trio
-
 from faultkit.errors import Ended
 
 
@@ -21,6 +19,8 @@ def endings() -> list[signal.Signals]:
 @contextlib.contextmanager
 def received(*more: signal.Signals) -> Iterator[AsyncIterator[int]]:
     """What ends a command that waits, and these signals, as they come in Trio: those first that were held back until now."""
+    import trio  # here, because `faultkit explain` waits, too, and needs no loop
+
     ends = endings()
     with trio.open_signal_receiver(*ends, *more) as signals:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ends)

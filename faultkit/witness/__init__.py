@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from faultkit.errors import Exhausted, Unable, exhausted
-from faultkit.evidence.transcript import Address, Count, Packet, Reset, Transcript
+from faultkit.evidence.transcript import Address, Count, Frame, Packet, Reset, Transcript
 from faultkit.stage import Stage, tracing
 from faultkit.stage.tracing import Instance
 from faultkit.witness import kernel
 from faultkit.witness.passing import Passing
-from faultkit.witness.wire import Capture, Refused, decode
+from faultkit.witness.wire import Capture, Refused, decode, quoted
 
 if TYPE_CHECKING:
     from faultkit.stage.neighbour import Neighbour
@@ -132,6 +132,11 @@ def take_wire(transcript: Transcript, *cuts: tuple[list[tuple[int, bytes]], int]
     frames, dropped = sorted(frame for cut in cuts for frame in cut[0]), sum(cut[1] for cut in cuts)
     packets = [packet for time_ns, frame in frames if (packet := decode(time_ns, frame))]
     transcript.captured = [packet for packet in packets if _ours(packet, transcript)]
+    transcript.complaints = [
+        Frame(time_ns, frame, len(frame))
+        for time_ns, frame in frames
+        if (ends := quoted(frame)) and not transcript.roles.keys().isdisjoint(ends)
+    ]
     transcript.strangers = sum(not _ours(packet, transcript) for packet in packets if "RST" in packet.flags)
     if dropped:
         transcript.absent["wire"] = f"the capture lost {dropped} packets, so what it saw is not whole"

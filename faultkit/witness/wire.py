@@ -1,4 +1,5 @@
-"""The wire witness: every TCP segment that an interface delivered, each once, with the kernel's own time of arrival.
+"""The wire witness: every TCP segment that an interface delivered, each once, with the kernel's own time of arrival. ICMP errors
+about them, too.
 
 A packet(7) socket on the loopback interface. It sees what the network stack is about to receive: a packet that OUTPUT
 drops never gets here, one that INPUT drops does.
@@ -34,14 +35,24 @@ _FRAME = 1 << 18  # room for one frame, which may have more than 64 KiB where "B
 _READY = 10.0  # seconds; arbitrary: 10 ms was the longest ever seen, but on an emulated machine more than half a second
 
 # Classic BPF (linux/filter.h): opcode, jump if true, jump if false, operand. Offsets count from the Ethernet header.
-_TCP_ONLY = (
+# Neither IPv4 options nor IPv6 extension headers come with TCP and with ICMP errors on loopback.
+_TCP_AND_ERRORS = (
     (0x28, 0, 0, 12),  # ldh the EtherType
-    (0x15, 0, 2, 0x0800),  # IPv4? else two further
+    (0x15, 0, 6, 0x0800),  # IPv4? else six further
     (0x30, 0, 0, 23),  # ldb IPv4's protocol
-    (0x15, 3, 4, socket.IPPROTO_TCP),
-    (0x15, 0, 3, 0x86DD),  # IPv6?
-    (0x30, 0, 0, 20),  # ldb IPv6's next header; TCP on loopback comes without extension headers
-    (0x15, 0, 1, socket.IPPROTO_TCP),
+    (0x15, 12, 0, socket.IPPROTO_TCP),
+    (0x15, 0, 12, socket.IPPROTO_ICMP),
+    (0x30, 0, 0, 34),  # ldb ICMP's type
+    (0x15, 9, 0, 3),  # destination unreachable
+    (0x15, 8, 9, 11),  # time exceeded
+    (0x15, 0, 8, 0x86DD),  # IPv6?
+    (0x30, 0, 0, 20),  # ldb IPv6's next header
+    (0x15, 5, 0, socket.IPPROTO_TCP),
+    (0x15, 0, 5, socket.IPPROTO_ICMPV6),
+    (0x30, 0, 0, 54),  # ldb ICMPv6's type
+    (0x15, 2, 0, 1),  # destination unreachable
+    (0x15, 1, 0, 2),  # packet too big
+    (0x15, 0, 1, 3),  # time exceeded
     (0x06, 0, 0, 0xFFFFFFFF),  # the whole packet
     (0x06, 0, 0, 0),  # nothing
 )
@@ -95,7 +106,7 @@ class Capture:
             self._socket.bind((interface, ETH_P_ALL))
             if not both_ways:  # what a socket sends comes back to it over loopback only; the other has waited already
                 self._await_stamps()
-            self.attach(_TCP_ONLY)
+            self.attach(_TCP_AND_ERRORS)
             self.cut()  # what came in before the filter
         except BaseException:
             self._socket.close()
@@ -188,6 +199,23 @@ def decode(time_ns: int, frame: bytes) -> Packet | None:
         ip_id=ip.id if four else 0,
         frame=frame,
     )
+
+
+def quoted(frame: bytes) -> tuple[Address, Address] | None:
+    """The source and the destination of the TCP segment that an ICMP error in an Ethernet frame is about; None for everything
+    else."""
+    four = frame[12:14] == b"\x08\x00" and frame[23:24] == b"\x01" and frame[51:52] == b"\x06"
+    six = frame[12:14] == b"\x86\xdd" and frame[20:21] == b"\x3a" and frame[68:69] == b"\x06"
+    if not (four or six):
+        return None
+    size, hosts = (4, 54) if four else (16, 70)
+    ports = 42 + (frame[42] & 0x0F) * 4 if four else hosts + 32
+    if len(frame) < ports + 4:
+        return None
+    family = socket.AF_INET if four else socket.AF_INET6
+    ends = (frame[hosts : hosts + size], frame[hosts + size : hosts + 2 * size])
+    sport, dport = struct.unpack_from("!HH", frame, ports)
+    return Address(socket.inet_ntop(family, ends[0]), sport), Address(socket.inet_ntop(family, ends[1]), dport)
 
 
 def _options(data: bytes) -> tuple[tuple[str, int | tuple[int, ...] | None], ...]:

@@ -18,6 +18,7 @@ from faultkit.views.console import console, emit, remark
 from faultkit.witness import watching
 
 if TYPE_CHECKING:
+    from faultkit.evidence.transcript import Frame, Packet
     from faultkit.playing.run import Outcome
 
 
@@ -102,7 +103,10 @@ def _play(request: Request) -> int:
         seeing.stop()
         if request.pcap is not None:
             try:
-                pcap.write(request.pcap, [packet for outcome in outcomes for packet in outcome.transcript.captured])
+                frames: list[Packet | Frame] = []
+                for outcome in outcomes:
+                    frames += [*outcome.transcript.captured, *outcome.transcript.complaints]
+                pcap.write(request.pcap, sorted(frames, key=lambda frame: frame.time_ns))
             except OSError as error:
                 raise _unwritable(request, "--pcap", request.pcap, error) from error
             for why in {
