@@ -33,9 +33,10 @@ WORDS: Mapping[object, str] = {
 def check(takes: Callable[..., object], given: Mapping[str, object], *, of: str = "") -> None:
     """Raise `Misuse` for the first of these arguments of a function, or fields of a class, that is of another type than it says.
     `of` is what they are the arguments of, where that has to be said."""
-    for name, hint in _hints(takes).items():
-        if name in given and not fits(given[name], hint):
-            written = f"{of}({name}={given[name]!r})" if of else f"{name}={given[name]!r}"
+    for name, hint, default in _hints(takes):
+        value = given.get(name, default)
+        if value is not default and not fits(value, hint):
+            written = f"{of}({name}={value!r})" if of else f"{name}={value!r}"
             raise Misuse(f"{written}: it is {described(hint)}")
 
 
@@ -64,8 +65,10 @@ def checked(function: Callable[P, T]) -> Callable[P, T]:
 
 
 @functools.cache
-def _hints(takes: Callable[..., object]) -> Mapping[str, Any]:
-    return get_type_hints(takes)
+def _hints(takes: Callable[..., object]) -> Sequence[tuple[str, Any, object]]:
+    """Of each argument its name, type and default."""
+    hints, known = get_type_hints(takes), inspect.signature(takes).parameters
+    return [(name, hints[name], one.default) for name, one in known.items() if name in hints]
 
 
 def fits(value: object, hint: Any) -> bool:

@@ -300,7 +300,8 @@ def made(
     if choice:
         which.check(chosen, tls=spoken is not None or unix is not False)
     handler = answers.chosen(answer)
-    plans.check_spoken(chosen, answers.protocol(handler), tls=spoken is not None)
+    protocol = answers.protocol(handler)
+    plans.check_spoken(chosen, protocol, tls=spoken is not None)
     _check_line(latency_seconds, rate)
     _check_port(port)
     keywords.check(serve, given)  # what none of those has looked at
@@ -310,12 +311,12 @@ def made(
                 "unix= with host, port, ipv6, beyond_loopback, tls, latency_seconds or rate: these are TCP's; leave them out"
             )
         unix_sockets.check(chosen, set_off)
-        which.check_spoken(when, answers.protocol(handler), "")
+        which.check_spoken(when, protocol, "")
         door: Door = unix_sockets.UnixDoor(None if unix is True else os.fspath(unix))
         return Server(door, chosen, handler, None, must_be_met, each, choice)
     family, name = where(host, ipv6, beyond_loopback)
-    which.check_spoken(when, answers.protocol(handler), name)
-    if spoken and spoken.later and answers.is_ours(handler) and answers.protocol(handler) != "smtp":
+    which.check_spoken(when, protocol, name)
+    if spoken and spoken.later and answers.is_ours(handler) and protocol != "smtp":
         raise Misuse(
             "Tls(later=True): TLS begins when a handler says await conn.start_tls(), or with answer='smtp': take one of them"
         )
