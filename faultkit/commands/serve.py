@@ -151,35 +151,35 @@ def command(
     except (Ended, KeyboardInterrupt):
         remark("faultkit: serve: no client came")
         return OTHERWISE
-    if udp:
-        more: dict[str, Any] = {name: options[name] for name in ("host", "ipv6", "beyond_loopback", "control")}
-        more |= {"udp": True, "answer": _answer_udp(answer, text)}
-    else:
-        http = http or chunked or status is not None or bool(headers) or early
-        more = options | {
-            "after_idle_seconds": None if after_idle is None else after_idle / 1000,
-            "latency_seconds": (latency or 0) / 1000,
-            "unix": False if unix is None else unix,
-            "tls": False,
-        }
-        if no_pongs and answer != "websocket":
-            raise Misuse("serve: --no-pongs is of a WebSocket: add --answer websocket")
-        if starttls and answer != "smtp":
-            raise Misuse("serve: --starttls is of SMTP: add --answer smtp")
-        if tls or starttls or alpn or cert or client_cert:
-            more["tls"] = _tls(alpn, cert, mutual=client_cert, later=starttls)
-        fields = dict(map(_header, headers))
-        more["answer"] = _answer(
-            answer,
-            text,
-            http=http,
-            pongs=not no_pongs,
-            status=200 if status is None else status,
-            headers=fields,
-            chunked=chunked,
-            early=early,
-        )
     try:
+        if udp:
+            more: dict[str, Any] = {name: options[name] for name in ("host", "ipv6", "beyond_loopback", "control")}
+            more |= {"udp": True, "answer": _answer_udp(answer, text)}
+        else:
+            http = http or chunked or status is not None or bool(headers) or early
+            more = options | {
+                "after_idle_seconds": None if after_idle is None else after_idle / 1000,
+                "latency_seconds": (latency or 0) / 1000,
+                "unix": False if unix is None else unix,
+                "tls": False,
+            }
+            if no_pongs and answer != "websocket":
+                raise Misuse("serve: --no-pongs is of a WebSocket: add --answer websocket")
+            if starttls and answer != "smtp":
+                raise Misuse("serve: --starttls is of SMTP: add --answer smtp")
+            if tls or starttls or alpn or cert or client_cert:
+                more["tls"] = _tls(alpn, cert, mutual=client_cert, later=starttls)
+            fields = dict(map(_header, headers))
+            more["answer"] = _answer(
+                answer,
+                text,
+                http=http,
+                pongs=not no_pongs,
+                status=200 if status is None else status,
+                headers=fields,
+                chunked=chunked,
+                early=early,
+            )
         came, unread = foreground.serve(
             fault,
             ports=listed,

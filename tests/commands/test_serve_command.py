@@ -249,6 +249,15 @@ NOBODYS = "is nobody's: leave it out, or name a --port without one"
         ("ok --udp --answer dns --body x", "serve: --answer dns and --body: leave one of them out"),
         ("ok --starttls", "serve: --starttls is of SMTP: add --answer smtp"),
         ("ok --no-pongs", "serve: --no-pongs is of a WebSocket: add --answer websocket"),
+        (
+            "ok --http --header Content-Length:5",
+            "--header Content-Length:5: the body has 20 bytes: leave it out, or write such an answer as bytes",
+        ),
+        (
+            "ok --answer http2 --header Connection:close",
+            "--header Connection:close: HTTP/2 has no such header: leave it out",
+        ),
+        ("ok --status 99", "--status 99: it is 200 to 599"),
         ("ok --unix=", "--unix '' is no path of a file: take one such as /run/x.sock, or True"),
     ],
 )

@@ -40,6 +40,9 @@ def as_typed(sentence: str, command: click.Command) -> str:
 
     A name alone is taken for an option only where it is no English word: where it has an underscore.
     """
+    # What is made of several options is named as Python makes it.
+    sentence = re.sub(r"\bHttp2?\(headers=\{'([^']*)': '([^']*)'\}\):", r"--header \1:\2:", sentence)
+    sentence = re.sub(r"\b(?:Http2?|Tls)\((.*?)\):", r"\1:", sentence)
     for option in command.params:
         if isinstance(option, click.Argument) and option.name:
             sentence = re.sub(rf"\b{option.name}=('[^']*'|[^\s:,]+)", partial(_typed, option.name.upper(), 1), sentence)
