@@ -11,6 +11,7 @@ from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import CALLS, lasting, listed
 
 _FIN_TIMEOUT = 59  # seconds: net.ipv4.tcp_fin_timeout is 60 where nobody has changed it
+_PAUSE = 0.05  # seconds: a shorter one lies within one exchange; arbitrary
 _LAST_WORDS = 128  # bytes: the answer to a farewell is short; arbitrary
 
 
@@ -174,14 +175,17 @@ def _harmless(m: _Meeting) -> Finding | None:
 
 def _crossed(m: _Meeting) -> Finding:
     """It was under way when the FIN left."""
-    if m.is_request:
-        idle = m.story.idle_before(min(m.fin, m.data[0], key=lambda p: p.number))
+    idle = m.story.idle_before(min(m.fin, m.data[0], key=lambda p: p.number))
+    hidden = payload.encrypted(m.data[0])
+    # Of encrypted data that follows the answer at once nothing shows that it is another request.
+    if m.is_request and not (hidden and idle is not None and idle < _PAUSE):
         return Finding(
             m.end,
             "failed",
             ("keepalive-race --fin in-flight", "late-write"),
-            "shown by the packets",
-            f"The server's FIN left in packet {m.fin.number}, and the request of packet {m.data[0].number} was already under "
+            "most likely" if hidden else "shown by the packets",
+            f"The server's FIN left in packet {m.fin.number}, and the {'data' if hidden else 'request'} of packet "
+            f"{m.data[0].number} was already under "
             f"way: it does not acknowledge the FIN. It met a closed socket, which answers with RST (packet {m.rst.number})"
             f"{'' if idle is None else f'; the connection had been idle for {lasting(idle)}'}",
             by=m.by,

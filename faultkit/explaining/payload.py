@@ -10,7 +10,8 @@ from faultkit.explaining.flows import Packet
 _REQUEST = re.compile(rb"(GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|CONNECT|TRACE) ")
 _REQUEST_ROW = re.compile(r"\b(GET|POST|PUT|HEAD|DELETE|OPTIONS|PATCH|CONNECT) \S+ ?(HTTP/1|$)")
 _QUIT = re.compile(rb"(?i)(QUIT|BYE|LOGOUT|EXIT|\S+ LOGOUT|\*1\r\n\$4\r\nQUIT)\r?\n?")
-_UNBIND = re.compile(rb"\x30[\5-\7]\x02[\1-\3].{1,3}\x42\0", re.DOTALL)  # RFC 4511 section 4.3
+# RFC 4511 section 4.3; Windows writes the length in the long form.
+_UNBIND = re.compile(rb"\x30(?:\x84\0\0\0)?[\5-\7]\x02[\1-\3].{1,3}\x42\0", re.DOTALL)
 _QUIT_ROW = re.compile(
     r"\b(QUIT|LOGOUT|Encrypted Alert|Alert \(Level: \w+, Description: Close Notify\))\b|Encrypted Alert", re.I
 )
@@ -18,13 +19,17 @@ _QUIT_ROW = re.compile(
 
 def request(packet: Packet) -> bool:
     """Does an HTTP request begin in it, or encrypted data that may be one?"""
-    encrypted = packet.data[:2] == b"\x17\x03" and (packet.size or 0) > 40
-    return encrypted or bool(_REQUEST.match(packet.data) or _REQUEST_ROW.search(packet.note))
+    return encrypted(packet) or bool(_REQUEST.match(packet.data) or _REQUEST_ROW.search(packet.note))
 
 
 def greeting(packet: Packet) -> bool:
     """Is it a TLS ClientHello?"""
     return packet.data[:2] == b"\x16\x03" and packet.data[5:6] == b"\x01"
+
+
+def encrypted(packet: Packet) -> bool:
+    """Is it TLS application data, and more than an alert?"""
+    return packet.data[:2] == b"\x17\x03" and (packet.size or 0) > 40
 
 
 def farewell(packets: list[Packet]) -> str:

@@ -117,6 +117,13 @@ def test_a_header_that_was_cut_is_not_called_whole() -> None:
 
 IDLE_HTTP = _answered(OK + b"Content-Length: 5\r\n\r\nhello")
 UNBIND = b"\x30\x05\x02\x01\x03\x42\x00"
+SIGNED = b"\0\0\0\x27\5\4\4\xff\0\x0c\0\x0c" + bytes(8) + bytes(range(12)) + b"\x30\x84\0\0\0\5\2\1\x16\x42\0"
+ENCRYPTED = [
+    *handshake(),
+    Segment(">", "P.", 1, 1, RECORD[:100]),
+    Segment("<", "P.", 1, 101, RECORD[:105]),
+    Segment(">", ".", 101, 106),
+]
 CROSSED = [
     *handshake(),
     Segment(">", "P.", 1, 1, b"hello"),
@@ -170,6 +177,28 @@ HARMS: dict[str, tuple[list[Segment], Told]] = {
     "a server aborts after the client's last words": (
         [*WORKED, Segment(">", "P.", 6, 6, UNBIND), Segment("<", "R.", 6, 13, window=0)],
         Told("harmless", "unread", "server", "LDAP's unbind"),
+    ),
+    "the last words of a Windows client, signed": (
+        [*WORKED, Segment(">", "P.", 6, 6, SIGNED), Segment("<", "R.", 6, 49, window=0, at=3.0)],
+        Told("harmless", "unread", "server", "LDAP's unbind"),
+    ),
+    "encrypted data right after the answer crosses the server's close": (
+        [
+            *ENCRYPTED,
+            Segment("<", "F.", 106, 101),
+            Segment(">", "P.", 101, 106, RECORD[:100]),
+            Segment("<", "R", 106, ip_id=0, window=0),
+        ],
+        Told("suspicious", "late-write", "server", "was under way"),
+    ),
+    "encrypted data after a pause crosses the server's close": (
+        [
+            *ENCRYPTED,
+            Segment("<", "F.", 106, 101, at=5.0),
+            Segment(">", "P.", 101, 106, RECORD[:100]),
+            Segment("<", "R", 106, ip_id=0, window=0),
+        ],
+        Told("failed", "keepalive-race", "server", "under way", "most likely"),
     ),
     "a client closes with its last data": (
         [*WORKED, Segment(">", "P.", 6, 6, b"wrapped"), Segment("<", "R.", 6, 13), Segment(">", "F.", 13, 6)],
