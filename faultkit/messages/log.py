@@ -177,19 +177,15 @@ def _check_text(beginning: bytes, name: str) -> None:
 def _meaning(data: bytes) -> tuple[str, reading.Reading] | None:
     text = unwrapping.decoded(data)
     read = reading.read(text)
-    if read.found:
-        first = read.found[0].entry
-        if first.fine:
-            return None
+    first = read.found[0].entry if read.found else None
+    if first is not None and first.fine:
+        return None
+    program = read.told.program if read.told else first.program if first else ""
+    if read.told is not None:
         told = read.told
-        name = (
-            f"{told.program}|{told.told}|{told.writer}|{'|'.join(told.when)}"
-            if told
-            else f"{first.program}|{first.not_tcp}"
-        )
-        return name, read
-    if read.told is not None or read.not_tcp:
-        return f"|{read.told.told if read.told else read.not_tcp[0]}", read
+        return "|".join((program, told.told, told.writer, *told.when, *(["unix"] if told.unix else []))), read
+    if read.not_tcp:
+        return f"{program}|{read.not_tcp[0]}", read
     return ("?", read) if LOOKS.search(unwrapping.unasked(text)) else None
 
 

@@ -144,7 +144,8 @@ def _judged(read: Reading, line: str, written: Sequence[str], known_by: bool, kn
     assert told is not None
     text = written[-1]
     if says := elsewhere.said(line, text, told.told, known_by):
-        return replace(read, told=None, not_tcp=(says,), settings=())
+        # Whose program's words they seem to be is chance then: "Failed to connect to" is many a program's.
+        return replace(read, found=() if known_by else read.found, told=None, not_tcp=(says,), settings=())
     if elsewhere.over_unix(line, text, told.writer):
         row = elsewhere.unix_failed(line if told.writer in ("upstream", "downstream") else text)
         open_ = told.told.rpartition(" ")[2] in errnos.LOCAL or tells(told.told) >= VAGUE

@@ -42,7 +42,8 @@ def show(console: Console, log: Log) -> None:
         console.print()
         paragraph(console, "Besides, no failures of TCP connections:")
         for kind in fine[:SHOWN]:
-            paragraph(console, f"{kind.count:>7}  {kind.program}: {kind.reading.not_tcp[0]}".rstrip(), rest=" " * 9)
+            whose = f"{kind.program}: " if kind.program else ""
+            paragraph(console, f"{kind.count:>7}  {whose}{kind.reading.not_tcp[0]}", rest=" " * 9)
     for kind in unknown:
         console.print()
         paragraph(
@@ -110,6 +111,8 @@ def _kind(console: Console, kind: Kind, log: Log) -> None:
     if answer is not None:
         names = ", ".join(fit.name for fit in answer.fits)
         paragraph(console, f"Most likely {answer.says}: {names}.", pad, pad, drawn={answer.fits[0].name: "cyan"})
+    for sentence in kind.reading.not_tcp[:1]:
+        paragraph(console, f"{sentence[0].upper()}{sentence[1:]}.", pad, pad)
     for setting in kind.reading.settings[:1]:
         paragraph(console, f"What usually ends it: {setting}.", pad, pad)
     for what, names_ in (("servers", kind.servers), ("clients", kind.clients)):

@@ -83,6 +83,10 @@ def _who(console: Console, reading: Reading) -> None:
         said = f'No line that is known is in it, but what many programs say: "{reading.words}"'
         paragraph(console, f"{said}, which is {told.told}." if told else f"{said}.")
         return
+    if not reading.found:
+        if told is not None:
+            paragraph(console, f"No line that is known is in it, but what it says is: {told.told}.")
+        return
     shown = [one.entry for one in reading.found if not one.entry.part] or [one.entry for one in reading.found]
     said = ", ".join(dict.fromkeys(entry.program for entry in shown[:SOURCES]))
     if told is not None:
@@ -117,7 +121,7 @@ def _questions(console: Console, reading: Reading) -> None:
     for question in reading.questions:
         console.print()
         told = sorted(str(numbers[name]) for name in question.answers if name in numbers)
-        paragraph(console, f"{question.asks} ({' or '.join(told)}; {question.where})")
+        paragraph(console, f"{question.asks} ({'; '.join(filter(None, (' or '.join(told), question.where)))})")
         paragraph(console, whole(question.command), "  ", "  ")
 
 

@@ -13,9 +13,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from faultkit.messages import reading, unwrapping
 from faultkit.messages.log import Log
+from faultkit.views import log as log_view
 from faultkit.views import reading as view
 from tests.shell import faultkit
 
@@ -180,6 +182,32 @@ def test_over_a_unix_socket_only_what_one_can_do(line: str) -> None:
         assert re.fullmatch(r"faultkit serve [a-z-]+(:unread)? --unix PATH", cause["command"])
 
 
+def test_every_answer_can_be_shown_and_counted() -> None:
+    """Of each as a message, and of all as one log, where they stay apart."""
+    lines = [*(line for _, line in LINES), *GONE.split("\n"), *UNIX, *(line for line, _ in LIMITS), *PAGES]
+    text = "\n".join(line.replace("⏎", "\n") for line in lines)
+    log = Log()
+    log.read(io.BytesIO(text.encode()))
+    assert len(log.kinds) > 30 and {kind.reading.told.unix for kind in log.kinds.values() if kind.reading.told} == {
+        True,
+        False,
+    }
+    out = io.StringIO()
+    console = Console(file=out, width=80)
+    log_view.show(console, log)
+    for line in lines:
+        view.show(console, reading.read(line.replace("⏎", "\n")))
+    assert "(;" not in out.getvalue() and "says:" in out.getvalue()
+
+
+def test_no_program_is_named_that_did_not_write_it() -> None:
+    for line in (
+        "Failed to connect to bus: Connection refused",
+        "a2dp-source profile connect failed for X: Connection timed out",
+    ):
+        assert reading.read(line).found == ()
+
+
 def test_the_command_says_so() -> None:
     shown = faultkit("which", "--message", next(iter(UNIX))).stdout
     assert "goes over a Unix socket" in shown and "faultkit serve crash:unread --unix PATH" in shown
@@ -249,16 +277,16 @@ def test_what_is_unreachable_is_said_to_be_so(name: str) -> None:
     assert "ARP" in reading.read(f"dial tcp 10.0.0.7:80: connect: {name}").answers[0].says or name == "Host is down"
 
 
-@pytest.mark.parametrize(
-    ("page", "told"),
-    [
-        ("502 Bad Gateway", "bad gateway"),
-        ("<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1><hr>nginx</body></html>", "bad gateway"),
-        ("503 Service Temporarily Unavailable", "unavailable"),
-        ("Error: Request failed with status code 503", "unavailable"),
-        ("504 Gateway Time-out", "own timer: first byte"),
-    ],
-)  # fmt: skip
+PAGES = {
+    "502 Bad Gateway": "bad gateway",
+        "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1><hr>nginx</body></html>": "bad gateway",
+        "503 Service Temporarily Unavailable": "unavailable",
+        "Error: Request failed with status code 503": "unavailable",
+        "504 Gateway Time-out": "own timer: first byte",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("page", "told"), PAGES.items())
 def test_a_gateway_s_page_leads_to_its_log(page: str, told: str) -> None:
     read = reading.read(page)
     assert read.told and read.told.told == told and read.answers
