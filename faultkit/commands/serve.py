@@ -18,8 +18,8 @@ from faultkit.trigger import MOMENTS
 
 if TYPE_CHECKING:
     from faultkit.serving.answers import Answer
+    from faultkit.serving.datagrams import UdpAnswer
     from faultkit.serving.tls import Tls
-    from faultkit.serving.udp import UdpAnswer
 
 
 # What a server of UDP takes.
@@ -236,7 +236,7 @@ def _answer_udp(name: str | None, body: bytes | None) -> UdpAnswer:
     if name is not None and body is not None:
         raise Misuse(f"serve: --answer {name} and --body: leave one of them out")
     if name is not None:
-        return name  # type: ignore[return-value]  # checked by `udp.answering`
+        return name  # type: ignore[return-value]  # checked by `datagrams.answering`
     return "echo" if body is None else body
 
 

@@ -17,10 +17,11 @@ import trio
 
 from faultkit import keywords
 from faultkit.errors import Misuse, Unable, exhausted
-from faultkit.serving import answers, bridge, udp, waiting, which
+from faultkit.serving import answers, bridge, datagrams, udp, waiting, which
 from faultkit.serving import plan as plans
 from faultkit.serving import unix as unix_sockets
 from faultkit.serving.answers import Answer
+from faultkit.serving.datagrams import UdpAnswer
 from faultkit.serving.door import Door
 from faultkit.serving.engine import SHARED, Engine
 from faultkit.serving.gate import Gate
@@ -28,7 +29,7 @@ from faultkit.serving.http2 import Http2
 from faultkit.serving.record import Connection
 from faultkit.serving.server import Server
 from faultkit.serving.tls import Tls
-from faultkit.serving.udp import Datagram, UdpAnswer, UdpServer
+from faultkit.serving.udp import Datagram, UdpServer
 from faultkit.serving.which import Which
 from faultkit.trigger import At
 from faultkit.trigger import chosen as trigger
@@ -252,7 +253,7 @@ def made_udp(
     """The server, bound and not yet open. `each` is told of each datagram; they are not kept then."""
     given = locals()
     chosen = udp.chosen(fault, plan)
-    answering = udp.answering(answer)
+    answering = datagrams.answering(answer)
     _check_port(port)
     keywords.check(serve_udp, given)
     family, name = where(host, ipv6, beyond_loopback)
