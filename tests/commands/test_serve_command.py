@@ -489,7 +489,7 @@ def test_what_nohup_ignores_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
         (["--http"], "serve: no fault is named: name one, ok for none; faultkit serve lists them"),
         (
             ["refuse", "--connections", "1"],
-            "serve: refuse lets no connection in, so --connections 1 never comes: leave it out",
+            "serve: refuse lets nobody in, so --connections 1 never comes: leave it out",
         ),
     ],
 )
