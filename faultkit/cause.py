@@ -16,6 +16,7 @@ from faultkit.evidence.verdict import FORGED as FORGED
 from faultkit.evidence.verdict import AtLeast as AtLeast
 from faultkit.evidence.verdict import Promise as Promise
 from faultkit.evidence.verdict import Rst as Rst
+from faultkit.options import Keepalive as Keepalive
 from faultkit.options import Options as Options
 from faultkit.options import flag, spec, written
 from faultkit.options import option as option
@@ -102,6 +103,7 @@ class Cause:
     server: Callable[[Play], Awaitable[None]] | None = None  # what surrounds the fault; None: it gets one connection
     after_idle: bool = False  # it takes a connection that has been idle
     seldom: bool = False  # hardly ever met: of the causes that fit what was seen, it comes after the others
+    overhears: bool = False  # something in between hears all that passes, from the beginning
     prepare: Callable[[Play], Awaitable[None]] | None = None  # decides what the promise depends on, before the play
     options: type[Options] = Options
     variants: tuple[Mapping[str, Any], ...] = ({},)  # the option sets that a conformance run plays, in Python's units
@@ -112,6 +114,12 @@ class Cause:
 
     async def make_ready(self, play: Play) -> None:
         """What comes before the play."""
+        if self.overhears:
+            play.scenery.tap()
+        for known in fields(self.options):
+            if looked_for := spec(known).firewall:
+                choose = play.scenery.need_tool if looked_for == "needed" else play.scenery.choose_tool
+                await choose(getattr(play.options, known.name))
         if self.prepare is not None:
             await self.prepare(play)
 

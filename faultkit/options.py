@@ -6,7 +6,7 @@ The kernel's bounds of what many causes set stand here once.
 from __future__ import annotations
 
 from dataclasses import Field, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,31 @@ class Options:
 
     def check(self) -> None:
         """Raise `Misuse` for values that do not go together. Each value alone is checked already."""
+
+
+@dataclass(frozen=True)
+class Keepalive(Options):
+    """Those of a cause in which TCP keepalive ends a connection. Its own fields of these names say how they are written."""
+
+    keepalive_seconds: float
+    interval_seconds: float
+    count: int
+
+    def probing(self) -> tuple[float, int]:
+        """Interval in seconds and count."""
+        return self.interval_seconds, self.count
+
+    @property
+    def probes(self) -> tuple[float, ...]:
+        """When they are sent, in seconds after the end last heard."""
+        interval, count = self.probing()
+        return tuple(float(self.keepalive_seconds + interval * n) for n in range(count))
+
+    @property
+    def expiry(self) -> float:
+        """When it is over, in seconds after the end last heard."""
+        interval, count = self.probing()
+        return float(self.keepalive_seconds + interval * count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +54,7 @@ class Spec:
     counted_by: str = "the kernel"  # who counts these multiples
     choices: tuple[str, ...] = ()
     metavar: str = ""
+    firewall: Literal["", "needed", "or sockets"] = ""  # the command that it names is looked for before the play
     only_with: tuple[str, ...] = ()  # another option's name and the values of it with which this one decides anything
 
 
@@ -84,7 +110,12 @@ def conntrack_timeout(default: float, more: str) -> Any:
 
 def firewall_tool() -> Any:
     """The command that puts the rules in."""
-    return option("auto", "the firewall command: auto takes the first that works", choices=("auto", "iptables", "nft"))
+    return option(
+        "auto",
+        "the firewall command: auto takes the first that works",
+        choices=("auto", "iptables", "nft"),
+        firewall="needed",
+    )
 
 
 def drop_with(what: str) -> Any:
@@ -93,6 +124,7 @@ def drop_with(what: str) -> Any:
         "auto",
         f"{what}: auto takes the first that this machine has",
         choices=("auto", "iptables", "nft", "socket"),
+        firewall="or sockets",
     )
 
 

@@ -47,17 +47,11 @@ async def carry(connection: Socket, server: Address, play: Play) -> None:
 
             async def pass_on(source: Socket, sink: Socket) -> None:
                 nonlocal heard_ns
-                while True:
-                    await source.readable()
-                    told = await source.recv(65536)
-                    if not (data := told.data):
-                        break
+                while (told := await source.recv_later()).data:
                     heard_ns = told.ended_ns
                     if source is upstream or idle.deadline < math.inf:
                         idle.deadline = trio.current_time() + seconds
-                    while data:
-                        sent = await sink.send(data)
-                        data = data[int(sent.outcome) :] if sent.outcome.isdecimal() else b""
+                    await sink.send_all(told.data)
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(pass_on, connection, upstream)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import h11
 
-from faultkit.evidence.transcript import Address, Exchange
+from faultkit.evidence.transcript import Address, Call, Exchange
 
 if TYPE_CHECKING:
     from faultkit.acting.play import Play
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 # Loopback is all of 127.0.0.0/8 (RFC 6890): an end of our own is told from the programs', which connect from 127.0.0.1.
 HOST = "127.0.0.10"
+
+
+Next: TypeAlias = "h11.Event | type[h11.NEED_DATA | h11.PAUSED] | Call"
 
 
 class Client:
@@ -60,12 +63,9 @@ class Client:
             headers.append(("Connection", "close"))
         request = h11.Request(method=method, target=target, headers=headers)
         data = written(self._http, request, *([h11.Data(body)] if body else []), h11.EndOfMessage())
-        while data and not self._failed:
-            sent = await self._socket.send(data)
-            if sent.outcome.isdecimal():
-                data = data[int(sent.outcome) :]
-            else:
-                self._failed = sent.told
+        sent = await self._socket.send_all(data)
+        if not sent.outcome.isdecimal():
+            self._failed = sent.told
 
     async def answer(self, note: str = "") -> Exchange:
         """Take the answer to what was asked, whole.
@@ -125,17 +125,22 @@ def answer(http: h11.Connection, body: bytes, *, status: int = 200, more: Sequen
     return written(http, head, h11.Data(body), h11.EndOfMessage())
 
 
+async def next_event(end: Socket, http: h11.Connection, *, size: int = 65536) -> Next:
+    """What comes next, read as far as that takes; where the connection has ended instead, what that recv was told."""
+    while (event := http.next_event()) is h11.NEED_DATA:
+        told = await end.recv(size)
+        if not told.data:
+            return told
+        http.receive_data(told.data)
+    return event
+
+
 async def asked(connection: Socket, http: h11.Connection) -> bytes:
     """Read one request, for a server of our own. Gives its target; nothing where the connection ended instead."""
     target = b""
-    while True:
-        event = http.next_event()
-        if event is h11.NEED_DATA:
-            told = await connection.recv(65536)
-            if not told.data:
-                return b""
-            http.receive_data(told.data)
-        elif isinstance(event, h11.Request):
+    while not isinstance(event := await next_event(connection, http), h11.EndOfMessage):
+        if isinstance(event, Call):
+            return b""
+        if isinstance(event, h11.Request):
             target = event.target
-        elif isinstance(event, h11.EndOfMessage):
-            return target
+    return target

@@ -10,6 +10,7 @@ import trio
 from faultkit.evidence.timers import Expiry
 from faultkit.evidence.transcript import SLACK, Measurement, Step, Tally, Transcript
 from faultkit.witness.calls import Calls
+from faultkit.witness.kernel import release
 from faultkit.witness.processor import Processor
 
 
@@ -54,6 +55,10 @@ class Notes:
                 self.processor.withheld(began_ns, ended_ns),
             )
         )
+
+    def of_this_kernel(self, actor: str, does: str) -> None:
+        """Write down what this kernel does, where kernels differ."""
+        self.step(actor, f"Linux {release()} {does} (docs/kernels.md)")
 
     def tally(self, label: str, outcome: str) -> None:
         """Write down one attempt of a search."""

@@ -121,6 +121,11 @@ class Play:
                 self.transcript.role(closer), "its kernel keeps the socket, in FIN-WAIT-2, not just a bucket"
             )
 
+    def refusal(self, role: str = "client") -> tuple[str, dict[str, int]]:
+        """The reason of the RST with which what `fin_acknowledged` found answers that role's data, and the counters that this
+        moves besides."""
+        return ("TCP_ABORT_ON_DATA", {"TcpExtTCPAbortOnData": 1}) if role in self.kept else ("TCP_TIMEWAIT_SOCKET", {})
+
     def listed(self, local: Address, remote: Address) -> Listed:
         """Look that end of a connection up in the kernel's list, and write down what is new of it."""
         found = tcp_listed(local, remote)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Literal
 
 import trio
 
+from faultkit import sockets
 from faultkit.acting.notes import Notes
 from faultkit.errors import Exhausted, Unable
-from faultkit.evidence.transcript import Call
+from faultkit.evidence.transcript import Call, Packet
 from faultkit.stage import Stage
 from faultkit.stage.recipe import TOOLS, Tool
 from faultkit.stage.sysctl import Sysctls
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from faultkit.stage.forge import Forger, Forgery
     from faultkit.stage.namespace import Namespace
     from faultkit.stage.neighbour import Neighbour
+    from faultkit.witness.calls import Socket
     from faultkit.witness.tap import Tap
     from faultkit.witness.wire import Capture
 
@@ -102,6 +104,15 @@ class Scenery:
         for line in (await self._firewall.apply(recipe, step, {"port": port, **elsewhere})).splitlines():
             self._notes.step("firewall", line)
 
+    async def cut(self, recipe: str, step: int, *, port: int, deaf: Socket, called: str = "") -> None:
+        """`apply`; where no tool was chosen, that socket drops what arrives instead. `called` is what the steps call it."""
+        if self.tool:
+            await self.apply(recipe, step, port=port)
+        else:
+            sockets.black_hole(deaf)
+            called = called or f"the {deaf.role}'s socket"
+            self._notes.step("black hole", f"{called} drops every segment that arrives")
+
     async def lift(self) -> None:
         """Take every rule of this play out again."""
         if self._firewall is not None:
@@ -115,6 +126,18 @@ class Scenery:
             self._sysctls = Sysctls(own)
         self._sysctls.set(name, value)
         self._notes.step("sysctl", f"net.{name} = {value}")
+
+    def forget_connections(self) -> None:
+        """Empty the table of connection tracking, of what an earlier play left or of this one's."""
+        from faultkit.stage import conntrack
+
+        conntrack.flush(self._own("connection tracking is emptied inside a private namespace only"))
+
+    async def ip(self, line: str) -> None:
+        """Run `ip LINE`, as `faultkit.stage.addresses.ip` does."""
+        from faultkit.stage.addresses import ip
+
+        await ip(self._own("addresses are set inside a private namespace only"), line)
 
     async def entry_runs_out(self, whose: str, measured: str, *, last: Call, seconds: float) -> None:
         """Wait until connection tracking has no entry left, due so many seconds after `last`, and note it under that name."""
@@ -152,6 +175,14 @@ class Scenery:
         self._notes.step("forged", text)
         self._forger.send(forgery)
         return passed
+
+    async def answer(self, forgery: Forgery, text: str, flag: str = "") -> Packet:
+        """`forge`, and wait for the answer: the first segment after it that goes back, and has that flag."""
+        back = (forgery.destination, forgery.source)
+        passed = self.forge(forgery, text)
+        return await self.tap().hear(
+            lambda p: (p.source, p.destination) == back and (not flag or flag in p.flags), since=passed
+        )
 
     def neighbour(self, name: str, *, here: str, there: str) -> Neighbour:
         """A host in a namespace of its own, joined to the stage until the end of the play; both cable ends are captured.

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
+from faultkit.acting.dialogue import answer
+from faultkit.acting.handshake import connect_in_vain
 from faultkit.cause import AtLeast, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
 from faultkit.errors import Misuse, Unable
 from faultkit.evidence import timers
@@ -43,12 +45,10 @@ class BacklogFull(Options):
 def expected(options: BacklogFull) -> tuple[str, timers.Expiry]:
     """What is measured, and how many seconds after the connection began it is due."""
     if options.ended_by == "syn-retries":
-        due = timers.syn_expiry(options.syn_retries, sysctl.syn_linear_timeouts())
-        return RETRIES, timers.Expiry(due, due)
+        return RETRIES, timers.exactly(sysctl.syns(options.syn_retries)[-1])
     # What was forgotten is noticed at the next retransmission of the request, which was sent when the handshake was done.
     forgotten = timers.syn_expiry(options.syn_retries, 0)
-    soonest = next(at for at in timers.tries(30) if at >= forgotten)
-    return EXPIRY, timers.Expiry(soonest, next(at for at in timers.tries(30) if at >= forgotten * 1.125))
+    return EXPIRY, timers.Expiry(timers.next_try(forgotten), timers.next_try(forgotten * 1.125))
 
 
 async def prepare(play: Play) -> None:
@@ -116,8 +116,7 @@ def _info(listener: socket.socket, *, at: int) -> int:
 
 async def fault(connection: Socket, play: Play) -> None:
     """The connection that got in late is a connection like any other."""
-    await connection.recv(65536)
-    await connection.send(b"answer")
+    await answer(connection, b"answer")
 
 
 async def _fill(play: Play) -> None:
@@ -139,11 +138,7 @@ async def script(play: Play) -> None:
     name, due = expected(options)
     if not held(options):
         await _fill(play)
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, options.syn_retries)
-        repeats = tuple(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts())[:-1])
-        play.notes.expect("ETIMEDOUT", tick="repeated SYN", ticks=repeats, ends=due.earliest)
-        told = await client.connect(address)
-        play.notes.measure(name, predicted=due, began_ns=told.began_ns, ended_ns=told.ended_ns)
+        await connect_in_vain(client, address, play, name, retries=options.syn_retries)
         return
     began = await client.connect(address)
     await _fill(play)
@@ -151,7 +146,7 @@ async def script(play: Play) -> None:
     await client.send(b"request")
     play.cues["dropped"].set()
     if options.ended_by == "expiry":
-        repeats = tuple(at for at in timers.tries(30) if at < due.earliest)
+        repeats = timers.tries_before(due.earliest)
         play.notes.expect("RST", tick="retransmission", ticks=repeats, ends=due.earliest)
     told = await client.recv(65536)
     if options.ended_by == "expiry":
@@ -165,7 +160,7 @@ def promise(options: BacklogFull, play: Play) -> Promise:
     handshake = ("client SYN", "server SYN,ACK")
     name, due = expected(options)
     if not held(options):
-        syns = len(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts()))
+        syns = len(sysctl.syns(options.syn_retries))
         return Promise(
             calls={"client": ("connect ok",) * others + ("connect ETIMEDOUT",), "server": ()},
             packets=handshake * others + ("client SYN",),

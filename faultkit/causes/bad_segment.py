@@ -9,13 +9,9 @@ import trio
 from faultkit import sockets
 from faultkit.acting.dialogue import ask, echo
 from faultkit.cause import Options, Play, Promise, Rst, Socket, described, option
-from faultkit.evidence.transcript import Address, Packet
-from faultkit.stage.forge import Forgery
-from faultkit.witness import kernel
+from faultkit.evidence.transcript import Address
+from faultkit.stage.forge import FAR, ISN, NEAR, Forgery
 
-FAR = 1 << 30  # farther than any window, and less than half of the circle of sequence numbers
-NEAR = 100  # within any window
-ISN = 1000  # arbitrary: where the forged end of a handshake begins
 BY_KERNEL = "challenged, or dropped by an older kernel"
 HELLO, BAD = b"hello", b"bad !"  # as long as each other, so that whoever took the one would miss the other
 
@@ -81,21 +77,16 @@ class BadSegment(Options):
         return SEGMENTS[self.segment]
 
 
-async def prepare(play: Play) -> None:
-    play.scenery.tap()
-
-
 async def server(play: Play) -> None:
     """A listener; it hears no SYN where the forged segment has to come before its own answer."""
     listener = play.listen()
-    if play.options.segment == "handshake-echo":
+    alone = play.options.bad.alone
+    if alone or play.options.segment == "handshake-echo":
         sockets.black_hole(listener)
-        await play.cues["forged"].wait()
+        await play.cues["over" if alone else "forged"].wait()
+        if alone:
+            return
         sockets.heal(listener)
-    elif play.options.bad.alone:
-        sockets.black_hole(listener)
-        await play.cues["over"].wait()
-        return
     await fault(await play.accept(listener), play)
 
 
@@ -129,15 +120,13 @@ async def meet_established(play: Play, client: Socket, theirs: Address) -> None:
     """In the client's name; both ends have read all that was sent. After it they go on as if nothing had been."""
     tap, ours = play.scenery.tap(), client.address
     seq, ack = tap.next_seq(ours, theirs), tap.next_seq(theirs, ours)
-    passed = await forge(play, ours, theirs, seq=seq, ack=ack, stamps=stamps(tap.last(ours, theirs)))
+    passed = await forge(play, ours, theirs, seq=seq, ack=ack, stamps=tap.last(ours, theirs).timestamps)
     await ask(client, HELLO)
     if play.options.bad.fate == BY_KERNEL:
         # The echo came after any answer to what was forged, and of the two only that answer acknowledges nothing new.
-        answered = any(p.source == theirs and p.ack == seq and not p.payload for p in tap.listen()[passed:])
-        if not answered:
+        if not (answered := any((p.source, p.ack, p.payload) == (theirs, seq, 0) for p in tap.listen()[passed:])):
             play.cues["dropped"].set()
-        does = "challenges" if answered else "drops"
-        play.notes.step("server", f"Linux {kernel.release()} {does} it (docs/kernels.md)")
+        play.notes.of_this_kernel("server", "challenges it" if answered else "drops it")
 
 
 async def meet_handshake(play: Play, client: Socket, server: Address) -> None:
@@ -154,7 +143,7 @@ async def meet_handshake(play: Play, client: Socket, server: Address) -> None:
             await forge(play, ours, server, seq=syn.seq)
             sockets.heal(client)
         elif play.options.segment == "handshake-echo":
-            await forge(play, server, ours, seq=ISN, ack=syn.seq + 1, stamps=(1, stamps(syn)[0]))
+            await forge(play, server, ours, seq=ISN, ack=syn.seq + 1, stamps=(1, syn.timestamps[0]))
             play.cues["forged"].set()
         else:
             # A SYN that crosses the client's own: a simultaneous open (RFC 9293 section 3.5) makes it SYN-RECEIVED.
@@ -166,11 +155,6 @@ async def meet_handshake(play: Play, client: Socket, server: Address) -> None:
             play.scenery.forge(fin, "FIN, so that it ends in order")
             return
         play.notes.expect("connected", tick="SYN", ticks=(), ends=1.0)  # the initial RTO, RFC 6298
-
-
-def stamps(packet: Packet) -> tuple[int, ...]:
-    """Its timestamp and echo (RFC 7323 section 3)."""
-    return next(value for name, value in packet.options if name == "TS" and isinstance(value, tuple))
 
 
 async def forge(
@@ -220,11 +204,9 @@ def promise(options: BadSegment, play: Play) -> Promise:
         asked = 2 if bad.state == "ESTABLISHED" else 1
         client = ("connect ok", *("send 5", "recv 5") * asked, "close ok")
         server = ("accept ok", *("recv 5", "send 5") * asked, "recv EOF", "close ok")
-    counters = dict.fromkeys(bad.moves.split(), 1)
+    counters = dict.fromkeys((*bad.moves.split(), *(["TcpOutRsts"] if bad.reason else [])), 1)
     if bad.state == "ESTABLISHED":
         counters["TcpExtTCPChallengeACK"] = int(bad.counted and not play.cues["dropped"].is_set())
-    if bad.reason:
-        counters["TcpOutRsts"] = 1
     victim = "client" if options.segment.startswith("handshake") else "server"
     return Promise(
         calls={"client": client, "server": server},
@@ -240,6 +222,7 @@ CAUSE = described(
     family="protocol",
     summary="a segment TCP must refuse: reset, challenged or ignored",
     seldom=True,
+    overhears=True,
     doing=lambda chosen: f"An end in {chosen.bad.state} gets {chosen.bad.what}: {chosen.bad.fate}, and no harm done.",
     story=(
         "Every segment is held against the state that it meets (RFC 9293 section 3.10.7). While a connection is being made "

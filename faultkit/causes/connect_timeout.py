@@ -4,18 +4,18 @@
 # it is the server's retransmission of it, a second later, that meets no socket: RST, reason NO_SOCKET.
 from __future__ import annotations
 
-import socket
 import time
 from dataclasses import dataclass
 
 import trio
 
 from faultkit import sockets
-from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Served, Trigger, described, option
+from faultkit.acting.handshake import connect_in_vain
+from faultkit.cause import Misuse, Options, Play, Promise, Rst, Served, Trigger, described, option
 from faultkit.evidence import timers
 from faultkit.options import drop_with, duration, syn_retries
 from faultkit.stage import sysctl
-from faultkit.witness.kernel import LOOK_AGAIN, tcp_state
+from faultkit.witness.kernel import when_listed
 
 
 @dataclass(frozen=True)
@@ -50,23 +50,15 @@ class ConnectTimeout(Options):
         if self.ended_by == "own-timeout":
             return "client's own connect timeout", self.own_timeout_seconds
         if self.ended_by == "syn-retries":
-            return "client's SYN retries", timers.syn_expiry(self.syn_retries, sysctl.syn_linear_timeouts())
+            return "client's SYN retries", sysctl.syns(self.syn_retries)[-1]
         return "the late answer", timers.RTO_SYN  # the server's kernel repeats its SYN,ACK (reqsk_timer_handler())
-
-
-async def prepare(play: Play) -> None:
-    if play.options.lost:
-        await play.scenery.choose_tool(play.options.drop_with)
 
 
 async def server(play: Play) -> None:
     """Listen, and never hear a SYN; or hear it, and be answered by nobody."""
     listener = play.listen()
-    if play.options.lost and play.scenery.tool:
-        await play.scenery.apply("syn-drop", 1, port=listener.address.port)
-    elif play.options.lost:
-        sockets.black_hole(listener)
-        play.notes.step("black hole", "the listening socket drops every segment that arrives")
+    if play.options.lost:
+        await play.scenery.cut("syn-drop", 1, port=listener.address.port, deaf=listener, called="the listening socket")
     play.cues["silent"].set()
 
 
@@ -77,11 +69,7 @@ async def script(play: Play) -> None:
     client = play.socket("client")
     name, due = options.due()
     if options.ended_by == "syn-retries":
-        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_SYNCNT, options.syn_retries)
-        ticks = tuple(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts())[:-1])
-        play.notes.expect("ETIMEDOUT", tick="repeated SYN", ticks=ticks, ends=due)
-        told = await client.connect(address)
-        play.notes.measure(name, predicted=due, began_ns=told.began_ns, ended_ns=told.ended_ns)
+        await connect_in_vain(client, address, play, name, retries=options.syn_retries)
         return
     if not options.lost:
         sockets.black_hole(client)
@@ -92,35 +80,30 @@ async def script(play: Play) -> None:
         await client.connect(address)
     ours = client.address
     told = play.transcript.calls[-1]
+    ended_ns = told.ended_ns
     client.close()
-    if options.lost:
-        play.notes.measure(name, predicted=due, began_ns=began_ns, ended_ns=told.ended_ns)
-        return
-    play.notes.step("client", "gave up; its kernel has forgotten the connection, the server's has not")
-    # A program has no event for a handshake that the kernel gives up.
-    while tcp_state(address, ours) == "SYN-RECEIVED":  # noqa: ASYNC110
-        await trio.sleep(LOOK_AGAIN)
-    play.notes.measure(name, predicted=due, began_ns=told.began_ns, ended_ns=time.time_ns())
+    if not options.lost:
+        began_ns = told.began_ns
+        play.notes.step("client", "gave up; its kernel has forgotten the connection, the server's has not")
+        ended_ns = (await when_listed(address, ours, lambda end: end.state != "SYN-RECEIVED")).time_ns
+    play.notes.measure(name, predicted=due, began_ns=began_ns, ended_ns=ended_ns)
 
 
 def promise(options: ConnectTimeout, play: Play) -> Promise:
     name, due = options.due()
-    calls: dict[str, tuple[str, ...]] = {"client": ("connect cancelled", "close ok"), "server": ()}
-    packets: tuple[str, ...] = ("client SYN",)
-    resets: tuple[Rst, ...] = ()
-    counters: dict[str, int | AtLeast] = {}
-    if options.ended_by == "syn-retries":
-        calls["client"] = ("connect ETIMEDOUT",)
-        counters = {
-            "TcpAttemptFails": 1,
-            "TcpExtTCPSynRetrans": len(timers.syns(options.syn_retries, sysctl.syn_linear_timeouts())) - 1,
-            "TcpExtTCPAbortOnTimeout": 1,
-        }
-    elif options.ended_by == "late-answer":
-        packets += ("server SYN,ACK", "client RST")
-        resets = (Rst("client", "NO_SOCKET"),)
-        counters = {"TcpAttemptFails": 1, "TcpExtEmbryonicRsts": 1, "TcpOutRsts": 1}
-    return Promise(calls=calls, packets=packets, resets=resets, counters=counters, measurements=(name,), seconds=due)
+    told, again = ("connect cancelled", "close ok"), len(sysctl.syns(options.syn_retries)) - 1
+    moved = {
+        "syn-retries": {"TcpAttemptFails": 1, "TcpExtTCPSynRetrans": again, "TcpExtTCPAbortOnTimeout": 1},
+        "late-answer": {"TcpAttemptFails": 1, "TcpExtEmbryonicRsts": 1, "TcpOutRsts": 1},
+    }
+    return Promise(
+        calls={"client": ("connect ETIMEDOUT",) if options.ended_by == "syn-retries" else told, "server": ()},
+        packets=("client SYN", *(() if options.lost else ("server SYN,ACK", "client RST"))),
+        resets=() if options.lost else (Rst("client", "NO_SOCKET"),),
+        counters=moved.get(options.ended_by, {}),
+        measurements=(name,),
+        seconds=due,
+    )
 
 
 def doing(options: ConnectTimeout) -> str:

@@ -7,15 +7,10 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-import trio
-
-from faultkit.acting.dialogue import ask
+from faultkit.acting.child import Inside, child
+from faultkit.acting.dialogue import answer, ask
 from faultkit.cause import Options, Play, Promise, Rst, Served, Socket, described, option
-
-if TYPE_CHECKING:
-    from faultkit.acting.child import Inside
 
 
 @dataclass(frozen=True)
@@ -28,8 +23,6 @@ class Crash(Options):
 
 async def server(play: Play) -> None:
     """Two processes one after the other, on a port that stays ours in between."""
-    from faultkit.acting.child import child  # as late as trio's other users
-
     with socket.socket(play.stage.family, socket.SOCK_STREAM) as port:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         port.bind((play.stage.host, 0))
@@ -42,8 +35,7 @@ async def server(play: Play) -> None:
                 play.notes.step("process", f"{second.pid} is the server started again")
                 await play.cues["restarted"].wait()
                 play.cues["dead"].set()
-        else:
-            play.cues["dead"].set()
+        play.cues["dead"].set()
 
 
 async def _take(connection: Socket, play: Play) -> None:
@@ -57,10 +49,9 @@ async def _take(connection: Socket, play: Play) -> None:
 
 async def serve(play: Inside, port: int) -> None:
     """The process that is killed."""
-    connection = await play.accept(play.listen(port))
-    await _take(connection, play)
+    await _take(await play.accept(play.listen(port)), play)
     play.tell("working")
-    await trio.sleep_forever()
+    await play.cues["killed"].wait()
 
 
 async def fault(connection: Socket, play: Play) -> None:
@@ -74,8 +65,7 @@ async def serve_again(play: Inside, port: int) -> None:
     listener = play.listen(port)
     play.tell("restarted")
     connection = await play.accept(listener)
-    await connection.recv(65536)
-    await connection.send(b"hello\n")
+    await answer(connection, b"hello\n")
     await connection.recv(65536)
     connection.close()
 
@@ -101,13 +91,11 @@ async def script(play: Play) -> None:
 def promise(options: Crash, play: Play) -> Promise:
     opening = ("client SYN", "server SYN,ACK", "client PSH,ACK 5")
     client, served, wire = ["recv ECONNRESET"], ["accept ok"], ["server RST,ACK"]
-    reason, counters = "TCP_ABORT_ON_CLOSE", {"TcpExtTCPAbortOnClose": 1, "TcpEstabResets": 2}
+    reason, counters = "TCP_ABORT_ON_CLOSE", {"TcpExtTCPAbortOnClose": 1}
     if options.request == "read":
-        client, wire = ["recv EOF", "send 4"], ["server FIN,ACK", "client PSH,ACK 4", "server RST"]
-        served += ["recv 5"]
-        reason, counters = "TCP_TIMEWAIT_SOCKET", {"TcpEstabResets": 1}
-        if "client" in play.kept:
-            reason, counters = "TCP_ABORT_ON_DATA", {"TcpEstabResets": 1, "TcpExtTCPAbortOnData": 1}
+        client, served = ["recv EOF", "send 4"], ["accept ok", "recv 5"]
+        wire = ["server FIN,ACK", "client PSH,ACK 4", "server RST"]
+        reason, counters = play.refusal()
     client += ["recv EOF", "send EPIPE", "close ok"]
     if options.restart:
         client += ["connect ok", "send 5", "recv 6", "close ok"]
@@ -117,7 +105,7 @@ def promise(options: Crash, play: Play) -> Promise:
         calls={"client": ["connect ok", "send 5", *client], "server": served},
         packets=[*opening, *wire],
         resets=(Rst("server", reason),),
-        counters={**counters, "TcpOutRsts": 1},
+        counters={**counters, "TcpEstabResets": 1 if options.request == "read" else 2, "TcpOutRsts": 1},
         seconds=0.5,  # a process starts
     )
 

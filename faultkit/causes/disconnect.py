@@ -12,6 +12,7 @@ import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from faultkit.acting.dialogue import FOUND_OUT, find_out
 from faultkit.cause import Options, Promise, Rst, Served, described, option
 
 SMALL = 4096  # bytes, SO_RCVBUF of a client that lets most of the answer wait; the kernel doubles it
@@ -39,9 +40,7 @@ async def fault(connection: Socket, play: Play) -> None:
         await play.cues["full"].wait()
         connection.unsent()
     connection.disconnect()
-    await connection.recv(65536)
-    await connection.recv(65536)
-    await connection.send(b"x")
+    await find_out(connection)
 
 
 async def script(play: Play) -> None:
@@ -56,8 +55,7 @@ async def script(play: Play) -> None:
         await client.readable()
         play.cues["full"].set()
     await client.over()
-    while (await client.recv(65536)).data:
-        pass
+    await client.drain()
     await client.recv(65536)
     await client.send(b"x")
 
@@ -68,15 +66,7 @@ def promise(options: Disconnect, play: Play) -> Promise:
     if options.state == "last-ack":
         return Promise(
             calls={
-                "client": (
-                    "connect ok",
-                    "send 5",
-                    "shutdown ok",
-                    "recv n",
-                    "recv ECONNRESET",
-                    "recv EOF",
-                    "send EPIPE",
-                ),
+                "client": ("connect ok", "send 5", "shutdown ok", "recv n", *FOUND_OUT),
                 "server": ("accept ok", "recv 5", "recv EOF", "send n", "shutdown ok", *told),
             },
             packets=(*opening, "client FIN,ACK", "server ACK n *", "server PSH,ACK n", "server RST,ACK"),
@@ -85,7 +75,7 @@ def promise(options: Disconnect, play: Play) -> Promise:
         )
     return Promise(
         calls={
-            "client": ("connect ok", "send 5", "recv ECONNRESET", "recv EOF", "send EPIPE"),
+            "client": ("connect ok", "send 5", *FOUND_OUT),
             "server": ("accept ok", "recv 5", *told),
         },
         packets=(*opening, "server RST,ACK"),

@@ -13,7 +13,7 @@ import h11
 import trio
 
 from faultkit import sockets
-from faultkit.acting.exchange import answer, written
+from faultkit.acting.exchange import answer, next_event, written
 from faultkit.cause import AtLeast, Options, Play, Promise, Rst, Served, Socket, described, option
 
 LINGERING = 5.0  # seconds without data after which the server gives the client up: nginx's lingering_timeout
@@ -33,10 +33,7 @@ class EarlyResponse(Options):
 
 async def fault(connection: Socket, play: Play) -> None:
     http = h11.Connection(h11.SERVER)
-    while (event := http.next_event()) is h11.NEED_DATA:
-        told = await connection.recv(HEAD)
-        http.receive_data(told.data)
-    assert isinstance(event, h11.Request)
+    assert isinstance(await next_event(connection, http, size=HEAD), h11.Request)
     await play.cues["sent"].wait()
     await connection.readable()
     connection.unread()

@@ -17,12 +17,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import trio
-
 from faultkit.acting.dialogue import ask
 from faultkit.cause import Misuse, Options, Play, Promise, Rst, Served, Socket, described, option
 from faultkit.options import duration
-from faultkit.witness.kernel import LOOK_AGAIN
+from faultkit.witness.kernel import when_listed
 
 TIMEWAIT = 60  # seconds: TCP_TIMEWAIT_LEN in include/net/tcp.h
 SPARE = 2  # seconds above that, in which the sysctl is lowered again; arbitrary: time enough on a busy machine
@@ -97,7 +95,7 @@ async def _outlast(client: Socket, play: Play) -> None:
     """Wait until the kernel has let the orphan go, and measure that."""
     options: FinWaitTimeout = play.options
     address = await play.cues.serving()
-    closed = next(call for call in play.transcript.calls if (call.role, call.name) == ("server", "close"))
+    [closed] = play.transcript.calls_of("server", "close")
     play.notes.step(
         "server", f"its kernel holds the connection in {play.listed(address, client.address).state}, no program does"
     )
@@ -105,9 +103,7 @@ async def _outlast(client: Socket, play: Play) -> None:
         play.scenery.sysctl(SYSCTL, TIMEWAIT)
     play.notes.expect("the end of FIN-WAIT-2", ends=options.lasts)
     if options.end == "expired":
-        # It goes without a sign to anybody.
-        while play.listed(address, client.address).state:  # noqa: ASYNC110
-            await trio.sleep(LOOK_AGAIN)
+        await when_listed(address, client.address, lambda end: not end.state, play.listed)
         play.notes.step("server", "its kernel has forgotten the connection")
     else:
         await client.over()

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from faultkit import sockets
-from faultkit.acting.dialogue import ask
+from faultkit.acting.dialogue import FOUND_OUT, answer, ask, find_out
 from faultkit.cause import FORGED, AtLeast, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence import icmp, timers
 from faultkit.evidence.transcript import Call
 from faultkit.options import conntrack_timeout, firewall_tool, user_timeout
-from faultkit.stage import conntrack
 from faultkit.stage.firewall import REFUSALS
 
 STEPS = (*REFUSALS, "drop")  # as recipes/stateful-firewall.md has them
@@ -37,14 +36,9 @@ def _expiry(options: FirewallReset) -> str:
     return f"{options.first}'s TCP_USER_TIMEOUT"
 
 
-async def prepare(play: Play) -> None:
-    await play.scenery.need_tool(play.options.tool)
-
-
 async def fault(connection: Socket, play: Play) -> None:
     """One request and its answer; then, once forgotten, the first word or the last."""
-    await connection.recv(65536)
-    await connection.send(b"world")
+    await answer(connection, b"world")
     if play.options.first == "client":
         await play.cues["told"].wait()
     else:
@@ -59,10 +53,9 @@ async def fault(connection: Socket, play: Play) -> None:
 
 async def script(play: Play) -> None:
     options: FirewallReset = play.options
-    assert play.stage.namespace is not None
     address = await play.cues.serving()
     await play.scenery.apply("stateful-firewall", STEPS.index(options.answer) + 1, port=address.port)
-    conntrack.flush(play.stage.namespace)  # of what an earlier play left
+    play.scenery.forget_connections()  # of what an earlier play left
     play.scenery.sysctl("netfilter.nf_conntrack_tcp_loose", 0)
     if options.forgets == "timeout":
         play.scenery.sysctl("netfilter.nf_conntrack_tcp_timeout_established", int(options.timeout_seconds))
@@ -76,11 +69,11 @@ async def script(play: Play) -> None:
         play.cues["forgotten"].set()
         await client.recv(65536)
         if options.answer == "tcp-reset":
-            await _find_out(client)
+            await find_out(client)
         return
     if options.answer == "tcp-reset":
         await client.send(b"hello")
-        await _find_out(client)
+        await find_out(client)
     else:
         sockets.user_timeout(client, seconds=options.user_timeout_seconds)
         sent = await client.send(b"hello")
@@ -88,17 +81,10 @@ async def script(play: Play) -> None:
     play.cues["told"].set()
 
 
-async def _find_out(client: Socket) -> None:
-    await client.recv(65536)
-    await client.recv(65536)
-    await client.send(b"x")
-
-
 async def _forget(play: Play, last: Call) -> None:
     """Flush the table, or let the entry's time run out."""
-    assert play.stage.namespace is not None
     if play.options.forgets == "flush":
-        conntrack.flush(play.stage.namespace)
+        play.scenery.forget_connections()
         play.notes.step("firewall", "its table is flushed: conntrack -F")
         return
     await play.scenery.entry_runs_out("firewall", IDLE, last=last, seconds=play.options.timeout_seconds)
@@ -119,11 +105,10 @@ def promise(options: FirewallReset, play: Play) -> Promise:
     late = ("server PSH,ACK 6", "client RST")  # the half-open server's write
     first = options.first == "client"
     if options.answer == "tcp-reset":
-        found = ("recv ECONNRESET", "recv EOF", "send EPIPE")
         forged = ("client PSH,ACK 5", "server RST", *late) if first else (late[0], "server RST", late[1])
         return Promise(
             calls={
-                "client": (*client, "send 5" if first else "recv 6", *found),
+                "client": (*client, "send 5" if first else "recv 6", *FOUND_OUT),
                 "server": (*server, "recv ECONNRESET"),
             },
             packets=packets + forged,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
+from faultkit.cause import AtLeast, Keepalive, Misuse, Play, Promise, Rst, Served, Socket, Trigger, described, option
 from faultkit.evidence import timers
 from faultkit.options import drop_with, duration, keepalive_count, keepalive_idle, keepalive_interval, retries2
 from faultkit.stage import sysctl
@@ -24,7 +24,7 @@ EVERY = 0.5  # seconds between the server's sends
 
 
 @dataclass(frozen=True)
-class IdleFirewall(Options):
+class IdleFirewall(Keepalive):
     keepalive_seconds: float = keepalive_idle(2.0, " of the client")
     # What libuv sets beside the idle time that Node's setKeepAlive is given: 1 s and 10 probes.
     interval_seconds: float = keepalive_interval(1.0)
@@ -51,27 +51,20 @@ class IdleFirewall(Options):
             return int(sysctl.read("ipv4.tcp_keepalive_intvl")), int(sysctl.read("ipv4.tcp_keepalive_probes"))
         return self.interval_seconds, self.count
 
-    @property
-    def expiry(self) -> float:
-        """Seconds after the client last heard."""
-        interval, count = self.probing()
-        return float(self.keepalive_seconds + interval * count)
-
 
 def exhaustion(options: IdleFirewall, play: Play) -> timers.Expiry:
     """From the first lost send until tcp_retries2 is exhausted: which timer counts depends on what drops."""
     retries = options.retries2 or int(sysctl.read("ipv4.tcp_retries2"))
     if play.scenery.tool:
-        return timers.Expiry(timers.persist_expiry(retries), timers.persist_expiry(retries))
+        return timers.exactly(timers.persist_expiry(retries))
     return timers.data_expiry(retries)
 
 
 async def prepare(play: Play) -> None:
-    """Set what the promise depends on: how often the server tries, and what drops, a firewall or the sockets themselves."""
+    """Set what the promise depends on: how often the server tries."""
     options: IdleFirewall = play.options
     if options.retries2 is not None:
         play.scenery.sysctl("ipv4.tcp_retries2", options.retries2)
-    await play.scenery.choose_tool(play.options.drop_with)
     if options.no_heal and not play.scenery.tool and (ends := exhaustion(options, play).earliest) < options.expiry:
         raise Misuse(
             f"idle-firewall: the server would end after {ends:g} s, before the client's keepalive ({options.expiry:g} s), and "
@@ -87,12 +80,8 @@ class _Wall:
         self._play, self._ends = play, (client, play.accepted[0])
 
     async def drop(self, step: int) -> None:
-        if self._play.scenery.tool:
-            await self._play.scenery.apply("idle-firewall", step, port=self._ends[1].address.port)
-        else:
-            deaf = self._ends[step - 1]
-            sockets.black_hole(deaf)
-            self._play.notes.step("black hole", f"the {deaf.role}'s socket drops every segment that arrives")
+        port = self._ends[1].address.port
+        await self._play.scenery.cut("idle-firewall", step, port=port, deaf=self._ends[step - 1])
 
     async def reset_passed(self, tap: Tap | None) -> None:
         """Wait until the client's RST has gone its way, to the firewall's rule or the deaf socket.
@@ -104,10 +93,7 @@ class _Wall:
         if tap is not None:
             await tap.hear(lambda packet: packet.source == client.address and "RST" in packet.flags)
             return
-        # Nobody is told of what is dropped: the probes and the RST.
-        lost = self._play.options.probing()[1] + 1
-        while sockets.state(server.raw) != "CLOSED" and sockets.dropped(server.raw) < lost:  # noqa: ASYNC110
-            await trio.sleep(0.002)
+        await server.dropped(self._play.options.probing()[1] + 1)  # the probes and the RST
 
     async def heal(self) -> None:
         if self._play.scenery.tool:
@@ -126,7 +112,7 @@ async def fault(connection: Socket, play: Play) -> None:
     told = await connection.recv(65536)
     if play.options.no_heal:
         cut_ns = next(step.time_ns for step in play.transcript.steps if step.actor in ("firewall", "black hole"))
-        lost = next(c for c in play.transcript.calls if (c.role, c.name) == ("server", "send") and c.began_ns > cut_ns)
+        lost = next(call for call in play.transcript.calls_of("server", "send") if call.began_ns > cut_ns)
         due = exhaustion(play.options, play)
         play.notes.measure(RETRIES, predicted=due, began_ns=lost.ended_ns, ended_ns=told.ended_ns)
 
@@ -139,8 +125,6 @@ async def _send_regularly(connection: Socket, play: Play) -> None:
 
 
 async def script(play: Play) -> None:
-    from faultkit.witness.tap import Tap
-
     options: IdleFirewall = play.options
     interval, count = options.probing()
     client = play.socket("client")
@@ -155,10 +139,8 @@ async def script(play: Play) -> None:
         await wall.drop(1)
         await trio.sleep(options.gap_seconds)
         await wall.drop(2)
-        probes = tuple(options.keepalive_seconds + interval * n for n in range(count))
-        play.notes.expect("ETIMEDOUT at the client", tick="keepalive probe", ticks=probes, ends=options.expiry)
-        while (told := await client.recv(65536)).data:
-            pass  # what was on its way before the first rule
+        play.notes.expect("ETIMEDOUT at the client", tick="keepalive probe", ticks=options.probes, ends=options.expiry)
+        told = await client.drain()  # of what was on its way before the first rule
         await wall.reset_passed(tap)
     play.notes.measure(EXPIRY, predicted=options.expiry, began_ns=_last_heard_ns(play), ended_ns=told.ended_ns)
     _note_clocks(play, client)
@@ -169,10 +151,8 @@ async def script(play: Play) -> None:
 
 def _last_heard_ns(play: Play) -> int:
     """When the server began the last send that reached the client: a program on a busy machine looks later than its kernel."""
-    told = [call for call in play.transcript.calls if call.outcome.isdecimal()]
-    received = sum(int(call.outcome) for call in told if (call.role, call.name) == ("client", "recv"))
-    sends = [call for call in told if (call.role, call.name) == ("server", "send")]
-    return sends[received // len(TICK) - 1].began_ns
+    received = sum(len(call.data) for call in play.transcript.calls_of("client", "recv"))
+    return play.transcript.calls_of("server", "send")[received // len(TICK) - 1].began_ns
 
 
 def _note_clocks(play: Play, client: Socket) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from faultkit.acting.dialogue import ask, echo
+from faultkit.acting.dialogue import answer, ask, echo
 from faultkit.cause import FORGED, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence.transcript import Address
-from faultkit.stage.forge import Forgery
+from faultkit.stage.forge import FAR, Forgery
 
 OTHER = {"client": "server", "server": "client"}
 # How far the forged number is from RCV.NXT. The windows of loopback are about 64 KiB and never scaled beyond 6 MB
-# (net.ipv4.tcp_rmem), so 2^30 below is outside whatever the window is.
-OFFSETS = {"exact": 0, "in-window": 1, "out-of-window": -(1 << 30)}
+# (net.ipv4.tcp_rmem).
+OFFSETS = {"exact": 0, "in-window": 1, "out-of-window": -FAR}
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,9 @@ class Injected(Options):
         return ("client", "server") if self.to == "both" else (self.to,)
 
 
-async def prepare(play: Play) -> None:
-    play.scenery.tap()
-
-
 async def fault(connection: Socket, play: Play) -> None:
     """The server's half: an answer, then what the middlebox leaves of the connection."""
-    await connection.recv(65536)
-    await connection.send(b"hello")
+    await answer(connection, b"hello")
     await play.cues["forged"].wait()
     if play.options.number == "exact":
         await find_out("server", connection, play)
@@ -121,6 +116,7 @@ CAUSE = described(
     family="middlebox",
     summary="a forged RST from in between, in the other end's name",
     seldom=True,
+    overhears=True,
     story=(
         "A RST is believed by its sequence number alone. Exactly RCV.NXT ends the connection; any other number of the "
         "receive window is answered with a challenge ACK, which a true sender would answer with an exact RST and a forger "

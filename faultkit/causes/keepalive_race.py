@@ -7,15 +7,17 @@
 # 40 ms the reason is TCP_ABORT_ON_DATA all the same (Play.fin_acknowledged()).
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import h11
 import trio
 
 from faultkit import sockets
-from faultkit.acting.dialogue import ask
-from faultkit.acting.exchange import answer, asked, written
+from faultkit.acting.dialogue import FOUND_OUT, ask
+from faultkit.acting.exchange import answer, asked, next_event, written
 from faultkit.cause import Misuse, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
+from faultkit.evidence.transcript import Call
 from faultkit.options import duration
 
 
@@ -90,16 +92,11 @@ async def _exchange(client: Socket, http: h11.Connection, host: str) -> str:
     sent = await client.send(_request(http, host))
     if not sent.outcome.isdecimal():
         return sent.told
-    while True:
-        event = http.next_event()
-        if event is h11.NEED_DATA:
-            told = await client.recv(65536)
-            if not told.data:
-                return told.told
-            http.receive_data(told.data)
-        elif isinstance(event, h11.EndOfMessage):
-            http.start_next_cycle()
-            return "answered"
+    while not isinstance(event := await next_event(client, http), h11.EndOfMessage):
+        if isinstance(event, Call):
+            return event.told
+    http.start_next_cycle()
+    return "answered"
 
 
 async def script(play: Play) -> None:
@@ -155,25 +152,20 @@ def promise(options: KeepaliveRace, play: Play) -> Promise:
     if options.sweep is not None:
         seconds = (sum(intervals(options.sweep)) / 1000 + options.timeout_seconds) * 1.2
         return Promise(calls={}, packets=None, resets=None, counters=None, seconds=seconds)
-    client: tuple[str, ...] = ("connect ok", "send n", "recv n", "send n")
-    wire = ["client SYN", "server SYN,ACK", "client PSH,ACK n", "server PSH,ACK n"]
+    told: Sequence[str] = FOUND_OUT
+    wire: tuple[str, ...] = ("server FIN,ACK", "client PSH,ACK n", "server RST")
+    reason, resets, counters = "TCP_ABORT_ON_DATA", 1, {"TcpExtTCPAbortOnData": 1}
     if options.fin == "unsent":
-        client += ("recv ECONNRESET", "recv EOF", "send EPIPE")
-        wire += ["client PSH,ACK n", "server RST,ACK"]
+        wire = ("client PSH,ACK n", "server RST,ACK")
         reason, resets, counters = "TCP_ABORT_ON_CLOSE", 2, {"TcpExtTCPAbortOnClose": 1}
-    elif options.fin == "in-flight":
-        client += ("recv ECONNRESET", "recv EOF", "send EPIPE")
-        wire += ["server FIN,ACK", "client PSH,ACK n", "server RST"]
-        reason, resets, counters = "TCP_ABORT_ON_DATA", 1, {"TcpExtTCPAbortOnData": 1}
-    else:
-        client += ("recv EOF", "send EPIPE")
-        wire += ["server FIN,ACK", "client PSH,ACK n", "server RST"]
-        reason, resets, counters = "TCP_TIMEWAIT_SOCKET", 1, {}
-        if "client" in play.kept:
-            reason, counters = "TCP_ABORT_ON_DATA", {"TcpExtTCPAbortOnData": 1}
+    elif options.fin == "unprocessed":
+        told, (reason, counters) = FOUND_OUT[1:], play.refusal()
     return Promise(
-        calls={"client": client, "server": ("accept ok", "recv n", "send n", "close ok")},
-        packets=wire,
+        calls={
+            "client": ("connect ok", "send n", "recv n", "send n", *told),
+            "server": ("accept ok", "recv n", "send n", "close ok"),
+        },
+        packets=("client SYN", "server SYN,ACK", "client PSH,ACK n", "server PSH,ACK n", *wire),
         resets=(Rst("server", reason),),
         counters={**counters, "TcpEstabResets": resets, "TcpOutRsts": 1},
         seconds=options.timeout_seconds,

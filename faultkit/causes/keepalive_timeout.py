@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from faultkit import sockets
-from faultkit.cause import AtLeast, Misuse, Options, Promise, Rst, Served, described, option
+from faultkit.cause import AtLeast, Keepalive, Misuse, Promise, Rst, Served, described, option
 from faultkit.options import keepalive_count, keepalive_idle, keepalive_interval, user_timeout
 
 EXPIRY = "client's keepalive expiry"
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class KeepaliveTimeout(Options):
+class KeepaliveTimeout(Keepalive):
     keepalive_seconds: float = keepalive_idle(1.0)
     interval_seconds: float = keepalive_interval(1.0)
     count: int = keepalive_count(2)
@@ -34,11 +34,6 @@ class KeepaliveTimeout(Options):
     def check(self) -> None:
         if self.user_timeout_seconds is not None and not self.with_data:
             raise Misuse("--user-timeout is for unacknowledged data and there is none: add --with-data")
-
-    @property
-    def expiry(self) -> float:
-        """Seconds after the client last heard."""
-        return self.keepalive_seconds + self.interval_seconds * self.count
 
     @property
     def patience(self) -> float:
@@ -77,8 +72,7 @@ async def script(play: Play) -> None:
         play.notes.expect("TCP_USER_TIMEOUT", ends=options.patience)
         name, predicted = USER_TIMEOUT, options.patience
     else:
-        probes = tuple(float(idle + interval * n) for n in range(options.count))
-        play.notes.expect("ETIMEDOUT", tick="keepalive probe", ticks=probes, ends=options.expiry)
+        play.notes.expect("ETIMEDOUT", tick="keepalive probe", ticks=options.probes, ends=options.expiry)
         name, predicted = EXPIRY, options.expiry
     told = await client.recv(65536)
     play.notes.measure(name, predicted=predicted, began_ns=heard.began_ns, ended_ns=told.ended_ns)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from faultkit import sockets
+from faultkit.acting.dialogue import FOUND_OUT, find_out
 from faultkit.cause import Options, Promise, Rst, Served, described, option
 
 if TYPE_CHECKING:
@@ -35,16 +36,14 @@ async def fault(connection: Socket, play: Play) -> None:
 async def script(play: Play) -> None:
     client = await play.connect()
     await client.send(b"x")
-    await client.recv(65536)
-    await client.recv(65536)
-    await client.send(b"x")
+    await find_out(client)
 
 
 def promise(options: Linger, play: Play) -> Promise:
     queued = [f"send {options.unsent}"] if options.unsent else []
     return Promise(
         calls={
-            "client": ("connect ok", "send 1", "recv ECONNRESET", "recv EOF", "send EPIPE"),
+            "client": ("connect ok", "send 1", *FOUND_OUT),
             "server": ("accept ok", "recv 1", *queued, "close ok"),
         },
         packets=("client SYN", "server SYN,ACK", "client PSH,ACK 1", "server RST,ACK"),

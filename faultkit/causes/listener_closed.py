@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import trio
 
+from faultkit.acting.dialogue import FOUND_OUT, find_out
 from faultkit.cause import Options, Play, Promise, Rst, Served, Trigger, described, option
 from faultkit.witness.kernel import counters
 
@@ -59,24 +60,21 @@ async def script(play: Play) -> None:
     for client in clients:
         if play.options.deferred:
             await client.send(b"hello")
-        await client.recv(65536)
-        await client.recv(65536)
-        await client.send(b"x")
+        await find_out(client)
 
 
 def promise(options: ListenerClosed, play: Play) -> Promise:
     n = options.connections
     opening = ("client SYN", "server SYN,ACK")
-    after = ("recv ECONNRESET", "recv EOF", "send EPIPE")
     if options.deferred:
         return Promise(
-            calls={"client": ("connect ok",) * n + ("send 5", *after) * n, "server": ("close ok",)},
+            calls={"client": ("connect ok",) * n + ("send 5", *FOUND_OUT) * n, "server": ("close ok",)},
             packets=opening * n + ("client PSH,ACK 5", "server RST") * n,
             resets=(Rst("server", "NO_SOCKET"),) * n,
             counters={"TcpOutRsts": n, "TcpEstabResets": n},
         )
     return Promise(
-        calls={"client": ("connect ok", "send 5") * n + after * n, "server": ("close ok",)},
+        calls={"client": ("connect ok", "send 5") * n + FOUND_OUT * n, "server": ("close ok",)},
         packets=(*opening, "client PSH,ACK 5") * n + ("server RST,ACK",) * n,
         resets=(Rst("server", "TCP_STATE"),) * n,
         counters={"TcpOutRsts": n, "TcpEstabResets": 2 * n},

@@ -5,20 +5,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import trio
 
 from faultkit import sockets
 from faultkit.acting.balancer import IDLE, carry, may_vanish
+from faultkit.acting.child import Inside, child
 from faultkit.acting.dialogue import ask
 from faultkit.acting.heartbeat import SPAN, beat, beats, check_beats
 from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Served, Socket, Trigger, described, option
 from faultkit.evidence.transcript import Address
 from faultkit.options import duration
-
-if TYPE_CHECKING:
-    from faultkit.acting.child import Inside
 
 MESSAGES = {
     "websocket": (b"subscribe\n", b"event\n"),
@@ -46,10 +43,8 @@ class LoadBalancerIdle(Options):
         if self.heartbeat_seconds is not None:
             check_beats(every=self.heartbeat_seconds, timeout=self.timeout_seconds)
         if self.tcp_keepalive and self.timeout_seconds < 1.5:
-            raise Misuse(
-                f"--tcp-keepalive sends its first probe after 1 s and --timeout is {self.timeout_seconds * 1000:g} ms: "
-                "take 2000"
-            )
+            limit = f"{self.timeout_seconds * 1000:g} ms"
+            raise Misuse(f"--tcp-keepalive sends its first probe after 1 s and --timeout is {limit}: take 2000")
 
     @property
     def beats(self) -> int:
@@ -66,8 +61,6 @@ def _set_up(end: Socket, play: Play) -> None:
 
 async def server(play: Play) -> None:
     """The server here, and the balancer before it, which listens until the play is over."""
-    from faultkit.acting.child import child  # as late as trio's other users
-
     backend = play.socket("server")
     backend.bind(Address(play.stage.host, 0))
     backend.listen()
@@ -84,7 +77,6 @@ async def _serve(backend: Socket, play: Play) -> None:
     _set_up(connection, play)
     play.cues["joined"].set()
     answer = MESSAGES[options.protocol][1]
-    told = None
     async with trio.open_nursery() as nursery:
 
         async def forgotten() -> None:
@@ -97,15 +89,11 @@ async def _serve(backend: Socket, play: Play) -> None:
 
         if options.expires == "forget" and not options.beats:
             nursery.start_soon(forgotten)
-        while True:
-            await connection.readable()
-            told = await connection.recv(65536)
-            if not told.data:
-                break
+        while (told := await connection.recv_later()).data:
             await connection.send(answer)
+        if told.outcome == "EOF":
+            connection.close()
         nursery.cancel_scope.cancel()
-    if told and told.outcome == "EOF":
-        connection.close()
     play.cues["server told"].set()
 
 
@@ -150,8 +138,7 @@ async def script(play: Play) -> None:
     await client.recv(65536)
     await client.send(request)
     if (options.protocol, options.expires) == ("http", "forget"):
-        state = sockets.state(next(end.raw for end in play.calls.adopted if (end.role, end.number) == ("server", 2)))
-        play.notes.step("server", f"was told nothing: its end is still {state}")
+        play.notes.step("server", f"was told nothing: its end is still {sockets.state(play.accepted[0].raw)}")
     play.cues["over"].set()
 
 

@@ -4,10 +4,7 @@
 # The second path is forged, with the keys that the handshake of the first shows to everybody on it.
 from __future__ import annotations
 
-import hashlib
-import hmac
 import socket
-import struct
 from dataclasses import dataclass
 
 import trio
@@ -15,20 +12,15 @@ import trio
 from faultkit import sockets
 from faultkit.acting.dialogue import ask, echo
 from faultkit.cause import Options, Play, Promise, Rst, Socket, Unable, described, option
-from faultkit.evidence.segments import mptcp_options
-from faultkit.evidence.transcript import Address, Packet
-from faultkit.stage.addresses import ip
-from faultkit.stage.forge import Forgery
-from faultkit.stage.namespace import Namespace
-from faultkit.witness import kernel
+from faultkit.evidence import multipath
+from faultkit.evidence.transcript import Address
+from faultkit.stage.forge import ISN, Forgery
 
 IPPROTO_MPTCP = 262  # linux/in.h; Python names it only where its own headers did
-# Subtypes of TCP option 30 (RFC 8684 section 8.2), in the upper half of a byte.
-MP_CAPABLE, MP_JOIN, DSS, MP_TCPRST = 0x00, 0x10, 0x20, 0x80
-EMPTCP = 1  # "MPTCP-specific error", a reason in MP_TCPRST (RFC 8684 section 3.6)
-ISN, NONCE = 1000, b"\1\2\3\4"  # of the forged path; arbitrary
+NONCE = b"\1\2\3\4"  # of the forged path; arbitrary
 SECOND = {int(socket.AF_INET): "127.0.0.2", int(socket.AF_INET6): "::2"}  # another address of the loopback
 SENT = b"again"
+WRONG = 0x1234  # for a checksum; arbitrary
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +79,6 @@ class Mptcp(Options):
 
 
 async def prepare(play: Play) -> None:
-    play.scenery.tap()
     try:
         play.scenery.sysctl("mptcp.enabled", 1)
     except Unable as error:
@@ -137,7 +128,7 @@ async def script(play: Play) -> None:
             await stripped(play, client.address, address)
         finally:
             with trio.CancelScope(shield=True):
-                await ip(own(play), "mptcp endpoint flush")
+                await play.scenery.ip("mptcp endpoint flush")
     else:
         await second_path(play, client.address, address)
     await ask(client, SENT)
@@ -148,7 +139,7 @@ async def script(play: Play) -> None:
 
 async def second_path(play: Play, first: Address, server: Address) -> None:
     """Forge another interface of the client's. Its port is held by a deaf socket, so that no kernel answers for it."""
-    tap, wanted = play.scenery.tap(), play.options.path
+    wanted = play.options.path
     ours, target = listen_deaf(play, "path", Address(server.host, 0)), server
     if wanted == "other-port":
         other = play.socket("server", protocol=IPPROTO_MPTCP)
@@ -156,50 +147,37 @@ async def second_path(play: Play, first: Address, server: Address) -> None:
         other.listen()
         target = other.address
     mine, theirs = await keys(play, first, server)
-    token = bytes(4) if wanted == "unknown-token" else hashlib.sha256(theirs).digest()[:4]
+    token = bytes(4) if wanted == "unknown-token" else multipath.token(theirs)
 
-    def forge(what: str, flags: tuple[str, ...], seq: int, ack: int, options: bytes, payload: bytes = b"") -> int:
-        carried = (("opt30", options),) if options else ()
-        forgery = Forgery(ours, target, flags, seq, ack, options=carried, payload=payload)
-        return play.scenery.forge(forgery, f"{what} of the second path")
+    def segment(flags: str, ack: int, *options: tuple[str, bytes], payload: bytes = b"") -> Forgery:
+        seq = ISN if flags == "SYN" else ISN + 1
+        return Forgery(ours, target, tuple(flags.split(",")), seq, ack, options=options, payload=payload)
 
-    def from_server(packet: Packet) -> bool:
-        return packet.source == target and packet.destination == ours
-
-    passed = forge("MP_JOIN SYN", ("SYN",), ISN, 0, bytes((MP_JOIN, 1)) + token + NONCE)
-    answer = await tap.hear(from_server, since=passed)
+    syn = segment("SYN", 0, multipath.join(token + NONCE, address=1))
+    answer = await play.scenery.answer(syn, "MP_JOIN SYN of the second path")
     if "RST" in answer.flags:
         return
-    proof = hmac.digest(mine + theirs, NONCE + mptcp_options(answer)[0][-4:], "sha256")[:20]
-    proof = {"wrong-proof": bytes(20), "no-proof": b""}.get(wanted, proof)
-    passed = forge("last ACK", ("ACK",), ISN + 1, answer.seq + 1, bytes((MP_JOIN, 0)) + proof if proof else b"")
-    if "RST" in (await tap.hear(from_server, since=passed)).flags:
+    proof = multipath.proof(mine + theirs, NONCE + multipath.nonce(answer), 20)
+    proven = [] if wanted == "no-proof" else [multipath.join(bytes(20) if wanted == "wrong-proof" else proof)]
+    last = segment("ACK", answer.seq + 1, *proven)
+    if "RST" in (await play.scenery.answer(last, "last ACK of the second path")).flags:
         return
-    # 64-bit data sequence number, of which the first path has used 1 + len(SENT), and a checksum that is wrong.
-    start = int.from_bytes(hashlib.sha256(mine).digest()[-8:]) + 1 + len(SENT)
-    mapping = bytes((DSS, 0x0C)) + struct.pack("!QIHH", start & (1 << 64) - 1, 1, len(SENT), 0x1234)
-    options = mapping if wanted == "changed-data" else b""
-    passed = forge("data", ("PSH", "ACK"), ISN + 1, answer.seq + 1, options, SENT)
-    reset = await tap.hear(lambda p: from_server(p) and "RST" in p.flags, since=passed)
+    mapped = [multipath.mapping(mine, len(SENT), len(SENT), WRONG)] if wanted == "changed-data" else []
+    data = segment("PSH,ACK", answer.seq + 1, *mapped, payload=SENT)
+    reset = await play.scenery.answer(data, "data of the second path", "RST")
     if wanted == "no-mapping":
-        [code] = [option[1] for option in mptcp_options(reset) if option[0] & 0xF0 == MP_TCPRST]
-        if code == EMPTCP:
+        reason = multipath.reason(reset)
+        if reason == _EMPTCP:
             play.cues["EMPTCP"].set()
-        name = _EMPTCP if code == EMPTCP else PATHS[wanted].reason
-        play.notes.step("server", f"Linux {kernel.release()} gives the reason {name} (docs/kernels.md)")
+        play.notes.of_this_kernel("server", f"gives the reason {reason}")
 
 
 async def keys(play: Play, client: Address, server: Address) -> tuple[bytes, bytes]:
-    """Both cross in the open: the server's in its SYN,ACK, the client's in its first ACK (RFC 8684 section 3.1)."""
+    """The client's and the server's, which everybody on the path reads."""
     tap = play.scenery.tap()
-    theirs = mptcp_options(await tap.hear(lambda p: p.source == server and "SYN" in p.flags))[0][2:10]
-    mine = mptcp_options(await tap.hear(lambda p: p.source == client and "SYN" not in p.flags))[0][2:10]
-    return mine, theirs
-
-
-def own(play: Play) -> Namespace:
-    assert play.stage.namespace is not None, "prepare() has refused every other stage"
-    return play.stage.namespace
+    theirs = await tap.hear(lambda p: p.source == server and "SYN" in p.flags)
+    mine = await tap.hear(lambda p: p.source == client and "SYN" not in p.flags)
+    return multipath.key(mine), multipath.key(theirs)
 
 
 async def stripped(play: Play, first: Address, server: Address) -> None:
@@ -207,20 +185,17 @@ async def stripped(play: Play, first: Address, server: Address) -> None:
     tap, second = play.scenery.tap(), SECOND[play.stage.family]
     play.notes.step("client", f"its kernel may join from {second}")
     if play.stage.family == socket.AF_INET6:
-        await ip(own(play), f"-6 addr replace {second}/128 dev lo nodad")
-    await ip(own(play), f"mptcp endpoint add {second} subflow")
+        await play.scenery.ip(f"-6 addr replace {second}/128 dev lo nodad")
+    await play.scenery.ip(f"mptcp endpoint add {second} subflow")
     mine, theirs = await keys(play, first, server)
     syn = await tap.hear(lambda p: p.destination == server and p.source != first and p.flags == ("SYN",))
     path = syn.source
     play.transcript.roles[path] = "path"
-    proof = hmac.digest(theirs + mine, NONCE + mptcp_options(syn)[0][-4:], "sha256")[:8]
-    joined = (("opt30", bytes((MP_JOIN, 0)) + proof + NONCE),)
-    answer = Forgery(server, path, ("SYN", "ACK"), ISN, syn.seq + 1, options=joined)
-    passed = play.scenery.forge(answer, "the server's answer to the join")
-    await tap.hear(lambda p: p.source == path and p.flags == ("ACK",), since=passed)
+    joined = multipath.join(multipath.proof(theirs + mine, NONCE + multipath.nonce(syn), 8) + NONCE)
+    answer = Forgery(server, path, ("SYN", "ACK"), ISN, syn.seq + 1, options=(joined,))
     bare = Forgery(server, path, ("ACK",), ISN + 1, syn.seq + 1)
-    play.scenery.forge(bare, "the server's last ACK of the join, without options")
-    await tap.hear(lambda p: p.source == path and "RST" in p.flags, since=passed)
+    await play.scenery.answer(answer, "the server's answer to the join")
+    await play.scenery.answer(bare, "the server's last ACK of the join, without options", "RST")
 
 
 def promise(options: Mptcp, play: Play) -> Promise:
@@ -251,6 +226,7 @@ CAUSE = described(
     family="protocol",
     summary="Multipath TCP resets one path, and the connection lives on",
     seldom=True,
+    overhears=True,
     doing=lambda options: f"An MPTCP connection gets a second path, which {options.refusal.what}.",
     story=(
         "MPTCP runs one connection over several TCP subflows (RFC 8684). A subflow whose join cannot be verified, or whose "

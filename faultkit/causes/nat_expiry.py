@@ -12,13 +12,12 @@ from dataclasses import dataclass
 import trio
 
 from faultkit import sockets
-from faultkit.acting.dialogue import ask
+from faultkit.acting.dialogue import answer, ask
 from faultkit.acting.heartbeat import SPAN, beat, beats, check_beats
 from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence import timers
 from faultkit.evidence.transcript import Address
 from faultkit.options import conntrack_timeout, duration, firewall_tool, user_timeout
-from faultkit.stage import conntrack
 
 IDLE = "idle time until the mapping is gone"
 EXPIRY = "server's TCP_USER_TIMEOUT"
@@ -84,8 +83,6 @@ def _net(play: Play) -> Net:
 
 async def prepare(play: Play) -> None:
     """The three hosts, and the router's rules."""
-    await play.scenery.need_tool(play.options.tool)
-    assert play.stage.namespace is not None
     net = _net(play)
     play.scenery.sysctl("ipv6.conf.all.forwarding" if play.stage.family == socket.AF_INET6 else "ipv4.ip_forward", 1)
     play.scenery.neighbour("client", here=f"{net.inside}/{net.length}", there=f"{net.client}/{net.length}")
@@ -93,7 +90,7 @@ async def prepare(play: Play) -> None:
     place = {"interface": "server", "address": net.outside}
     for step in (1, 2) if play.options.answer == "drop" else (1,):
         await play.scenery.apply("nat-expiry", step, port=_port(), **place)
-    conntrack.flush(play.stage.namespace)  # of what an earlier play left
+    play.scenery.forget_connections()  # of what an earlier play left
     play.scenery.sysctl("netfilter.nf_conntrack_tcp_timeout_established", int(play.options.timeout_seconds))
 
 
@@ -114,8 +111,7 @@ async def server(play: Play) -> None:
 async def fault(connection: Socket, play: Play) -> None:
     """Answer, then push when the mapping's time is over."""
     for _ in range(1 + play.options.beats):
-        await connection.recv(65536)
-        await connection.send(b"world")
+        await answer(connection, b"world")
     if play.options.answer == "drop":
         sockets.user_timeout(connection, seconds=play.options.user_timeout_seconds)
     await play.cues["over"].wait()

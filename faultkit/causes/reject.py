@@ -8,6 +8,7 @@ import socket
 from dataclasses import dataclass
 
 from faultkit import sockets
+from faultkit.acting.dialogue import FOUND_OUT, answer, find_out
 from faultkit.cause import FORGED, AtLeast, Misuse, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence import icmp, timers
 from faultkit.options import firewall_tool, user_timeout
@@ -32,10 +33,6 @@ class Reject(Options):
             )
 
 
-async def prepare(play: Play) -> None:
-    await play.scenery.need_tool(play.options.tool)
-
-
 async def _wall(play: Play) -> None:
     address = await play.cues.serving()
     await play.scenery.apply("reject", REFUSALS.index(play.options.answer) + 1, port=address.port)
@@ -52,8 +49,7 @@ async def fault(connection: Socket, play: Play) -> None:
     """Established: left half-open by the client's end, it learns at its next write. With IP_RECVERR both live on."""
     play.cues["accepted"].set()
     if play.options.recverr:
-        await connection.recv(65536)
-        await connection.send(b"alive")
+        await answer(connection, b"alive")
         return
     await play.cues["told"].wait()
     await connection.send(b"there?")
@@ -72,9 +68,7 @@ async def script(play: Play) -> None:
     await _wall(play)
     if play.options.answer == "tcp-reset":
         await client.send(b"hello")
-        await client.recv(65536)
-        await client.recv(65536)
-        await client.send(b"x")
+        await find_out(client)
     elif play.options.recverr:
         await _live_on(client, play)
     else:
@@ -125,7 +119,7 @@ def promise(options: Reject, play: Play) -> Promise:
     server = ("accept ok", "send 6", "recv ECONNRESET")
     if not told:
         return Promise(
-            calls={"client": ("connect ok", "send 5", "recv ECONNRESET", "recv EOF", "send EPIPE"), "server": server},
+            calls={"client": ("connect ok", "send 5", *FOUND_OUT), "server": server},
             packets=(*opening, "server RST", "server PSH,ACK 6", "client RST"),
             resets=(Rst("server", FORGED), Rst("client", "NO_SOCKET")),
             counters={"TcpOutRsts": 1, "TcpEstabResets": 2},

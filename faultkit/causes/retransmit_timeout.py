@@ -32,11 +32,8 @@ class RetransmitTimeout(Options):
             return "client's tcp_retries2 expiry", timers.data_expiry(self.retries2)
         if self.ended_by == "user-timeout":
             due = timers.user_expiry(self.user_timeout_seconds)
-            return "client's TCP_USER_TIMEOUT expiry", timers.Expiry(due, due)
-        # A try may be late by an eighth and still meet the cut, or be on time and just meet the healing.
-        soonest = next(at for at in timers.tries(20) if at * 1.125 >= self.outage_seconds)
-        latest = next(at for at in timers.tries(20) if at >= self.outage_seconds + 0.1)
-        return "delivery after the outage", timers.Expiry(max(soonest, self.outage_seconds), latest)
+            return "client's TCP_USER_TIMEOUT expiry", timers.exactly(due)
+        return "delivery after the outage", timers.delivery(self.outage_seconds)
 
 
 async def prepare(play: Play) -> None:
@@ -80,7 +77,7 @@ async def script(play: Play) -> None:
     await play.cues["cut"].wait()
     sent = await client.send(b"request")
     name, due = options.expected
-    tries = tuple(at for at in timers.tries(20) if at < due.earliest)
+    tries = timers.tries_before(due.earliest)
     play.notes.expect(name, tick="retransmission", ticks=tries, ends=due.earliest)
     told = await client.recv(65536)
     if options.ended_by == "healing":

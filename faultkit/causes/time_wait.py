@@ -14,14 +14,12 @@ from __future__ import annotations
 import socket
 from dataclasses import dataclass
 
-import trio
-
 from faultkit import sockets
 from faultkit.acting.dialogue import ask
 from faultkit.cause import AtLeast, Misuse, Options, Play, Promise, Rst, Socket, described, option
 from faultkit.evidence.transcript import Address
-from faultkit.stage.forge import Forgery
-from faultkit.witness.kernel import LOOK_AGAIN, tcp_listed
+from faultkit.stage.forge import NEAR, Forgery
+from faultkit.witness.kernel import when_listed
 
 ARRIVALS = {
     "data": "more data from the client, which has not closed",
@@ -33,7 +31,6 @@ ARRIVALS = {
 }
 MEETING = ("data", "syn")  # what meets the bucket in FIN-WAIT-2: the client does not close
 RTO = 1.0  # seconds until a SYN is sent again (RFC 6298 section 2, TCP_TIMEOUT_INIT)
-NEAR = 100  # sequence numbers: within any window; below, older
 # Seconds between the clocks of two hosts behind one NAT; arbitrary, below 24 days (RFC 7323 section 5.5).
 AHEAD = 1000.0
 
@@ -120,9 +117,7 @@ async def script(play: Play) -> None:
 
 async def bucket(state: str, local: Address, remote: Address) -> None:
     """Wait until a bucket in that state is what is left of the connection."""
-    # The kernel has no event for it.
-    while (left := tcp_listed(local, remote)).state != state or not left.bucket:  # noqa: ASYNC110
-        await trio.sleep(LOOK_AGAIN)
+    await when_listed(local, remote, lambda left: left.state == state and left.bucket)
 
 
 async def served(client: Socket, server: Address) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from faultkit.acting.dialogue import FOUND_OUT, find_out
 from faultkit.cause import Options, Promise, Rst, Served, described
 
 if TYPE_CHECKING:
@@ -21,15 +22,13 @@ async def fault(connection: Socket, play: Play) -> None:
 async def script(play: Play) -> None:
     client = await play.connect()
     await client.send(b"hello")
-    await client.recv(65536)
-    await client.recv(65536)
-    await client.send(b"x")
+    await find_out(client)
 
 
 def promise(options: Options, play: Play) -> Promise:
     return Promise(
         calls={
-            "client": ("connect ok", "send 5", "recv ECONNRESET", "recv EOF", "send EPIPE"),
+            "client": ("connect ok", "send 5", *FOUND_OUT),
             "server": ("accept ok", "close ok"),
         },
         packets=("client SYN", "server SYN,ACK", "client PSH,ACK 5", "server RST,ACK"),

@@ -75,12 +75,7 @@ async def script(play: Play) -> None:
     began_ns = time.time_ns()
     name, due = options.due
     play.notes.expect(name, ends=due)
-    left = options.total
-    while left:
-        told = await client.send(bytes(left))
-        if not told.outcome.isdecimal():
-            break
-        left -= int(told.outcome)
+    told = await client.send_all(bytes(options.total))
     if options.ended_by == "user-timeout":
         play.notes.measure(name, predicted=due, began_ns=began_ns, ended_ns=told.ended_ns)
         await client.recv(65536)
@@ -88,9 +83,8 @@ async def script(play: Play) -> None:
         play.cues["expired"].set()
     else:
         await client.recv(65536)
-        stopped = next(call for call in play.transcript.calls if call.told == "recv 1")
-        sends = [call for call in play.transcript.calls if call.name == "send"]
-        waited = max(sends, key=lambda call: call.ended_ns - call.began_ns)
+        stopped = play.transcript.calls_of("server", "recv")[0]
+        waited = max(play.transcript.calls_of("client", "send"), key=lambda call: call.ended_ns - call.began_ns)
         play.notes.measure(name, predicted=due, began_ns=stopped.ended_ns, ended_ns=waited.ended_ns)
         client.close()
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from faultkit.evidence import multipath
 from faultkit.evidence.reasons import REASONS
-from faultkit.evidence.segments import form, mptcp_options
+from faultkit.evidence.segments import form
 from faultkit.evidence.standing import Standing, after
 from faultkit.evidence.transcript import Packet
 
@@ -66,14 +67,9 @@ _Own = Iterable[tuple[str, str, str]]  # reason, counter, clue
 
 
 def _of_mptcp(rst: Packet) -> _Own:
-    """MPTCP says why in the RST itself: option MP_TCPRST, subtype 8, whose second byte is the reason (RFC 8684 section 3.6).
-
-    include/net/rstreason.h lists them in that order, from MPTCP_RST_EUNSPEC on.
-    """
-    names = [name for name in REASONS if name.startswith("MPTCP_")]
-    codes = [body[1] for body in mptcp_options(rst) if body[0] >> 4 == 8 and body[1] < len(names)]
-    if codes:
-        yield names[codes[0]], "", "its own MP_TCPRST option"
+    """MPTCP says why in the RST itself."""
+    if said := multipath.reason(rst):
+        yield said, "", "its own MP_TCPRST option"
     else:  # MP_FASTCLOSE: mptcp_do_fastclose()
         yield "TCP_ABORT_ON_CLOSE", "", "its MPTCP option"
 

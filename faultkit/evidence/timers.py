@@ -5,6 +5,7 @@ Lower bounds: the kernel fires late by up to an eighth of each timeout (`transcr
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 # include/net/tcp.h: TCP_RTO_MIN, TCP_RTO_MAX (net.ipv4.tcp_rto_min_us, tcp_rto_max_ms) and TCP_TIMEOUT_INIT. On loopback
@@ -12,6 +13,7 @@ from typing import NamedTuple
 RTO_MIN = 0.2
 RTO_MAX = 120.0
 RTO_SYN = 1.0
+_MANY = 200  # tries; arbitrary: the last of them comes after six hours, later than a handshake is forgotten
 TAIL_LOSS_PROBE = RTO_MIN  # RFC 8985 section 7.2: one segment in flight, and the peer may delay its acknowledgement
 
 
@@ -28,6 +30,16 @@ def tries(count: int) -> list[float]:
     return times
 
 
+def tries_before(end: float) -> tuple[float, ...]:
+    """Those before that moment."""
+    return tuple(itertools.takewhile(lambda at: at < end, tries(_MANY)))
+
+
+def next_try(moment: float) -> float:
+    """The first of them then or later."""
+    return next(at for at in tries(_MANY) if at >= moment)
+
+
 class Expiry(NamedTuple):
     """Both from the first send, the kernel's lateness not counted. They differ where that lateness decides."""
 
@@ -38,6 +50,19 @@ class Expiry(NamedTuple):
     def slack(self) -> float:
         """What a measurement of it must allow beside the machine's slack, where `earliest` is predicted."""
         return (self.latest - self.earliest) * 1.125
+
+
+def exactly(seconds: float) -> Expiry:
+    """One whose moment the kernel's lateness does not decide."""
+    return Expiry(seconds, seconds)
+
+
+def delivery(outage: float) -> Expiry:
+    """From the first send of a segment that is lost for so long until it arrives.
+
+    A try may be late by an eighth and still meet the cut, or be on time and just meet the healing.
+    """
+    return Expiry(max(next_try(outage / 1.125), outage), next_try(outage + 0.1))
 
 
 def data_expiry(retries2: int) -> Expiry:

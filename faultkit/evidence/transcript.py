@@ -70,6 +70,11 @@ class Packet:
     ip_id: int  # IPv6: 0
     frame: bytes  # the whole Ethernet frame
 
+    @property
+    def timestamps(self) -> tuple[int, ...]:
+        """Its timestamp and echo (RFC 7323 section 3); empty without them."""
+        return next((value for name, value in self.options if name == "TS" and isinstance(value, tuple)), ())
+
 
 class Frame(NamedTuple):
     """One Ethernet frame, or its beginning."""
@@ -244,6 +249,10 @@ class Transcript:
     def counters(self) -> dict[str, int] | None:
         """The counters that this run moved, and by how much; None where others move them too."""
         return self.counted if self.alone else None
+
+    def calls_of(self, role: str, name: str) -> list[Call]:
+        """That role's calls of that name, in order."""
+        return [call for call in self.calls if (call.role, call.name) == (role, name)]
 
     def role(self, address: Address) -> str:
         """Whose end that address is; an address that no end of this run ever had is "unknown"."""

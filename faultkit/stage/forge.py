@@ -15,6 +15,11 @@ from faultkit.stage.namespace import Namespace
 
 IPV6_HDRINCL = 36  # linux/in6.h; not in Python's socket module
 
+# Sequence numbers, for what is forged.
+ISN = 1000  # arbitrary: where a forged end begins
+NEAR = 100  # within any window
+FAR = 1 << 30  # farther than any window, and less than half of the circle
+
 _FLAGS = {name: 1 << bit for bit, name in enumerate(("FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"))}
 _DONT_FRAGMENT = 0x4000
 

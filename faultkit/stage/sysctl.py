@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from faultkit.errors import Unable, exhausted
+from faultkit.evidence import timers
 from faultkit.stage.namespace import Namespace
 
 
@@ -31,6 +32,11 @@ def read(name: str, otherwise: str | None = None) -> str:
 def syn_linear_timeouts() -> int:
     """How many SYNs are repeated each second before the timeout doubles: none before Linux 6.5."""
     return int(read("ipv4.tcp_syn_linear_timeouts", otherwise="0"))
+
+
+def syns(retries: int) -> list[float]:
+    """When this kernel sends a SYN again, in seconds after the first, and at last when it gives up instead."""
+    return timers.syns(retries, syn_linear_timeouts())
 
 
 class Sysctls:

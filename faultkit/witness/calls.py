@@ -260,6 +260,13 @@ class Socket:
         """send(2), once."""
         return (await self._wait("send", "", lambda: self.raw.send(data), str, writing=True))[0]
 
+    async def send_all(self, data: bytes) -> Call:
+        """send(2) until all of it is taken or a call fails. Gives the last call."""
+        while True:
+            told = await self.send(data)
+            if not told.outcome.isdecimal() or not (data := data[int(told.outcome) :]):
+                return told
+
     async def recv(self, size: int, *, peek: bool = False) -> Call:
         """recv(2), once; `peek` looks without taking (MSG_PEEK)."""
         flags = socket.MSG_PEEK if peek else 0
@@ -268,10 +275,16 @@ class Socket:
             await self._wait("recv", name, lambda: self.raw.recv(size, flags), lambda data: str(len(data) or "EOF"))
         )[0]
 
-    async def drain(self) -> None:
-        """recv(2) until there is no more: EOF, or an error."""
-        while (await self.recv(65536)).data:
+    async def recv_later(self) -> Call:
+        """recv(2) as soon as it would not block. A wait that is cancelled is not recorded."""
+        await self.readable()
+        return await self.recv(65536)
+
+    async def drain(self) -> Call:
+        """recv(2) until there is no more. Gives the last: EOF, or an error."""
+        while (told := await self.recv(65536)).data:
             pass
+        return told
 
     async def readable(self) -> None:
         """Wait until a recv would not block: data, FIN or error has arrived. Nothing is taken and nothing is recorded."""
@@ -298,9 +311,9 @@ class Socket:
             await trio.sleep(0.002)
 
     async def dropped(self, segments: int) -> None:
-        """Wait until that many segments that arrived were dropped below the socket. Nothing is recorded."""
+        """Wait until that many segments that arrived were dropped below the socket, or it is closed. Nothing is recorded."""
         # Nobody is told of what is dropped.
-        while sockets.dropped(self.raw) < segments:  # noqa: ASYNC110
+        while sockets.state(self.raw) != "CLOSED" and sockets.dropped(self.raw) < segments:  # noqa: ASYNC110
             await trio.sleep(0.002)
 
     def shutdown(self, how: int) -> Call:

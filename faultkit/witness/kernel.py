@@ -8,7 +8,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from faultkit.evidence.transcript import Address, Listed, Reset
@@ -83,6 +83,20 @@ def tcp_listed(local: Address, remote: Address) -> Listed:
                 bucket, orphan = fields[5].startswith("03:"), fields[9] == "0"
                 return Listed(time.time_ns(), local, remote, state, bucket, orphan)
     return Listed(time.time_ns(), local, remote, "", bucket=False, orphan=False)
+
+
+async def when_listed(
+    local: Address,
+    remote: Address,
+    wanted: Callable[[Listed], bool],
+    look: Callable[[Address, Address], Listed] = tcp_listed,
+) -> Listed:
+    """Wait until that end of a connection is listed like that: the kernel has no event for what no program holds."""
+    import trio  # as late as its other users
+
+    while not wanted(found := look(local, remote)):  # noqa: ASYNC110
+        await trio.sleep(LOOK_AGAIN)
+    return found
 
 
 def tcp_state(local: Address, remote: Address) -> str:

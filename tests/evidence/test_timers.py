@@ -37,3 +37,17 @@ def test_persist_expiry() -> None:
 
 def test_tries() -> None:
     assert timers.tries(5) == pytest.approx([0.2, 0.4, 0.8, 1.6, 3.2])
+
+
+def test_a_try_is_found_however_late_it_comes() -> None:
+    assert timers.tries_before(1.6) == pytest.approx((0.2, 0.4, 0.8))
+    assert timers.next_try(0.8) == pytest.approx(0.8)
+    # TCP_SYNCNT takes up to 127, after which a handshake is forgotten in more than four hours.
+    forgotten = timers.syn_expiry(127, 0)
+    assert forgotten <= timers.next_try(forgotten) <= forgotten + timers.RTO_MAX
+    assert timers.next_try(forgotten * 1.125) >= forgotten * 1.125
+
+
+def test_an_outage_ends_by_the_first_try_that_may_meet_its_end() -> None:
+    assert timers.delivery(0.5) == pytest.approx((0.8, 0.8))
+    assert timers.delivery(0.41) == pytest.approx((0.41, 0.8))  # the try at 0.4 may be late enough
