@@ -131,11 +131,12 @@ def test_on_the_host_what_was_not_seen_is_said_and_never_counted(
     assert told["evidence"]["counters_are_ours_alone"] is False
     if user == "nobody":
         assert set(absent) == {"wire", "reasons"}
+    # Root's witnesses may lose a part where the machine is busy: what they have seen is shown then, and not judged.
     if "wire" in absent:
-        assert told["transcript"]["packets"] == []
+        assert user == "root" or told["transcript"]["packets"] == []
         assert "wire" not in {witness for witness, _ in checks}
     if "reasons" in absent:
-        assert told["transcript"]["resets"] == []
+        assert user == "root" or told["transcript"]["resets"] == []
         assert ("kernel", "reset reasons") not in checks
         assert all(reset["inferred"] for reset in told["evidence"]["resets"])
 
