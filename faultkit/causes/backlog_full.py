@@ -68,7 +68,7 @@ async def prepare(play: Play) -> None:
 def backlog(stage: Stage, wanted: int) -> int:
     """What listen() makes of that backlog: tcp_get_info() gives a listener's limit in tcpi_sacked.
 
-    net.core.somaxconn cuts it, which a process inside a user namespace cannot read before Linux 6.13.
+    net.core.somaxconn cuts it, which a process inside a user namespace cannot read before Linux 6.3.
     """
     with socket.socket(stage.family, socket.SOCK_STREAM) as probe:
         probe.bind((stage.host, 0))

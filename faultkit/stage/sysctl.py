@@ -17,7 +17,7 @@ def read(name: str, otherwise: str | None = None) -> str:
     """The value of a sysctl under net. ("ipv4.tcp_retries2") in the namespace that this process is in.
 
     `otherwise` is what it comes to where it is not to be seen: the kernel is too old to have it, or hides it here, as
-    net.core is hidden in a user namespace before Linux 6.13. Without it that raises `Unable`.
+    net.core is hidden in a user namespace before Linux 6.3. Without it that raises `Unable`.
     """
     try:
         return _path(name).read_text().strip()

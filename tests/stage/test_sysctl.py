@@ -73,7 +73,7 @@ def test_one_that_is_not_to_be_seen() -> None:
 
 @pytest.mark.parametrize("user", USERS)
 def test_what_somaxconn_leaves_of_a_backlog(user: str) -> None:
-    """The listener tells, because the sysctl is hidden in a user namespace before Linux 6.13."""
+    """The listener tells, because the sysctl is hidden in a user namespace before Linux 6.3."""
 
     def play() -> list[int]:
         own = namespace.enter()
