@@ -56,6 +56,14 @@ def test_what_cannot_be_is_refused_in_a_line(
     assert told.count("\n") == 1
 
 
+def test_where_its_libraries_are_not_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(sys.modules, "starlette", None)
+        assert run(["proxy", "--api"]) == 3
+    sentence = "proxy --api needs starlette, which is not installed: pip install starlette"
+    assert capsys.readouterr() == ("", f"faultkit: {sentence}\n")
+
+
 def test_the_command_is_the_same_program() -> None:
     ended = faultkit("proxy", "--api", "-version")
     assert (ended.returncode, ended.stdout) == (0, server("--version").stdout)

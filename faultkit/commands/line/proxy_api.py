@@ -59,6 +59,10 @@ class GoFlags(click.Command):
 )
 def command(version: bool, **options: Any) -> int:
     """Serve toxiproxy's HTTP API until Ctrl-C or SIGTERM, with every fault of faultkit serve as a toxic besides."""
+    from faultkit.serving.optional import needed
+
+    for library in ("starlette", "hypercorn"):
+        needed(library, "proxy --api")
     from faultkit.controlling.routes import CONTRACT
     from faultkit.controlling.server import Options, run
 
