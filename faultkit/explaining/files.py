@@ -230,6 +230,7 @@ class Frames:
         quick = struct.Struct(order + _HEADERS).unpack_from
         plain = link == 1 and header == 16
         size, known, most, taken, look, empty = len(buffer), self.known, self.most, 0, self.look, 0
+        brief = _PLAIN
         while True:
             start = offset + header
             if plain and start + 48 <= size:
@@ -250,14 +251,14 @@ class Frames:
                 ):
                     number += 1
                     time_ns = seconds * 1_000_000_000 + fraction * unit
-                    if captured <= _PLAIN:
+                    if captured <= brief:
                         kept = buffer[start:end]
+                    elif flags & 8 and captured == length and buffer[start + 34 + (tcp >> 2)] != _H:
+                        kept = buffer[start : start + brief] + buffer[end - TAIL : end]
                     elif buffer[start + 34 + (tcp >> 2)] == _H:
                         kept = buffer[start : end if captured <= KEEP else start + KEEP]
-                    elif flags & 8 and captured == length:
-                        kept = buffer[start : start + _PLAIN] + buffer[end - TAIL : end]
                     else:
-                        kept = buffer[start : start + _PLAIN]
+                        kept = buffer[start : start + brief]
                     packets.append((number, time_ns, kept))
                     offset = end
                     taken += 1

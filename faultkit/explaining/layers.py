@@ -75,7 +75,15 @@ def read(link: int, data: bytes, length: int) -> Segment | Unreachable | Other:
             size = total - 40 - options
             if options >= 0 and size >= 0 and len(data) >= 54 + options:
                 flags |= (offset & 1) << 8
-                rest = data[54:] if len(data) <= 54 + options + DATA else _shortened(data, 54, options, 14 + total)
+                end = 54 + options + DATA
+                if len(data) <= end:
+                    rest = data[54:]
+                elif len(data) == 94 + DATA:  # as it was cut in a hurry, without its end or with it
+                    rest = data[54:end]
+                elif len(data) == 94 + DATA + TAIL:
+                    rest = data[54:end] + data[-TAIL:]
+                else:
+                    rest = _shortened(data, 54, options, 14 + total)
                 return data[26:38], flags, seq, ack, window, size, ttl, ip_id, rest, options
     return _slowly(link, data, length)
 

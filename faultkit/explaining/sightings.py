@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from faultkit.explaining.flows import FIN, RST, SYN, Packet
 
 OVERTAKEN = 0.05  # seconds within which one packet overtakes another on its way, or in a capture; arbitrary
@@ -37,12 +39,12 @@ def once(packets: list[Packet]) -> tuple[list[Packet], int]:
     and data)."""
     kept: list[Packet] = []
     copies: list[tuple[Packet, Packet]] = []
-    stamped: dict[
-        tuple[object, ...], Packet
-    ] = {}  # a file appended to itself has all its packets twice, far from each other
+    stamped: dict[tuple[object, ...], Packet] = {}
+    # A file appended to itself has all its packets twice, far from each other.
+    appended = any((b.time_ns or 0) < (a.time_ns or 0) for a, b in pairwise(packets))
     for packet in packets:
-        stamp = (packet.time_ns, packet.ip_id, *packet[2:7])
-        if packet.ip_id and packet.time_ns is not None and packet.ttl is not None:
+        if appended and packet.ip_id and packet.time_ns is not None and packet.ttl is not None:
+            stamp = (packet.time_ns, packet.ip_id, *packet[2:7])
             same = stamped.setdefault(stamp, packet)
             if same is not packet and _same(same, packet):
                 copies.append((same, packet))
