@@ -108,17 +108,36 @@ _STACKS = re.compile(r"(?i)no (?:listener|tcp\b)|tcp_\w+|go away, we're not home
 
 def _given_up(story: Story, rst: Packet, syns: list[Packet], sent: ResetTold) -> Finding | None:
     """Nothing but SYNs, and the RST of the same end."""
-    if rst.flags & ACK and rst.raw_ack and rst.raw_seq:
+    heard = next((p for p in (rst, *story.after(rst)) if p.flags & ACK and p.raw_ack and p.raw_seq), None)
+    if heard and not any(p.side for p in story.packets):
         return Finding(
             "one direction captured",
             "suspicious",
-            ("linger", "unread", "disconnect", "crash"),
+            ("linger", "unread", "disconnect", "crash") if heard is rst else ("bad-segment", "injected", "half-open"),
             "cannot be told",
-            f"Packet {rst.number} is a RST of the client that acknowledges something of the server, of which nothing was "
-            f"captured: "
-            "what it ended is not known",
+            f"Packet {rst.number} is a RST of the client, and packet {heard.number} acknowledges something of the server, of "
+            "which nothing was captured: what the client ended or refused is not known",
             by=sent.by,
             plain="one direction captured",
+            tell="capture both directions",
+        )
+    if not rst.flags & ACK:
+        its = rst.seq == syns[-1].end
+        answered = (
+            "a SYN,ACK: it came too late, was not asked for, or is another's"
+            if its
+            else "a segment of another connection"
+        )
+        return Finding(
+            "an answer that was not captured was refused, as it seems",
+            "suspicious",
+            ("connect-timeout --ended-by late-answer", "half-open", "bad-segment", "injected")
+            if its
+            else ("half-open --found-by reconnect", "time-wait --arrives old-syn", "bad-segment", "injected"),
+            "one of these",
+            f"Packet {rst.number} is a RST of the client behind its SYN (packet {listed(syns)}). Who gives up a SYN sends no RST "
+            f"(ABORT in SYN-SENT, RFC 9293 section 3.10.5), and one with this number answers {answered}",
+            by=sent.by,
             tell="capture both directions",
         )
     waited = story.seconds(syns[0], rst)

@@ -90,7 +90,11 @@ def _after_another(diagnosis: Diagnosis, by_number: dict[int, Diagnosis]) -> Dia
                 f"{rst.number} answers that (RFC 1337; RFC 9293 section 3.6.1)",
             )
         # The answer to a SYN acknowledges all that the old connection's client had sent: a FIN that was not captured, too.
-        challenge = next(p for p in reversed(diagnosis.connection.packets) if p.side == 1 and p.number < rst.number)
+        challenge = next(
+            (p for p in reversed(diagnosis.connection.packets) if p.side == 1 and p.number < rst.number), None
+        )
+        if challenge is None:
+            return diagnosis
         sent = max((p.end for p in packets if p.side == 0 and p.end is not None and not p.flags & RST), default=None)
         told = None if challenge.raw_ack is None else (challenge.raw_ack - before.connection.initial[0]) & 0xFFFFFFFF
         if not opened or not finished or fins or told != sent or Story(before.connection).missing:

@@ -142,7 +142,11 @@ def test_where_one_direction_was_captured_no_answer_is_missed(name: str, catalog
         # A SYN alone is all that there is of one that was answered, and of one that was not.
         if silent and any(len(d.connection.packets) > 1 for d in silent):
             complete = [d.end for d in explain(played.capture)]
-            assert any(any(word in end for word in NO_ANSWER) for end in complete), (str(played), silent[0].why)
+            assert any(any(word in end for word in NO_ANSWER) for end in complete), (
+                str(played),
+                silent[0].end,
+                silent[0].why,
+            )
 
 
 @pytest.mark.parametrize("form", rewriting.FORMS)
