@@ -112,6 +112,8 @@ def _straight_after_answer(story: Story, rst: Packet, by: Sender, end: str) -> F
     sent = story.data_before(rst.side, rst)
     if rst.side != 1 or not sent or not story.data_before(0, rst) or (story.seconds(sent[-1], rst) or 1.0) >= 0.5:
         return None
+    if (story.idle_before(rst) or 0.0) >= _IDLE and owed.is_answered_whole(story, rst):
+        return None
     return Finding(
         end,
         "failed",
@@ -152,7 +154,8 @@ def _by_client(story: Story, rst: Packet, asked: list[Packet], by: Sender, end: 
     first = ("linger", "unread") if story.form(rst) == "bare abort" else ("unread", "linger")
     # Who has had the answer for so long, and asked nothing more, drops a connection that it does not need.
     waits = owed.waited_for(story, rst)
-    dropped = bool(story.data_before(0, rst)) and kept is not None and kept >= AT_ONCE and not waits
+    whole = owed.is_answered_whole(story, rst)
+    dropped = bool(story.data_before(0, rst)) and kept is not None and (kept >= AT_ONCE or whole) and not waits
     pending = f". It was not over: {waits}" if waits and kept is not None and kept >= AT_ONCE else ""
     unclear = owed.unclear(story, rst) or owed.greeted(story, rst)
     if dropped:
@@ -237,7 +240,11 @@ def _abort_of_its_own(story: Story, rst: Packet, by: Sender, end: str) -> Findin
     name = SIDES[rst.side]
     idle = story.idle_before(rst)
     done = story.data_before(rst.side, rst) or story.data_before(1 - rst.side, rst)
-    if idle is not None and rst.side == 1 and idle >= AT_ONCE:
+    if (
+        idle is not None
+        and rst.side == 1
+        and (idle >= AT_ONCE or (idle >= _IDLE and owed.is_answered_whole(story, rst)))
+    ):
         return _server_idle(story, rst, idle, by, end)
     waits = owed.waited_for(story, rst) if rst.side == 0 else ""
     if waits:

@@ -9,6 +9,7 @@ from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import CALLS, lasting, listed
 
 _AT_ONCE = 0.01  # seconds: close() straight after shutdown(); arbitrary
+_LAST_WORDS = 128  # bytes: the answer to a farewell is short; arbitrary
 _LARGE = 4096  # bytes: what is larger is an upload, which may not have been read; arbitrary
 
 
@@ -142,7 +143,7 @@ def theirs(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Find
     mine = [p for p in story.before(rst) if p.side == side and p.size]
     acks = [p.ack for p in story.before(rst) if p.side != side and p.ack is not None]
     unacked = bool(mine and acks and mine[-1].end is not None and mine[-1].end > max(acks))
-    last_words = payload.farewell(mine[-1:]) if unacked else ""
+    last_words = (payload.farewell(mine[-1:]) or _answer_to_last_words(data, mine)) if unacked else ""
     if last_words:
         return Finding(
             "reset after the other's close: harmless",
@@ -171,16 +172,17 @@ def theirs(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Find
         return _unserved(story, rst, fin, waits, by, end)
     if data and not answered:
         lost = sum(p.size or 0 for p in data[-3:])
+        unclear = owed.unclear(story, rst) if side == 0 else ""
         return Finding(
-            "reset after the other's close: harmless",
-            "harmless",
+            end if unclear else "reset after the other's close: harmless",
+            "suspicious" if unclear else "harmless",
             ("unread", "linger"),
             "one of these",
             f"The {other} had sent its {'answer' if fin.side else 'last data'} and its FIN (packet {fin.number}); the {name} "
             f"closed without "
             "reading all of it "
             f"(the last {lost} bytes, packet {listed(data[-1:])}), or aborted: RST in packet {rst.number}. "
-            "Nobody waits for anything any more",
+            f"{f'But {unclear}' if unclear else 'Nobody waits for anything any more'}",
             by=by,
             tell=CALLS.format(who=name),
         )
@@ -196,9 +198,29 @@ def theirs(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Find
     )
 
 
+def _answer_to_last_words(asked: list[Packet], answers: list[Packet]) -> str:
+    """What a program says to a QUIT before it closes; "" where it is something else."""
+    bye = payload.farewell(asked[-1:]) if asked else ""
+    said = [p for p in answers if bye and p.number > asked[-1].number]
+    return f"the answer to {bye}" if bye and said and sum(p.size or 0 for p in said) <= _LAST_WORDS else ""
+
+
 def _unserved(story: Story, rst: Packet, fin: Packet, waits: str, by: Sender, end: str) -> Finding:
     """The other end had closed its direction and may have waited all the same: for the answer to what it had sent."""
     name, other = SIDES[rst.side], SIDES[1 - rst.side]
+    lacks = owed.response_lacks(story, rst) if fin.side == 1 else ""
+    if lacks:
+        return Finding(
+            "closed by the server before the response was whole",
+            "failed",
+            (),
+            "most likely",
+            f"The server closed (FIN in packet {fin.number}) although {lacks}; the client's RST (packet {rst.number}) ends "
+            "what was over by that",
+            by="server",
+            plain="a response that was cut short",
+            tell="the server's log at that time",
+        )
     asked = fin.side == 0 and unanswered(story, rst)
     pause = story.seconds(fin, rst)
     return Finding(

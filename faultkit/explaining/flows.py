@@ -419,6 +419,7 @@ def _orderly(flow: _Flow) -> bool:
     begun = 0
     following: dict[bytes, int] = {}
     packets, omitted = flow.packets, bool(flow.omitted)
+    last: layers.Segment | None = None
     if len(packets) > _LONG:  # what is plain in its middle, neither ends it nor begins it
         middle = [packet for packet in packets[_EDGE:-_EDGE] if not isinstance(packet[2], bytes)]
         packets, omitted = [*packets[:_EDGE], *middle, *packets[-_EDGE:]], True
@@ -433,14 +434,20 @@ def _orderly(flow: _Flow) -> bool:
         if not omitted and (ahead > 1 or 1 < unsent < 0x80000000 or back >= 0x80000000):
             return False
         following[ends] = (seq + size + bool(flags & SYN) + bool(flags & FIN)) & 0xFFFFFFFF
+        if size:
+            last = segment
         if flags & SYN:
             begun |= 2 if flags & ACK else 1
         if flags & FIN:
             fins[ends] = following[ends]
         acked[ends] = ack
-    if begun != 3 or len(fins) != 2:
+    if begun != 3 or len(fins) != 2 or (last is not None and last[8][last[9] : last[9] + 4] in _ASKS):
         return False
     return all(acked.get(turned(closer)) == number for closer, number in fins.items())
+
+
+# How a request of HTTP begins: where that is the last data, nothing has answered it.
+_ASKS = frozenset({b"GET ", b"POST", b"PUT ", b"HEAD", b"DELE", b"OPTI", b"PATC", b"CONN", b"TRAC"})
 
 
 def _client(flow: _Flow) -> bytes:

@@ -141,6 +141,19 @@ def _given_up(story: Story, rst: Packet, syns: list[Packet], sent: ResetTold) ->
             tell="capture both directions",
         )
     waited = story.seconds(syns[0], rst)
+    if len(syns) == 1 and not rst.flags & ACK and not rst.window and rst.seq is not None and rst.seq == syns[0].end:
+        return Finding(
+            "reset, and no answer captured",
+            "suspicious",
+            (),
+            "cannot be told",
+            f"The bare RST in packet {rst.number} has the number after that of the SYN (packet {syns[0].number}), as the answer "
+            "to a SYN,ACK has it: one that was not captured, of a scan or of a connect() that was cancelled. If there was none, "
+            "something in between made the RST",
+            by=sent.by,
+            plain="one direction captured",
+            tell="capture both directions",
+        )
     return Finding(
         "never answered, and the client gave up",
         "failed" if len(syns) > 1 else "suspicious",

@@ -48,6 +48,12 @@ def is_answered_whole(story: Story, rst: Packet) -> bool:
     return response.known and not response.lacks and not response.unclear
 
 
+def response_lacks(story: Story, end: Packet) -> str:
+    """What the last response of HTTP before that packet lacks, by what it says of its length; "" where it is whole or that is
+    not known."""
+    return _Response(story, end).lacks
+
+
 def _not_captured(story: Story, rst: Packet) -> str:
     silent = next((side for side in (0, 1) if not story.sides[side].packets), None)
     if silent is None or not any(p.size for p in story.before(rst)):
@@ -94,6 +100,8 @@ class _Response:
         sent = [p for p in story.data_before(1, rst) if p.seq is not None]
         asked = story.data_before(0, rst)
         first = next((p for p in reversed(sent) if p.data.startswith(b"HTTP/1.")), None)
+        if first is None and sent and asked and not story.connection.from_rows and all(_is_cut(p) for p in sent):
+            self.unclear = "of what the server sent so little was captured that nothing tells whether it was whole"
         if first is None or not asked or asked[-1].data.startswith(b"HEAD "):
             return
         if first.data[9:10] == b"1" or (asked[-1].number > first.number):
@@ -123,6 +131,11 @@ class _Response:
                 self.unclear = f"{name} comes in chunks, and the end of packet {last.number} was not captured"
         elif not told and not story.fin_before(1, rst):
             self.lacks = f"{name} tells no length, so the server's close is its end, and that had not come"
+
+
+def _is_cut(packet: Packet) -> bool:
+    """Was less of it captured than tells what it is?"""
+    return len(packet.data) < min(len(b"HTTP/1."), packet.size or 0)
 
 
 def _head(sent: list[Packet], first: Packet) -> tuple[bytes, int | None]:

@@ -19,7 +19,25 @@ _QUIT_ROW = re.compile(
 
 def request(packet: Packet) -> bool:
     """Does an HTTP request begin in it, or encrypted data that may be one?"""
-    return encrypted(packet) or bool(_REQUEST.match(packet.data) or _REQUEST_ROW.search(packet.note))
+    return encrypted(packet) or asks(packet)
+
+
+def asks(packet: Packet) -> bool:
+    """Does a request of HTTP begin in it, in clear text?"""
+    return bool(_REQUEST.match(packet.data) or _REQUEST_ROW.search(packet.note))
+
+
+def fatal_alert(packet: Packet) -> str:
+    """The name of the fatal TLS alert in clear text that it is; "" where it is none."""
+    data = packet.data
+    if data[:2] != b"\x15\x03" or data[3:6] != b"\0\2\2" or len(data) < 7:
+        return ""
+    import ssl  # its import takes longer than all else of a small capture
+
+    try:
+        return ssl.AlertDescription(data[6]).name.removeprefix("ALERT_DESCRIPTION_").lower()
+    except ValueError:
+        return str(data[6])
 
 
 def greeting(packet: Packet) -> bool:

@@ -281,7 +281,16 @@ def _one_of_two(result: list[Diagnosis], first: int, second: int) -> None:
         twice = [p for p in mine.connection.packets if p.flags & RST and _untranslated(mine, p)]
         alone = [p for p in mine.connection.packets if p.flags & RST and not _has(its, p) and p not in twice]
         changed = replace(mine, caveats=(*mine.caveats, caveat))
-        if twice and not _has(its, twice[0]):
+        if twice and not _has(its, twice[0]) and _ns(mine.connection.began_ns) <= _ns(its.connection.began_ns):
+            changed = replace(
+                changed,
+                causes=("nat-expiry", "half-open"),
+                sure="most likely",
+                why=f"{mine.why.rstrip('.')}. Packet {twice[0].number} passed the box that translates (its TTL falls by one) and "
+                "kept the addresses that the client knows: what it refuses had come through untranslated, from an address under "
+                "which the server knows no connection",
+            )
+        elif twice and not _has(its, twice[0]):
             changed = replace(
                 changed,
                 causes=(),
@@ -294,7 +303,7 @@ def _one_of_two(result: list[Diagnosis], first: int, second: int) -> None:
         elif alone:
             rst = alone[0]
             why = (
-                f"{mine.why}. The RST in packet {rst.number} was seen on this side of the translation alone: the "
+                f"{mine.why.rstrip('.')}. The RST in packet {rst.number} was seen on this side of the translation alone: the "
                 "box that translates made it, "
                 "because it has no mapping for that connection any more"
             )

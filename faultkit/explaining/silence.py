@@ -3,7 +3,7 @@ capture ends."""
 
 from __future__ import annotations
 
-from faultkit.explaining import stuck
+from faultkit.explaining import stuck, unserved
 from faultkit.explaining.diagnosis import Finding
 from faultkit.explaining.errors import refusing
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
@@ -57,12 +57,16 @@ def explain(story: Story, quiet: float | None, accepted: int, *, one_way: bool =
         return _unfinished(story, quiet)
     fins = [story.sides[side].first(FIN) for side in (0, 1)]
     if all(fins) and _acknowledged(story, fins[0]) and _acknowledged(story, fins[1]):
-        return Finding("closed in order", "closed", (), "shown by the packets", _closing(story), plain="nothing wrong")
+        return unserved.explain(story) or Finding(
+            "closed in order", "closed", (), "shown by the packets", _closing(story), plain="nothing wrong"
+        )
     waits = stuck.explain(story, quiet)
     if waits:
         return waits
     if all(fins):
-        return Finding("closed in order", "closed", (), "most likely", _closing(story), plain="nothing wrong")
+        return unserved.explain(story) or Finding(
+            "closed in order", "closed", (), "most likely", _closing(story), plain="nothing wrong"
+        )
     if any(fins):
         return _half_closed(story, quiet)
     return _still_open(story, quiet)

@@ -9,13 +9,19 @@ from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import lasting, listed
 
 RETRIES = 5  # retransmissions after which some stack gives up: Windows' TcpMaxDataRetransmissions; Linux has 15
+_AGAIN = 4  # times the same data was sent from which that is no chance loss; arbitrary
+_SMALL = 1000  # bytes: what is larger may be too large for the path (RFC 1191); arbitrary
 _SYNACK_AGAIN = 0.5  # seconds: no timer sends a SYN,ACK again sooner (RFC 6298 says 1); arbitrary
 _PATIENCE = 5.0  # seconds with a window of 0 from which somebody is said not to read; arbitrary
 
 
 def explain(story: Story, quiet: float | None) -> Finding | None:
     """Who waits, and for what. `quiet`: seconds from its last packet to the capture's end."""
-    return _unheard(story) or next((found for side in (0, 1) if (found := _waiting(story, side, quiet))), None)
+    for look in (_waiting, _never_arrived):
+        found = _unheard(story) or next((told for side in (0, 1) if (told := look(story, side, quiet))), None)
+        if found:
+            return found
+    return None
 
 
 def _waiting(story: Story, side: int, quiet: float | None) -> Finding | None:
@@ -49,6 +55,39 @@ def _waiting(story: Story, side: int, quiet: float | None) -> Finding | None:
             tell=f"ss -tm at the {peer}: Recv-Q",
         )
     return None
+
+
+def _never_arrived(story: Story, side: int, quiet: float | None) -> Finding | None:
+    """The same data again and again, and the other end goes on, or closes, without having got them."""
+    name, peer = SIDES[side], SIDES[1 - side]
+    other = [p for p in story.sides[1 - side].packets if p.ack is not None and not p.flags & RST]
+    if story.deaf is not None or story.connection.omitted or not other:
+        return None
+    acked = max(p.ack or 0 for p in other)
+    sent = [p for p in story.sides[side].data if p.seq is not None and p.seq <= acked < (p.end or 0)]
+    again = [p for p in sent if not p.flags & (SYN | RST) and not story.is_probe(p)]
+    if len(again) < _AGAIN or payload.farewell(again):
+        return None
+    later = [p for p in other if p.number > again[-2].number]
+    if not later or any(p.window == 0 for p in later):
+        return None
+    arrived = [p.size or 0 for p in story.sides[side].data if (p.end or 0) <= acked]
+    large = min(p.size or 0 for p in again) > max((_SMALL, *arrived))
+    over = story.seconds(again[0], again[-1])
+    return Finding(
+        f"what the {name} sent does not arrive",
+        "failed",
+        ("retransmit-timeout", "firewall-reset --answer drop"),
+        "most likely",
+        f"The {name} sent the same data {len(again)} times (packets {listed(again)}"
+        f"{'' if over is None else f', over {over:.3g} s'}), and the {peer}, of which packet {later[-1].number} came meanwhile, "
+        "has not acknowledged them: they do not arrive, and what the "
+        f"{peer} sends does"
+        f"{'. They are larger than all that did arrive: does the path carry packets of that size?' if large else ''}",
+        against="what drops them on the way is not seen from here",
+        tell=f"capture at the {peer}: do the segments arrive there? And capture ICMP with it"
+        f"{'; ping -M do -s 1472 to the ' + peer if large else ''}",
+    )
 
 
 def _not_accepted(story: Story, answers: list[Packet]) -> Finding | None:

@@ -9,6 +9,8 @@ from faultkit.explaining.senders import both_at_once, mark, text
 from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import CAPTURE, sentence
 
+_UNDER_WAY = 1.0  # seconds: no way is so long; arbitrary
+
 
 def explain(story: Story, told: dict[int, ResetTold]) -> Finding | None:
 
@@ -115,8 +117,9 @@ def _heard_of(story: Story, rst: Packet, last: Packet) -> Finding | None:
     """The one who should have obeyed was not captured, but what the other acknowledges afterwards was sent by it."""
     known = max((p.ack for p in story.before(rst) if p.ack is not None), default=None)
     heard = next((p for p in story.after(last) if p.ack is not None and known is not None and p.ack > known), None)
-    if heard is None:
-        return None
+    passed = story.seconds(last, heard) if heard is not None else None
+    if heard is None or passed is None or passed < _UNDER_WAY:
+        return None  # what it acknowledges may have been under way when the RST came
     return Finding(
         "reset ignored, the connection goes on",
         "no reset",

@@ -1,0 +1,175 @@
+"""Ends in which nothing was reset, or nobody was harmed by it, and what is said of those who waited. Each row is a capture
+written packet by packet."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from faultkit.explaining.explain import explain
+from tests.explaining.made_up import Segment, capture, handshake
+from tests.explaining.test_harm import ASKED, HELLO, IDLE_HTTP, OK, _aborts, _answered, _holds
+from tests.explaining.test_situations import WORKED, Told
+
+FATAL = b"\x15\x03\x03\0\2\2\x28"
+
+
+def _closes(packets: list[Segment], side: str, at: float | None = None) -> list[Segment]:
+    """The same, and both ends' FINs, that side's first."""
+    last = packets[-1]
+    numbers = {last.side: last.seq + len(last.data), "<>"[last.side == "<"]: last.ack}
+    other = "<>"[side == "<"]
+    return [
+        *packets,
+        Segment(side, "F.", numbers[side], numbers[other], at=at),
+        Segment(other, "F.", numbers[other], numbers[side] + 1),
+        Segment(side, ".", numbers[side] + 1, numbers[other] + 1),
+    ]
+
+
+AGAIN = [Segment(">", "P.", 6, 6, b"again", at=at) for at in (1.0, 1.3, 1.9, 3.1)]
+LARGE = [Segment("<", ".", 6, 6, b"l" * 1400, at=at) for at in (1.0, 1.3, 1.9, 3.1)]
+SHORT = OK + b"Content-Length: 900\r\n\r\n" + b"a" * 100
+
+UNSERVED: dict[str, tuple[list[Segment], Told]] = {
+    "a server closes in order and answers nothing": (
+        _closes(ASKED, "<"),
+        Told("failed", "", "server", "answered with nothing", "shown by the packets"),
+    ),
+    "a client leaves before the answer": (
+        _closes(ASKED, ">", 5.0),
+        Told("failed", "", "client", "before an answer came", "shown by the packets"),
+    ),
+    "a client asks and leaves at once": (_closes(ASKED, ">"), Told("suspicious", "", "client", "or it never waits")),
+    "a ClientHello is answered with a close": (
+        _closes([*handshake(), Segment(">", "P.", 1, 1, HELLO), Segment("<", ".", 1, 1 + len(HELLO))], "<"),
+        Told("failed", "", "server", "ClientHello"),
+    ),
+    "a fatal alert ends the TLS handshake": (
+        _closes([*handshake(), Segment(">", "P.", 1, 1, HELLO), Segment("<", "P.", 1, 1 + len(HELLO), FATAL)], "<"),
+        Told("failed", "", "server", "handshake_failure"),
+    ),
+    "data of an unknown protocol need no answer": (
+        _closes([*handshake(), Segment(">", "P.", 1, 1, b"a log"), Segment("<", ".", 1, 6)], ">"),
+        Told("closed", words="nothing wrong"),
+    ),
+    "a request was answered": (_closes(IDLE_HTTP, "<"), Told("closed", words="nothing wrong")),
+    "a server closes in order before its response is whole": (
+        _closes(_answered(SHORT), "<"),
+        Told("failed", "", "server", "900 bytes of body, and 100 had come"),
+    ),
+    "a client closes in order before the response is whole": (
+        _closes(_answered(SHORT), ">"),
+        Told("suspicious", "", "client", "900 bytes of body"),
+    ),
+    "a client resets what the server had cut short": (
+        [*_closes(_answered(SHORT), "<")[:-2], Segment(">", "R.", 28, 2 + len(SHORT), at=1.0)],
+        Told("failed", "", "server", "although the response"),
+    ),
+    "the server's close is the response's end": (
+        _closes(_answered(OK + b"\r\n" + b"a" * 50), "<"),
+        Told("closed", words="nothing wrong"),
+    ),
+    "a server that cannot hear closes": (
+        [*WORKED, *AGAIN, Segment("<", "F.", 6, 6, at=3.2), Segment(">", ".", 11, 7)],
+        Told("failed", "retransmit-timeout", words="does not arrive"),
+    ),
+    "large segments do not arrive, small ones do": (
+        [*WORKED, *LARGE, Segment(">", "F.", 6, 6, at=3.2), Segment("<", ".", 1406, 7)],
+        Told("failed", "retransmit-timeout", words="does the path carry packets of that size"),
+    ),
+    "what was lost came with the next attempt": (
+        [*WORKED, *AGAIN, Segment("<", ".", 6, 11, at=3.2), Segment("<", "F.", 6, 11)],
+        Told("open", words="half closed"),
+    ),
+}
+
+HARMLESS: dict[str, tuple[list[Segment], Told]] = {
+    "a client drops the connection straight after a whole response": (
+        _aborts(IDLE_HTTP, at=0.2),
+        Told("harmless", "", "client", "asked for nothing more"),
+    ),
+    "a client drops it in the middle of one": (_aborts(_answered(SHORT), at=0.2), Told("failed", "", "client")),
+    "a server drops it a moment after a whole response": (
+        _aborts(IDLE_HTTP, "<", at=0.4),
+        Told("harmless", "", "server", "nothing is lost"),
+    ),
+    "a server resets in one breath with its response": (
+        _aborts(IDLE_HTTP, "<", at=0.007),
+        Told("failed", "unread", "server", "straight after it"),
+    ),
+    "the answer to QUIT, and an abort": (
+        [
+            *WORKED,
+            Segment(">", "P.", 6, 6, b"QUIT\r\n"),
+            Segment(">", "F.", 12, 6),
+            Segment("<", "P.", 6, 13, b"221 bye\r\n"),
+            Segment("<", "R.", 15, 13),
+        ],
+        Told("harmless", "linger", "server", "the answer to QUIT"),
+    ),
+}
+
+ONE_WAY: dict[str, tuple[list[Segment], Told]] = {
+    "a SYN and a RST with the next number": (
+        [Segment(">", "S"), Segment(">", "R", 1, window=0, ip_id=0)],
+        Told("suspicious", words="one that was not captured", sure="cannot be told"),
+    ),
+    "an acknowledgement of what was under way is no disobedience": (
+        [
+            Segment("<", "S.", ack=1),
+            Segment("<", "R", 1, window=0, ttl=250),
+            Segment("<", ".", 1, 28, at=0.1),
+            Segment("<", "P.", 1, 28, OK, at=0.2),
+        ],
+        Told("suspicious"),
+    ),
+    "one of what was sent much later is": (
+        [
+            Segment("<", "S.", ack=1),
+            Segment("<", ".", 1, 28),
+            Segment("<", "R", 900, window=0, ttl=250),
+            Segment("<", "P.", 1, 55, OK, at=3.0),
+        ],
+        Told("no reset", words="it was not obeyed"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNSERVED)
+def test_a_close_in_order_is_no_service(name: str) -> None:
+    _holds(*UNSERVED[name])
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+def test_nobody_is_harmed_by_an_abort_after_the_last_word(name: str) -> None:
+    _holds(*HARMLESS[name])
+
+
+@pytest.mark.parametrize("name", ONE_WAY)
+def test_one_direction_does_not_show_what_was_answered(name: str) -> None:
+    _holds(*ONE_WAY[name])
+
+
+def test_a_request_without_an_answer_is_seen_among_many_that_were_answered() -> None:
+    packets: list[Segment] = []
+    for n in range(40):
+        one = _closes(IDLE_HTTP if n != 33 else ASKED, "<")
+        packets += [replace(p, client=("10.0.0.1", 41000 + n), at=n + k / 1000) for k, p in enumerate(one)]
+    found = explain(capture(packets))
+    assert [d.connection.number for d in found if d.harm != "closed"] == [34]
+
+
+def test_little_of_a_response_does_not_show_that_it_was_whole() -> None:
+    whole = capture([*_closes(_answered(SHORT), "<")[:-2], Segment(">", "R.", 28, 2 + len(SHORT), at=1.0)])
+    cut = bytearray(whole[:24])
+    at = 24
+    while at < len(whole):
+        size = int.from_bytes(whole[at + 8 : at + 12], "little")
+        kept = min(size, 56)  # Ethernet, IPv4, TCP, and two bytes
+        cut += whole[at : at + 8] + kept.to_bytes(4, "little") + whole[at + 12 : at + 16 + kept]
+        at += 16 + size
+    (found,) = explain(bytes(cut))
+    assert (found.harm, found.by) == ("suspicious", "client"), found.why
+    assert "so little was captured" in found.why
