@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import functools
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,15 +13,17 @@ from typing import IO
 from faultkit.errors import Misuse
 from faultkit.explaining import files
 from faultkit.explaining.files import Source
-from faultkit.messages import peers, reading, unwrapping
+from faultkit.messages import errnos, peers, reading, unwrapping
 from faultkit.messages.kinds import EXAMPLE, Kind
 from faultkit.messages.prefilter import prefilter
+from faultkit.messages.table import entries
 from faultkit.messages.times import Clock, Moment, written_at
 
 BLOCK = 1 << 21  # bytes that are looked through at once
 LINE = 1 << 16  # bytes of a line; what is longer is cut there
 RECORD = 1 << 13  # bytes of one failure with what belongs to it, as stack traces do
 LINES = 120  # of them
+ABOVE = 8  # lines above a failure that has no time, of which one may have it: loggers write an exception below theirs; arbitrary
 BEHIND = 1 << 17  # bytes before a failure in which the line before it is looked for that names the same server
 KEPT = 20_000  # different lines whose reading is remembered
 KINDS = 500  # kinds that are told apart; more than there are programs in one log
@@ -32,7 +35,8 @@ _GOES_ON = re.compile(
     rb"|The above exception was|[\])}]+[,;]?\r?$|--- End of|goroutine \d"
 )
 _EXCEPTION = re.compile(rb"[\w.$:]{1,100}(?:Error|Exception|Timeout|Reset|Closed|Disconnected)\b")
-_DIGITS = re.compile(rb"[0-9]+|0x[0-9a-f]+|[0-9a-f]{8,}")
+# A number, and whether it is a part of a time, an address or the like.
+_DIGITS = re.compile(rb"(?P<part>(?<=[0-9][.:/])[0-9]+|[0-9]+(?=[.:/][0-9]))|0x[0-9a-f]+|[0-9a-f]{8,}|[0-9]+")
 
 
 @dataclass
@@ -88,8 +92,9 @@ class Log:
         for place in self._filter.places(block):
             if place < done:
                 continue
-            start, done = _record(block, place, done)
-            self._record(block, start, done)
+            before = done
+            start, done = _record(block, place, before)
+            self._record(block, before, start, done)
         self._span(block[-LINE // 8 :].split(b"\n")[-3:])
 
     def _span(self, lines: Sequence[bytes]) -> None:
@@ -107,7 +112,8 @@ class Log:
             self.local += not moment.zoned
         return moment
 
-    def _record(self, block: bytes, start: int, end: int) -> None:
+    def _record(self, block: bytes, before: int, start: int, end: int) -> None:
+        """The lines of one failure; `before` is the end of the last one."""
         data = block[start:end]
         known = self._reading(data)
         if known is None:
@@ -121,7 +127,7 @@ class Log:
                 return
             kind = self.kinds[key] = Kind(key, read, _short(text))
         kind.count += 1
-        at = self._moment(text)
+        at = self._moment(text) or self._above(block, before, start)
         if at is not None:
             kind.times.add(at)
         named = peers.named(text)
@@ -131,6 +137,17 @@ class Log:
             kind.servers.add(named.server)
             if at is not None and kind.count <= AFTER:
                 self._after(block, start, named.server, at, kind)
+
+    def _above(self, block: bytes, least: int, start: int) -> Moment | None:
+        """The time of the nearest line above that has one, and is no failure of its own."""
+        for _ in range(ABOVE):
+            if start <= least:
+                break
+            above = block.rfind(b"\n", least, start - 1) + 1 or least
+            if moment := self._moment(block[above : min(start, above + LINE // 8)].decode("utf-8", "replace")):
+                return moment
+            start = above
+        return None
 
     def _after(self, block: bytes, start: int, server: str, at: Moment, kind: Kind) -> None:
         """How long after the line before that names the same server."""
@@ -144,13 +161,28 @@ class Log:
 
     def _reading(self, data: bytes) -> tuple[str, reading.Reading] | None:
         """What the lines mean, None where they hold no failure. Lines that differ in numbers alone are read once."""
-        like = _DIGITS.sub(b"0", data)
+        like = _DIGITS.sub(_without, data)
         if like in self._read:
             return self._read[like]
         if len(self._read) >= KEPT:
             self._read.clear()
         self._read[like] = found = _meaning(data)
         return found
+
+
+@functools.cache
+def _telling() -> frozenset[bytes]:
+    """The numbers that decide what a line means: errnos, and those that the table's lines hold."""
+    texts = (text for entry in entries() for text in entry.texts)
+    numbers = {number for text in texts for number in re.findall(r"\d+", re.sub(r"\{\??\w+\}", "", text))}
+    return frozenset(number.encode() for number in (*numbers, *map(str, errnos.numbers())))
+
+
+def _without(found: re.Match[bytes]) -> bytes:
+    """A number that tells nothing is as any other; whether an idle time is long, its length says."""
+    if found["part"] is not None:
+        return b"#"
+    return found[0] if found[0] in _telling() else b"##" if len(found[0]) > 3 else b"#"
 
 
 def begins(stream: IO[bytes]) -> float | None:
@@ -210,6 +242,7 @@ _HAPPENED = (
 )
 LOOKS = re.compile(
     rf"\b(?:{_WHAT})\b[^\n]{{0,80}}?\b(?:{_HAPPENED})\b"
+    r"|\b(?:not responding|unresponsive|no response from|hung up)\b"
     r"|\b(?:lost|failed|unable|cannot|could not|error|timeout|timed out)\b[^\n]{0,60}?\b(?:connect\w*|socket|peer|upstream)\b",
     re.IGNORECASE,
 )

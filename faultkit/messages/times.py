@@ -34,9 +34,10 @@ _WRITTEN = [
     # E1130 07:08:09.123456: klog
     re.compile(rf"\b[IWEF](?P<month>\d{{2}})(?P<day>\d{{2}}) {_CLOCK}"),
 ]
-# Seconds since 1970, also of milliseconds, or of microseconds, as journald writes them; at the beginning of a line, Squid's.
+# Seconds since 1970, also of milliseconds, or of microseconds, as journald writes them; at the beginning of a line, Squid's,
+# Mosquitto's and librdkafka's.
 _EPOCH = re.compile(
-    r"(?:\"?\b(?:ts|time|timestamp|__REALTIME_TIMESTAMP)\"?[:=] ?\"?|^(?=\d{10}\.\d{3} ))"
+    r"(?:\"?\b(?:ts|time|timestamp|__REALTIME_TIMESTAMP)\"?[:=] ?\"?|^(?=\d{10}\.\d{3} |\d{10}: )|^%[0-7]\|(?=\d{10}\.\d{3}\|))"
     r"(?P<epoch>\d{10}(?:\.\d{1,9})?|\d{13}|\d{16})(?![\d.])"
 )
 # Of a JSON document the time is under one of these, whatever other times are in it.

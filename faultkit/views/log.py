@@ -6,6 +6,7 @@ import datetime
 from typing import TYPE_CHECKING, Any
 
 from faultkit.errors import one_line
+from faultkit.messages.kinds import EXAMPLE
 from faultkit.messages.vocabulary import WHEN, WRITERS
 from faultkit.views import reading as one_reading
 from faultkit.views.console import paragraph
@@ -50,7 +51,7 @@ def show(console: Console, log: Log) -> None:
             console,
             f"{_lines(kind.count)} failures of connections, and {'is' if kind.count == 1 else 'are'} not known. The first:",
         )
-        paragraph(console, one_line(kind.example), "  ", "  ")
+        paragraph(console, one_line(kind.example, 4 * EXAMPLE), "  ", "  ")
 
 
 def _lines(count: int) -> str:
@@ -114,12 +115,12 @@ def _kind(console: Console, kind: Kind, log: Log) -> None:
     for sentence in kind.reading.not_tcp[:1]:
         paragraph(console, f"{sentence[0].upper()}{sentence[1:]}.", pad, pad)
     for setting in kind.reading.settings[:1]:
-        paragraph(console, f"What usually ends it: {setting}.", pad, pad)
+        paragraph(console, f"What usually ends it: {setting}{'' if setting[-1:] == '?' else '.'}", pad, pad)
     for what, names_ in (("servers", kind.servers), ("clients", kind.clients)):
         if top := names_.top():
             more = f" and {len(names_) - len(top)} more" if len(names_) > len(top) else ""
             paragraph(console, f"{what}: {', '.join(f'{name} ×{number}' for name, number in top)}{more}", pad, pad)
-    paragraph(console, one_line(kind.example), pad, pad, style="dim")
+    paragraph(console, one_line(kind.example, 4 * EXAMPLE), pad, pad, style="dim")
 
 
 def drawn(counts: list[int]) -> str:

@@ -53,7 +53,7 @@ def show(console: Console, reading: Reading) -> None:
         if reading.prior is not None:
             paragraph(console, f"In this order because: {reading.prior.because}.")
     for setting in reading.settings[:2]:
-        paragraph(console, f"What usually ends it: {setting}.", rest="  ")
+        paragraph(console, f"What usually ends it: {setting}{'' if setting[-1:] == '?' else '.'}", rest="  ")
     _questions(console, reading)
 
 

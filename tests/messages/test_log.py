@@ -283,3 +283,49 @@ def test_what_a_terminal_would_obey_is_escaped(tmp_path: Path) -> None:
     told = faultkit("which", "--log", str(log)).stdout
     assert "ECONNRESET" in told
     assert all(letter.isprintable() or letter == "\n" for letter in told)
+
+
+def _told(log: Log) -> list[tuple[str, int]]:
+    return sorted((kind.reading.told.told, kind.count) for kind in log.kinds.values() if kind.reading.told)
+
+
+def test_lines_that_differ_in_a_number_that_tells_are_no_same() -> None:
+    log = read("".join(f"app: read failed, errno: -{number}\n" for number in (104, 110, 104)).encode())
+    assert _told(log) == [("recv ECONNRESET", 2), ("recv ETIMEDOUT", 1)]
+    row = '192.0.2.{} - - [20/Nov/2026:14:00:{}0 +0000] "GET /a HTTP/1.1" {} 612 "-" "it says connection refused"\n'
+    log = read("".join(row.format(n, n, status) for n, status in enumerate((200, 502, 200, 499, 504, 502))).encode())
+    assert _told(log) == [
+        ("EOF", 1),
+        ("bad gateway", 2),
+        ("own timer: first byte", 1),
+    ]
+
+
+def test_a_stack_trace_has_the_time_of_the_line_above_it() -> None:
+    trace = (
+        "2026-11-20 14:{:02}:00.456 ERROR 7 --- [exec-1] c.e.PayService : payment 17 failed\n"
+        "org.apache.http.NoHttpResponseException: pay.example:8080 failed to respond\n"
+        "\tat c.e.PayService.pay(PayService.java:20)\n"
+    )
+    (kind,) = read("".join(trace.format(minute) for minute in range(10)).encode()).kinds.values()
+    assert (kind.count, kind.times.first, kind.times.last) == (10, 1795183200.456, 1795183740.456)
+
+
+def test_seconds_since_1970_as_brokers_write_them() -> None:
+    lines = b"1714979289: Client s1 has exceeded timeout, disconnecting.\n"
+    lines += b"%3|1714979299.864|FAIL|rdkafka#producer-1| [thrd:k1:9092/1]: k1:9092/1: Receive failed: Disconnected\n"
+    assert (read(lines).begin, read(lines).end) == (1714979289.0, 1714979299.864)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "frobd: peer link to 10.9.9.9:7 dropped unexpectedly, host unreachable for us",
+        "frobd: the server at 10.9.9.9:7 hung up",
+        "frobd: upstream node-3 is not responding",
+        "frobd: request to backend b3 timed out after 30 s",
+    ],
+)
+def test_what_looks_like_a_failure_is_counted(line: str) -> None:
+    log = read(f"{line}\n".encode() * 3)
+    assert [kind.count for kind in log.kinds.values()] == [3], log.kinds
