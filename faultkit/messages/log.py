@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import codecs
 import functools
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -16,25 +15,14 @@ from faultkit.explaining.files import Source
 from faultkit.messages import errnos, peers, reading, unwrapping
 from faultkit.messages.kinds import EXAMPLE, Kind
 from faultkit.messages.prefilter import prefilter
+from faultkit.messages.records import LINE, LINES, blocks, named_before, record, upwards
 from faultkit.messages.table import entries
 from faultkit.messages.times import Clock, Moment, written_at
 
-BLOCK = 1 << 21  # bytes that are looked through at once
-LINE = 1 << 16  # bytes of a line; what is longer is cut there
-RECORD = 1 << 13  # bytes of one failure with what belongs to it, as stack traces do
-LINES = 120  # of them
-ABOVE = 8  # lines above a failure that has no time, of which one may have it: loggers write an exception below theirs; arbitrary
-BEHIND = 1 << 17  # bytes before a failure in which the line before it is looked for that names the same server
 KEPT = 20_000  # different lines whose reading is remembered
 KINDS = 500  # kinds that are told apart; more than there are programs in one log
 AFTER = 5_000  # failures of each kind of which the line before is looked for
 
-# What belongs to the line before: stack traces, wrapped lines, the parts of a chain.
-_GOES_ON = re.compile(
-    rb"[ \t]|$|Caused by: |Suppressed: |\.\.\. \d+ more|at |Traceback \(most recent call last\)|During handling of the above"
-    rb"|The above exception was|[\])}]+[,;]?\r?$|--- End of|goroutine \d"
-)
-_EXCEPTION = re.compile(rb"[\w.$:]{1,100}(?:Error|Exception|Timeout|Reset|Closed|Disconnected)\b")
 # A number, and whether it is a part of a time, an address or the like.
 _DIGITS = re.compile(rb"(?P<part>(?<=[0-9][.:/])[0-9]+|[0-9]+(?=[.:/][0-9]))|0x[0-9a-f]+|[0-9a-f]{8,}|[0-9]+")
 
@@ -75,7 +63,7 @@ class Log:
         source = Source(stream)
         _check_text(source.peek(16), name)
         ended = True
-        for block in _blocks(source):
+        for block in blocks(source):
             self._block(block)
             ended = block.endswith(b"\n")
             self.step(self._done + source.at)
@@ -93,8 +81,8 @@ class Log:
             if place < done:
                 continue
             before = done
-            start, done = _record(block, place, before)
-            self._record(block, before, start, done)
+            start, done = record(block, place, before)
+            self._failed(block, before, start, done)
         self._span(block[-LINE // 8 :].split(b"\n")[-3:])
 
     def _span(self, lines: Sequence[bytes]) -> None:
@@ -112,7 +100,7 @@ class Log:
             self.local += not moment.zoned
         return moment
 
-    def _record(self, block: bytes, before: int, start: int, end: int) -> None:
+    def _failed(self, block: bytes, before: int, start: int, end: int) -> None:
         """The lines of one failure; `before` is the end of the last one."""
         data = block[start:end]
         known = self._reading(data)
@@ -140,21 +128,14 @@ class Log:
 
     def _above(self, block: bytes, least: int, start: int) -> Moment | None:
         """The time of the nearest line above that has one, and is no failure of its own."""
-        for _ in range(ABOVE):
-            if start <= least:
-                break
-            above = block.rfind(b"\n", least, start - 1) + 1 or least
-            if moment := self._moment(block[above : min(start, above + LINE // 8)].decode("utf-8", "replace")):
-                return moment
-            start = above
-        return None
+        return next((moment for line in upwards(block, least, start - 1) if (moment := self._moment(line))), None)
 
     def _after(self, block: bytes, start: int, server: str, at: Moment, kind: Kind) -> None:
         """How long after the line before that names the same server."""
-        place = _before(block, server.encode(), start)
-        line = block.rfind(b"\n", 0, max(0, place)) + 1
-        before = written_at(block[line : line + LINE // 8].decode("utf-8", "replace"), self.now, at.at)
-        if place < 0 or before is None or before.zoned != at.zoned or not 0 <= at.at - before.at < 1e5:
+        place = named_before(block, server.encode(), start)
+        found = (written_at(line, self.now, at.at) for line in upwards(block, 0, place))
+        before = next((moment for moment in found if moment is not None), None)
+        if before is None or before.zoned != at.zoned or not 0 <= at.at - before.at < 1e5:
             kind.after.other += 1
         else:
             kind.after.add(at.at - before.at, at.coarse or before.coarse)
@@ -221,19 +202,6 @@ def _meaning(data: bytes) -> tuple[str, reading.Reading] | None:
     return ("?", read) if LOOKS.search(unwrapping.unasked(text)) else None
 
 
-def _before(block: bytes, name: bytes, end: int) -> int:
-    """Where the name stands last before that place, as a whole word; -1 where it does not."""
-    least = max(0, end - BEHIND)
-    for _ in range(LINES):
-        end = block.rfind(name, least, end)
-        if end < 0:
-            return -1
-        behind = block[end + len(name) : end + len(name) + 2]
-        if not re.match(rb"[\w.-]", block[max(0, end - 1) : end]) and not re.match(rb"[\w-]|\.\w", behind):
-            return end
-    return -1
-
-
 # What looks like a failure of a connection, whoever wrote it.
 _WHAT = "connection|socket|stream|channel|peer|upstream|backend|tcp|tls|ssl|handshake|server|client|host|network"
 _HAPPENED = (
@@ -251,74 +219,3 @@ LOOKS = re.compile(
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= EXAMPLE else line[: EXAMPLE - 3] + "..."
-
-
-def _record(block: bytes, place: int, least: int) -> tuple[int, int]:
-    """From where to where the lines of one failure go, one of which is at that place."""
-    start = block.rfind(b"\n", least, place) + 1 or least
-    for _ in range(LINES):
-        if start <= least or place - start > RECORD or not _goes_on(block, start, least):
-            break
-        start = block.rfind(b"\n", least, start - 1) + 1 or least
-    end = block.find(b"\n", place)
-    for _ in range(LINES):
-        if end < 0 or end - start > RECORD or end + 1 >= len(block) or not _goes_on(block, end + 1, least):
-            break
-        end = block.find(b"\n", end + 1)
-    end = len(block) if end < 0 else end + 1
-    return max(start, place - RECORD), min(end, max(place, start) + RECORD) if end - start > 2 * RECORD else end
-
-
-def _goes_on(block: bytes, start: int, least: int) -> bool:
-    """Does the line that starts there belong to the one before?"""
-    line = block[start : start + 200].split(b"\n", 1)[0]
-    if _GOES_ON.match(line):
-        return True
-    if not _EXCEPTION.match(line) or start <= least:
-        return False
-    before = block[block.rfind(b"\n", least, start - 1) + 1 : start]
-    return bool(before[:1] in (b" ", b"\t"))
-
-
-def _blocks(source: Source) -> Iterator[bytes]:
-    """Whole lines, as many as make a block, and not in the middle of a failure."""
-    carry = b""
-    decoder: codecs.IncrementalDecoder | None = None
-    name = unwrapping.encoding(source.peek(unwrapping.SAMPLE))
-    if name != "utf-8":
-        decoder = codecs.getincrementaldecoder(name)("replace")
-    parts, size = [carry], 0
-    while more := source.some():
-        if decoder is not None:
-            more = decoder.decode(more).encode()
-        parts.append(more)
-        size += len(more)
-        if size < BLOCK:
-            continue
-        whole = _lines(b"".join(parts))
-        cut = _cut(whole)
-        yield whole[:cut]
-        carry = whole[cut:]
-        parts, size = [carry], len(carry)
-    if rest := _lines(b"".join(parts)):
-        yield rest
-
-
-def _lines(block: bytes) -> bytes:
-    """With line feeds, where it has carriage returns alone."""
-    return block.replace(b"\r", b"\n") if b"\r" in block and b"\n" not in block else block
-
-
-def _cut(block: bytes) -> int:
-    """Where the last line begins that may still go on; the end where there is none within reason."""
-    start = block.rfind(b"\n") + 1
-    if not start or len(block) - start > LINE:
-        return len(block)
-    for _ in range(LINES):
-        before = block.rfind(b"\n", 0, start - 1) + 1
-        if not before or len(block) - before > LINE:
-            return start
-        if not _goes_on(block, before, 0):
-            return before
-        start = before
-    return start

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from faultkit.commands.which import by_age
-from faultkit.messages.log import BLOCK, Log
+from faultkit.messages.log import Log
 from faultkit.messages.prefilter import Prefilter
+from faultkit.messages.records import BLOCK
 from faultkit.messages.table import entries
 from tests.shell import faultkit
 
@@ -304,11 +305,15 @@ def test_lines_that_differ_in_a_number_that_tells_are_no_same() -> None:
 def test_a_stack_trace_has_the_time_of_the_line_above_it() -> None:
     trace = (
         "2026-11-20 14:{:02}:00.456 ERROR 7 --- [exec-1] c.e.PayService : payment 17 failed\n"
+        'I/O error on POST request for "http://pay.example:8080/pay": pay.example:8080 failed to respond; nested exception is '
         "org.apache.http.NoHttpResponseException: pay.example:8080 failed to respond\n"
         "\tat c.e.PayService.pay(PayService.java:20)\n"
     )
     (kind,) = read("".join(trace.format(minute) for minute in range(10)).encode()).kinds.values()
     assert (kind.count, kind.times.first, kind.times.last) == (10, 1795183200.456, 1795183740.456)
+    again = "2026-11-20 14:{:02}:09.000  INFO 7 --- [exec-1] c.e.PayService : again\n"
+    (kind,) = read("".join((trace + again).format(minute, minute) for minute in range(10)).encode()).kinds.values()
+    assert kind.since == 60
 
 
 def test_seconds_since_1970_as_brokers_write_them() -> None:
