@@ -1,8 +1,8 @@
 """`faultkit proxy` beside HAProxy, socat and toxiproxy, paired in one run: `python benchmarks/proxy.py [--toxiproxy PATH]`.
 
-One client in C for all (proxied.c), which is also the service. Each round goes through all of them, one after the other, so that
-a machine that is busy is so for each; what is shown is the median of the rounds, and the median of the ratios to HAProxy within
-a round. CPU is the proxy's own, user and system, by /proc.
+One client in C for all (proxied.c), which is also the service. Each round takes each figure of all of them, one after the other,
+so that a machine that is busy is so for each; what is shown is the median of the rounds, and the median of the ratios to HAProxy
+within a round. CPU is the proxy's own, user and system, by /proc.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
@@ -155,14 +155,21 @@ class Load:
             f"{name} CPU us": (proxy.cpu() - cpu) * 1e6 / count,
         }
 
-    def all(self, proxy: Proxy) -> Figures:
-        return {
-            **self.bulk(proxy, "up"),
-            **self.bulk(proxy, "down"),
-            **self.trips(proxy, "pingpong", "1 connection", 1),
-            **self.trips(proxy, "pingpong", "64 connections", 64),
-            **self.trips(proxy, "churn", "connect, ask, close", 64),
-        }
+    def round(self, proxies: Sequence[Proxy]) -> dict[str, Figures]:
+        """Each figure of all, one after the other: where the scheduler puts the ends changes within seconds, for everybody, and a
+        round trip takes twice as long then."""
+        found: dict[str, Figures] = {proxy.name: {} for proxy in proxies}
+        measures: tuple[Callable[[Proxy], Figures], ...] = (
+            lambda proxy: self.bulk(proxy, "up"),
+            lambda proxy: self.bulk(proxy, "down"),
+            lambda proxy: self.trips(proxy, "pingpong", "1 connection", 1),
+            lambda proxy: self.trips(proxy, "pingpong", "64 connections", 64),
+            lambda proxy: self.trips(proxy, "churn", "connect, ask, close", 64),
+        )
+        for measure in measures:
+            for proxy in proxies:
+                found[proxy.name] |= measure(proxy)
+        return found
 
 
 def idle(proxy: Proxy) -> float:
@@ -232,7 +239,7 @@ def main() -> None:
             if name in wanted and (name not in ("HAProxy", "socat") or shutil.which(name.lower())):
                 proxies.append(stack.enter_context(start(port)))
         load = Load(binary, arguments.seconds)
-        rounds = [{proxy.name: load.all(proxy) for proxy in proxies} for _ in range(arguments.rounds)]
+        rounds = [load.round(proxies) for _ in range(arguments.rounds)]
         memory = {proxy.name: idle(proxy) for proxy in proxies if proxy.process and proxy.name != "socat"}
         console.print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores")
         console.print(shown(rounds, memory))
