@@ -1,7 +1,7 @@
 """How exact latency and bandwidth are: `python benchmarks/toxics.py [--toxiproxy PATH]`.
 
-Latency: how much later than asked for an answer comes, less what the same costs without a proxy, at the median and at the 99th
-percentile. Bandwidth: seconds for so many bytes, as a part of what they should take.
+Latency: how much later than asked for an answer comes, less what a round trip on one connection takes without a proxy, at the
+median and at the 99th percentile. Bandwidth: seconds for so many bytes, as a part of what they should take.
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def main() -> None:
             for start in starting.values():
                 with start(port, "latency", milliseconds) as proxy:
                     _, middle, late, _ = load("pingpong", proxy.port, connections, load.seconds)
-                asked = milliseconds * 1000
+                _, plain, _, _ = Load(binary, 0)("pingpong", port, 1, 0.5)
+                asked = milliseconds * 1000 + plain
                 row.append(f"{(middle - asked) / 1000:+.2f}, {(late - asked) / 1000:+.2f} ms")
             table.add_row(f"latency {milliseconds} ms, {connections} connections: p50, p99", *row)
         for rate, mebibytes in RATES:
