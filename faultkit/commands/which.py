@@ -17,7 +17,7 @@ from faultkit.commands.line.values import json_flag
 from faultkit.errors import Misuse
 
 if TYPE_CHECKING:
-    from faultkit.messages.reading import Known
+    from faultkit.messages.answering import Known
 
 
 @click.command("which", short_help="the causes that fit what you saw")
@@ -66,7 +66,7 @@ def command(
             )
         return _log((log, *more), as_json)
     if message is not None:
-        from faultkit.messages.reading import Known
+        from faultkit.messages.answering import Known
 
         return _message(message, Known(after_idle, first_request, rst_from, every, since), as_json)
     if not told:

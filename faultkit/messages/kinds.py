@@ -6,8 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from faultkit.messages import likely
+from faultkit.messages.answering import Reading
 from faultkit.messages.intervals import Gaps, Times
-from faultkit.messages.reading import Reading
 
 NAMES = 1000  # different peers that are counted of each kind; arbitrary
 EXAMPLE = 400  # characters of an example; arbitrary

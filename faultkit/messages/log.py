@@ -12,7 +12,7 @@ from typing import IO
 from faultkit.errors import Misuse
 from faultkit.explaining import files
 from faultkit.explaining.files import Source
-from faultkit.messages import errnos, peers, reading, unwrapping
+from faultkit.messages import answering, errnos, peers, reading, unwrapping
 from faultkit.messages.kinds import EXAMPLE, Kind
 from faultkit.messages.prefilter import prefilter
 from faultkit.messages.records import LINE, LINES, blocks, named_before, record, upwards
@@ -46,7 +46,7 @@ class Log:
 
     def __post_init__(self) -> None:
         self._filter = prefilter()
-        self._read: dict[bytes, tuple[str, reading.Reading] | None] = {}
+        self._read: dict[bytes, tuple[str, answering.Reading] | None] = {}
         self._clock = Clock(self.now)
         self._done = 0
 
@@ -140,7 +140,7 @@ class Log:
         else:
             kind.after.add(at.at - before.at, at.coarse or before.coarse)
 
-    def _reading(self, data: bytes) -> tuple[str, reading.Reading] | None:
+    def _reading(self, data: bytes) -> tuple[str, answering.Reading] | None:
         """What the lines mean, None where they hold no failure. Lines that differ in numbers alone are read once."""
         like = _DIGITS.sub(_without, data)
         if like in self._read:
@@ -187,7 +187,7 @@ def _check_text(beginning: bytes, name: str) -> None:
         raise Misuse(f"which: {name} is {what}, no log: {cure}")
 
 
-def _meaning(data: bytes) -> tuple[str, reading.Reading] | None:
+def _meaning(data: bytes) -> tuple[str, answering.Reading] | None:
     text = unwrapping.decoded(data)
     read = reading.read(text)
     first = read.found[0].entry if read.found else None

@@ -13,9 +13,9 @@ from faultkit.views.console import paragraph, whole
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from faultkit.messages.answering import Reading
     from faultkit.messages.fitting import Fit
     from faultkit.messages.likely import Answer
-    from faultkit.messages.reading import Reading
 
 SOURCES = 2  # that are named
 SEEN = 3  # clients that are named which were seen to say so

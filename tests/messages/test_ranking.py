@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from faultkit.messages import likely, reading
+from faultkit.messages import answering, likely, reading
 from faultkit.messages.log import Log
 
 UPSTREAM = 'reading response header from upstream, upstream: "http://10.0.0.7/"'
@@ -82,34 +82,34 @@ CASES: list[tuple[str, dict[str, Any], str, str]] = [
 
 @pytest.mark.parametrize(("line", "known", "answer", "cause"), CASES)
 def test_what_comes_first(line: str, known: dict[str, Any], answer: str, cause: str) -> None:
-    first = reading.read(line, reading.Known(**known)).answers[0]
+    first = reading.read(line, answering.Known(**known)).answers[0]
     assert (first.name, first.fits[0].name) == (answer, cause)
 
 
 def test_what_contradicts_the_line_is_left_out_and_said() -> None:
-    assert reading.read(TLS, reading.Known(after_idle=True)).dropped == ("--after-idle",)
-    assert reading.read(BODY, reading.Known(after_idle=True)).dropped == ("--after-idle",)
-    both = reading.read(ANY_RESET, reading.Known(first_request=True, rst_from="balancer"))
+    assert reading.read(TLS, answering.Known(after_idle=True)).dropped == ("--after-idle",)
+    assert reading.read(BODY, answering.Known(after_idle=True)).dropped == ("--after-idle",)
+    both = reading.read(ANY_RESET, answering.Known(first_request=True, rst_from="balancer"))
     assert both.dropped == ("--rst-from balancer",), "as much as may be is kept"
     assert "raced" not in [answer.name for answer in both.answers if answer.likely]
 
 
 def test_an_interval_that_says_nothing_is_not_commented() -> None:
-    assert reading.read(REFUSED, reading.Known(every=60)).hints == ()
-    assert reading.read(ANY_RESET, reading.Known(every=131)).hints == ()
-    assert "tcp_syn_retries" in reading.read(ANY_TIMEOUT, reading.Known(every=131)).hints[0]
+    assert reading.read(REFUSED, answering.Known(every=60)).hints == ()
+    assert reading.read(ANY_RESET, answering.Known(every=131)).hints == ()
+    assert "tcp_syn_retries" in reading.read(ANY_TIMEOUT, answering.Known(every=131)).hints[0]
 
 
 def test_a_first_request_is_never_called_idle() -> None:
     for line in (RESET, EOF, SESSION, SSH, ANY_RESET, ANY_PIPE):
-        read = reading.read(line, reading.Known(first_request=True))
+        read = reading.read(line, answering.Known(first_request=True))
         assert not {"raced", "forgotten"} & {answer.name for answer in read.answers if answer.likely}, line
         assert read.prior and "idle" not in read.prior.because
 
 
 def test_who_writes_that_its_idle_timer_ended_is_the_balancer() -> None:
     line = "haproxy[9]: 192.0.2.7:39001 [23/Mar/2022:11:12:13.001] fe be/s1 0/0/50011 183 cD 6/6/3/7/0 0/0"
-    first = reading.read(line, reading.Known(every=50)).answers[0]
+    first = reading.read(line, answering.Known(every=50)).answers[0]
     assert (first.name, first.fits[0].name) == ("forgotten", "load-balancer-idle")
 
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from faultkit.errors import Misuse
-from faultkit.messages import reading, unwrapping
+from faultkit.messages import answering, reading, unwrapping
 
 NGINX = (
     "2024/05/06 07:08:09 [error] 31#31: *1371 recv() failed (104: Connection reset by peer) while reading response header from "
@@ -17,7 +17,7 @@ NGINX = (
 )
 
 
-def names(read: reading.Reading) -> list[str]:
+def names(read: answering.Reading) -> list[str]:
     """The causes, the likeliest first."""
     return [fit.name for answer in read.answers for fit in answer.fits]
 
@@ -165,14 +165,14 @@ def test_causes_that_cannot_be_told_apart_are_one_answer() -> None:
 def test_what_else_is_known_counts() -> None:
     line = "flux: Connection reset by peer"
     assert names(reading.read(line))[0] != "keepalive-race"
-    assert names(reading.read(line, reading.Known(after_idle=True)))[0] == "keepalive-race"
-    assert "keepalive-race" not in names(reading.read(line, reading.Known(first_request=True)))
-    assert set(names(reading.read(line, reading.Known(rst_from="balancer")))) == {"load-balancer-idle"}
-    every = reading.read(line, reading.Known(every=350))
+    assert names(reading.read(line, answering.Known(after_idle=True)))[0] == "keepalive-race"
+    assert "keepalive-race" not in names(reading.read(line, answering.Known(first_request=True)))
+    assert set(names(reading.read(line, answering.Known(rst_from="balancer")))) == {"load-balancer-idle"}
+    every = reading.read(line, answering.Known(every=350))
     assert every.answers[0].name == "forgotten" and "AWS NLB" in every.hints[0]
-    since = reading.read(line, reading.Known(since="the new firewall"))
+    since = reading.read(line, answering.Known(since="the new firewall"))
     assert since.answers[0].name == "forgotten" and since.hints
-    nothing = reading.read("dial tcp 10.0.0.9:80: connect: connection refused", reading.Known(after_idle=True))
+    nothing = reading.read("dial tcp 10.0.0.9:80: connect: connection refused", answering.Known(after_idle=True))
     assert nothing.dropped == ("--after-idle",) and names(nothing)[0] == "closed-port"
 
 
