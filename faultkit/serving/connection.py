@@ -14,7 +14,7 @@ import trio
 
 from faultkit import keywords, sockets
 from faultkit.errors import Misuse
-from faultkit.serving import tracebacks
+from faultkit.serving import peer, tracebacks
 from faultkit.serving.engine import Engine, unshield
 from faultkit.serving.line import Line
 from faultkit.serving.record import Connection
@@ -125,6 +125,8 @@ class Live(Wire):
             self._heard_fin = not data
             if fault and fault.when.kind == "bytes" and self.record.received >= fault.when.amount:
                 await self._fire()
+            elif fault and fault.when.kind == "read" and self.is_read(fault, self._peer_read()):
+                await self._fire()  # a client that is quicker than a look at it has asked again since, or closed
             return data
 
     async def request(self) -> None:
@@ -221,6 +223,19 @@ class Live(Wire):
             if rate:
                 with trio.move_on_after(size / rate):  # what this is: bytes per second
                     await (trio.Event() if healed is None else healed).wait()
+
+    def _peer_read(self) -> int:
+        """How many bytes the client's program has read, of which this side has just heard something; -1 where nobody tells."""
+        read = peer.has_read(self.sock)
+        if read is None and self._heard_fin and not (clock := sockets.clock(self.sock)).unacknowledged | clock.unsent:
+            return self.raw  # it has closed: over bytes that it had not read that would be a reset
+        return -1 if read is None else read
+
+    def is_read(self, fault: Fault, read: int) -> bool:
+        """Are so many bytes, read of all that this socket has sent, what that fault waits for?"""
+        if fault.when.amount:
+            return read - self.raw_before >= fault.when.amount
+        return read >= self.raw and self.record.sent > 0 and not self.saying
 
     async def _decide(self, choose: Choose) -> None:
         """Wait for the first bytes, which stay where they are, and ask which fault it has."""

@@ -115,6 +115,12 @@ class Foreground:
         self._told = told
         self._left = stop_after
         self._stop = trio.Event()
+        self._came = False  # somebody, of whom an order has had the servers forget
+
+    @property
+    def came(self) -> bool:
+        """Has a client come, to any of them?"""
+        return self._came or any(server.came for server in self.servers)
 
     def ended(self, line: str) -> None:
         """A connection has."""
@@ -170,7 +176,7 @@ class Foreground:
             self._lines.add(self._told("", str(refusal)))
 
     def _obey(self, line: str) -> None:
-        refused = None
+        refused, self._came = None, self.came
         try:
             order = parsed(line)
             obey(order, self.servers)
@@ -228,4 +234,4 @@ def serve(
             server.check_crash()
         except HandlerCrashed as crash:
             raise Unable(f"serve: {crash}") from crash
-    return any(server.came for server in front.servers), lines.unwritten
+    return front.came, lines.unwritten

@@ -271,10 +271,9 @@ class Sessions:
                 if live.comes_from_elsewhere:
                     raise Unable("the client's socket is not in this network namespace: nobody tells what it has read")
                 return False  # it is gone
-            read, all_read = whole - live.raw_before, whole >= live.raw
-            if read >= fault.when.amount if fault.when.amount else all_read and live.record.sent and not live.saying:
+            if live.is_read(fault, whole):
                 return True
-            with trio.move_on_after(float("inf") if all_read else LOOK):
+            with trio.move_on_after(float("inf") if whole >= live.raw else LOOK):
                 await live.spoke.wait()
         return False
 

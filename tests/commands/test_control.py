@@ -105,6 +105,21 @@ def test_orders_are_done_when_they_are_answered() -> None:
         assert serve.process.wait(PATIENCE) == 0
 
 
+@pytest.mark.parametrize("order", ["forget", "arm linger"])
+@pytest.mark.parametrize("udp", [False, True], ids=["tcp", "udp"])
+def test_who_is_forgotten_has_come_for_all_that(order: str, udp: bool) -> None:
+    with controlled("ok", *["--udp"] * udp, "--control", "-") as serve:
+        (address,) = serve.addresses
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM if udp else socket.SOCK_STREAM) as client:
+            client.settimeout(PATIENCE)
+            client.connect(address)
+            client.send(b"x")
+            assert client.recv(1) == b"x"
+        assert serve.order(order.replace("linger", "silence") if udp else order) is None
+        assert serve.order("quit") is None
+        assert serve.process.wait(PATIENCE) == 0
+
+
 def test_signals() -> None:
     with controlled("linger", "--at", "fire") as serve:
         (address,) = serve.addresses

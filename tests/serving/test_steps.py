@@ -11,7 +11,7 @@ import pytest
 
 import faultkit
 from faultkit import FaultNotMet, Http, Misuse
-from faultkit.serving import steps
+from faultkit.serving import sessions, steps
 from faultkit.trigger import Trigger
 from tests.serving.client import client
 
@@ -251,6 +251,38 @@ def test_in_a_sequence() -> None:
             plain.readable()
             assert plain.recv() == word
         assert plain.recv() == "ECONNRESET"
+
+
+@pytest.mark.parametrize(
+    "when, tls", [({"at": "read"}, False), ({"at": "read"}, True), ({"after_read_bytes": 1}, False)]
+)
+def test_a_client_that_is_quicker_than_a_look_at_it(
+    monkeypatch: pytest.MonkeyPatch, when: dict[str, Any], tls: bool
+) -> None:
+    monkeypatch.setattr(sessions, "LOOK", 60.0)
+    with faultkit.serve(plan=["linger", "linger"], tls=tls, **when) as server:
+        for closes in (False, True):
+            plain = socket.create_connection(server.address, timeout=5)
+            with server.client_context.wrap_socket(plain, server_hostname="localhost") if tls else plain as sock:
+                sock.sendall(b"a")
+                assert sock.recv(1) == b"a"
+                if not closes:
+                    with contextlib.suppress(ConnectionError):  # what it asks next meets the fault, and nothing else
+                        sock.sendall(b"b")
+                        told = sock.recv(1)
+                        assert (told, tls) == (b"", True)  # Python's ssl may tell of a reset as of an end
+        assert [server.connections[n].wait_for_end().ended for n in (0, 1)] == ["abort", "abort"]
+        assert [record.sent for record in server.connections] == [1, 1]
+
+
+def test_a_client_that_closes_and_has_not_read_it_all_has_not_met_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sessions, "LOOK", 60.0)
+    with faultkit.serve("stall", at="read", answer=b"ab", must_be_met=False) as server:
+        with client(server) as plain:
+            plain.send(b"a")
+            plain.readable()
+        record = server.connections[0].wait_for_end()
+        assert (record.fired, record.ended) == (False, "lost: ECONNRESET")
 
 
 def test_nothing_is_asked_while_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
