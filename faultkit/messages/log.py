@@ -26,6 +26,8 @@ AFTER = 5_000  # failures of each kind of which the line before is looked for
 # A number, and whether it is a part of a time, an address or the like.
 _DIGITS = re.compile(rb"(?P<part>(?<=[0-9][.:/])[0-9]+|[0-9]+(?=[.:/][0-9]))|0x[0-9a-f]+|[0-9a-f]{8,}|[0-9]+")
 
+_BYTES = re.compile(rb'"MESSAGE" ?: ?\[')  # of which unwrapping makes text: there every number tells
+
 
 @dataclass
 class Log:
@@ -142,7 +144,7 @@ class Log:
 
     def _reading(self, data: bytes) -> tuple[str, answering.Reading] | None:
         """What the lines mean, None where they hold no failure. Lines that differ in numbers alone are read once."""
-        like = _DIGITS.sub(_without, data)
+        like = data if _BYTES.search(data) else _DIGITS.sub(_without, data)
         if like in self._read:
             return self._read[like]
         if len(self._read) >= KEPT:

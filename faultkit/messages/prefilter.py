@@ -82,7 +82,13 @@ class Prefilter:
     def __init__(self) -> None:
         from ahocorasick_rs import BytesAhoCorasick, Implementation
 
-        small: set[str] = {*LOOKS, *_errno_words(), '"message":[', '"message" : ['}  # of which unwrapping makes text
+        small: set[str] = {
+            *LOOKS,
+            *_errno_words(),
+            '"message":[',
+            '"message": [',
+            '"message" : [',
+        }  # of which unwrapping makes text
         capital: dict[bytes, list[tuple[str, bool]]] = {}
         for entry in (entry for entry in entries() if not (entry.fine or entry.beside)):
             for text in entry.texts:

@@ -79,7 +79,7 @@ def _heading(log: Log, kinds: int) -> str:
         if failures
         else "no failure that is known"
     )
-    return f"{log.lines} lines, {_size(log.size)}{span}: {found}."
+    return f"{log.lines} line{'s' * (log.lines != 1)}, {_size(log.size)}{span}: {found}."
 
 
 def _size(number: int) -> str:

@@ -334,3 +334,16 @@ def test_seconds_since_1970_as_brokers_write_them() -> None:
 def test_what_looks_like_a_failure_is_counted(line: str) -> None:
     log = read(f"{line}\n".encode() * 3)
     assert [kind.count for kind in log.kinds.values()] == [3], log.kinds
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")])
+def test_what_journald_writes_as_bytes_is_text(separators: tuple[str, str]) -> None:
+    said = (
+        "read tcp 10.0.0.1:400->10.0.4.9:443: read: connection reset by peer",
+        "dial tcp 10.0.4.9:443: connect: connection refused, and again",
+    )
+    rows = [
+        {"__REALTIME_TIMESTAMP": "1795183200000000", "MESSAGE": list(f"\x1b[31m{text:<70}".encode())} for text in said
+    ]
+    log = read("".join(json.dumps(row, separators=separators) + "\n" for row in rows).encode())
+    assert _told(log) == [("connect ECONNREFUSED", 1), ("recv ECONNRESET", 1)]
