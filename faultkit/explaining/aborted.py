@@ -12,6 +12,7 @@ from faultkit.explaining.wording import CALLS, ended, is_round, lasting, listed
 # Seconds: within them an answer of a program is "at once"; a local one takes microseconds, a distant one its round trip.
 AT_ONCE = 1.0
 _IDLE = 0.2  # seconds: a shorter pause lies within one exchange; arbitrary
+_DELAYED = 0.25  # seconds: an acknowledgement is delayed by no more than 200 ms on any stack
 _SEGMENT = 500  # bytes on their way beyond what was acknowledged: the upload goes on; arbitrary
 _RETRIES = 4  # times that one segment is sent again before a stack gives up by itself; Windows does it 5 times
 _LARGE = 4096  # bytes; a request that is larger is called an upload; arbitrary
@@ -66,6 +67,18 @@ def _gave_up(story: Story, rst: Packet, by: Sender) -> Finding | None:
     fresh = next((p for p in reversed(before) if p.side != side and not story.repeats(p)), None)
     probes = [p for p in mine if story.is_probe(p) and (fresh is None or p.number > fresh.number)]
     again = [p for p in since if story.repeats(p) and not p.flags & SYN]
+    heard = next((p for p in reversed(before) if p.side != side and not p.flags & RST), None)
+    if probes and not again and heard is not None and heard.window == 0:
+        return Finding(
+            f"reset by the {name}: the {other} does not read",
+            "failed",
+            ("zero-window", "linger", "disconnect", "crash"),
+            "most likely",
+            f"The {other}'s window is 0 (packet {heard.number}): its program does not read. The {name} probed it (packets "
+            f"{listed(probes)}) and ends the connection in packet {rst.number}, by a timeout of its program or of its socket",
+            by=by,
+            tell=f"ss -tm at the {other}: Recv-Q; the {name}'s timeouts for sending",
+        )
     if probes and not again:
         gap = story.seconds(probes[-1], rst)
         return Finding(
@@ -131,8 +144,11 @@ def _met_while_closing(story: Story, rst: Packet, asked: list[Packet], by: Sende
     """A request on a connection that had worked and was idle, reset at once."""
     answers = story.data_before(rst.side, rst)
     idle = story.idle_before(asked[0])
-    if not answers or idle is None or idle < _IDLE or (story.seconds(asked[-1], rst) or 0.0) >= AT_ONCE:
+    took = story.seconds(asked[-1], rst) or 0.0
+    if not answers or idle is None or idle < _IDLE or took >= AT_ONCE:
         return None
+    if took >= _DELAYED and any(p.side == rst.side and p.number > asked[-1].number for p in story.before(rst)):
+        return None  # its kernel had acknowledged the request, and its program let it lie
     if owed.left_at_once(story, asked[-1]):
         return None
     return Finding(

@@ -65,6 +65,8 @@ def own(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Finding
             by=by,
         )
     asked = unanswered(story, fin)
+    if asked and not data and side == 0:
+        return _done_with_it(story, rst, fin, by, end)
     if asked and not data:
         return Finding(
             "reset after its own close",
@@ -123,6 +125,31 @@ def own(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Finding
         "wait for the other's FIN",
         by=by,
         tell=CALLS.format(who=name),
+    )
+
+
+def _done_with_it(story: Story, rst: Packet, fin: Packet, by: Sender, end: str) -> Finding:
+    """A client that has its answer, closes, and aborts instead of waiting for the server's FIN."""
+    waits = owed.waited_for(story, fin)
+    whole = not waits and owed.is_answered_whole(story, fin)
+    known = (
+        "the response had come whole before" if whole else waits or "whether it had all that it wanted cannot be told"
+    )
+    return Finding(
+        "reset after its own close: harmless" if whole else end,
+        "harmless" if whole else "suspicious",
+        (
+            "linger",
+            "unread",
+            "fin-wait-timeout --end aborted",
+            "fin-wait-timeout --end lowered",
+            "disconnect --state last-ack",
+        ),
+        "one of these",
+        f"The client had sent its FIN (packet {fin.number}) and aborts in packet {rst.number} without waiting for the server's: "
+        f"{known}",
+        by=by,
+        tell=CALLS.format(who=SIDES[0]),
     )
 
 
@@ -229,7 +256,8 @@ def _unserved(story: Story, rst: Packet, fin: Packet, waits: str, by: Sender, en
         ("unread", "linger", "crash", "disconnect"),
         "one of these",
         f"The {other} had closed its direction (FIN in packet {fin.number}), and the {name} aborts in packet {rst.number}"
-        f"{'' if pause is None else f', {lasting(pause)} later'}: {waits}. Whether the {other} still waited cannot be told",
+        f"{'' if pause is None else f', {lasting(pause)} later'}: {waits}. Whether the "
+        f"{f'{other} still waited' if fin.side == 0 else f'{name} wanted the rest'} cannot be told",
         by=by,
         tell=CALLS.format(who=name),
     )

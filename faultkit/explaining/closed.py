@@ -12,6 +12,7 @@ from faultkit.explaining.wording import CALLS, lasting, listed
 
 _FIN_TIMEOUT = 59  # seconds: net.ipv4.tcp_fin_timeout is 60 where nobody has changed it
 _PAUSE = 0.05  # seconds: a shorter one lies within one exchange; arbitrary
+_LARGE = 4096  # bytes: a request that is larger is called an upload; arbitrary
 _LAST_WORDS = 128  # bytes: the answer to a farewell is short; arbitrary
 
 
@@ -191,6 +192,28 @@ def _crossed(m: _Meeting) -> Finding:
             by=m.by,
             tell="is that idle time the server's keep-alive timeout? faultkit nest compares them",
         )
+    if m.rst.side == 0 and (lacks := owed.response_lacks(m.story, m.rst)):
+        return Finding(
+            m.end,
+            "failed",
+            ("late-write",),
+            "most likely",
+            f"The client closed (FIN in packet {m.fin.number}) while data of the server were under way (packet "
+            f"{listed(m.data)}), and {lacks}: RST in packet {m.rst.number}. It gave the response up",
+            by=m.by,
+            tell="the client's timeout and its log",
+        )
+    if m.rst.side == 1 and _is_upload(m):
+        return Finding(
+            m.end,
+            "failed",
+            ("early-response", "late-write"),
+            "most likely",
+            f"The server answered and closed (FIN in packet {m.fin.number}) while an upload of the client was under way (packet "
+            f"{listed(m.data)}): nobody reads that, and the RST in packet {m.rst.number} may overtake the answer in the client",
+            by=m.by,
+            tell=CALLS.format(who=m.name),
+        )
     return Finding(
         m.end,
         "suspicious",
@@ -200,6 +223,15 @@ def _crossed(m: _Meeting) -> Finding:
         f"{listed(m.data)}): RST in packet {m.rst.number}. What the {m.other} sent was not read",
         by=m.by,
     )
+
+
+def _is_upload(m: _Meeting) -> bool:
+    """Had the server answered in the middle of something large that the client sent?"""
+    before = m.story.before(m.rst)
+    answers = [p for p in before if p.side == 1 and p.size]
+    begun = [p for p in before if p.side == 0 and p.size and answers and p.number < answers[-1].number]
+    sent = sum(p.size or 0 for p in (*begun[-1:], *m.data) if not m.story.repeats(p))
+    return bool(begun) and sent > _LARGE and any(payload.asks(p) for p in begun)
 
 
 def _written_later(m: _Meeting) -> Finding:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from faultkit.errors import Misuse
-from faultkit.explaining import errors, hops, related, resets, senders, silence, strange
+from faultkit.explaining import errors, hops, related, resets, senders, silence, strange, unserved
 from faultkit.explaining.diagnosis import Diagnosis, Finding, Sureness
 from faultkit.explaining.files import Frames, Source, is_capture
 from faultkit.explaining.flows import ACK, RST, SYN, Census, Connection, gathered
@@ -174,6 +174,8 @@ class Explaining:
         quiet = None
         if story.resets:
             found = resets.explain(story, list(told))
+            if found.harm in ("harmless", "suspicious") and (unserved_by := unserved.refused(story)):
+                found = unserved_by
         else:
             last = story.packets[-1].time_ns
             quiet = None if last is None or self.seen.last_ns is None else (self.seen.last_ns - last) / 1e9

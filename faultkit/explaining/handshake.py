@@ -10,7 +10,7 @@ from faultkit.explaining.filtered import refuses
 from faultkit.explaining.flows import ACK, FIN, PSH, RST, SYN, URG, Packet
 from faultkit.explaining.senders import text
 from faultkit.explaining.story import Story
-from faultkit.explaining.wording import CAPTURE, lasting, listed
+from faultkit.explaining.wording import CALLS, CAPTURE, lasting, listed
 
 _AT_ONCE = 0.9  # seconds: a round trip, and no retransmission (RFC 6298)
 
@@ -141,19 +141,6 @@ def _given_up(story: Story, rst: Packet, syns: list[Packet], sent: ResetTold) ->
             tell="capture both directions",
         )
     waited = story.seconds(syns[0], rst)
-    if len(syns) == 1 and not rst.flags & ACK and not rst.window and rst.seq is not None and rst.seq == syns[0].end:
-        return Finding(
-            "reset, and no answer captured",
-            "suspicious",
-            (),
-            "cannot be told",
-            f"The bare RST in packet {rst.number} has the number after that of the SYN (packet {syns[0].number}), as the answer "
-            "to a SYN,ACK has it: one that was not captured, of a scan or of a connect() that was cancelled. If there was none, "
-            "something in between made the RST",
-            by=sent.by,
-            plain="one direction captured",
-            tell="capture both directions",
-        )
     return Finding(
         "never answered, and the client gave up",
         "failed" if len(syns) > 1 else "suspicious",
@@ -311,6 +298,19 @@ def _unwanted_answer(story: Story, rst: Packet, from_client: list[Packet]) -> Fi
             by="client",
         )
     at_once = (story.seconds(answers[-1], rst) or 0.0) < _AT_ONCE
+    if at_once and story.form(rst) == "abort" and rst.ack == answer.end:
+        return Finding(
+            "reset by the client as soon as it was connected",
+            "harmless",
+            ("linger", "disconnect"),
+            "most likely",
+            f"The SYN,ACK in packet {answer.number} had arrived (packet {rst.number} acknowledges it), and the client's socket "
+            "aborts in the same breath, before a byte was sent: a check whether somebody listens, as HAProxy makes it, or a "
+            "scan that connects",
+            by="client",
+            against="a program that gives up in just that moment does the same",
+            tell=CALLS.format(who="client"),
+        )
     if not at_once or from_client[0].options is None or _is_a_kernels(from_client[0]):
         return Finding(
             "a handshake that its own side cut short",

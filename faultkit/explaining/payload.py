@@ -40,6 +40,17 @@ def fatal_alert(packet: Packet) -> str:
         return str(data[6])
 
 
+def is_record(packet: Packet) -> bool:
+    """Does a TLS record begin in it?"""
+    return packet.data[:1] in (b"\x14", b"\x15", b"\x16", b"\x17") and packet.data[1:2] == b"\x03"
+
+
+def alert_alone(data: bytes) -> bool:
+    """Is it one encrypted alert of TLS 1.3, after the change of cipher that some send for appearance (RFC 8446 appendix D.4)?"""
+    data = data.removeprefix(b"\x14\3\3\0\1\1")
+    return data[:5] == b"\x17\3\3\0\x13" and len(data) == 24
+
+
 def greeting(packet: Packet) -> bool:
     """Is it a TLS ClientHello?"""
     return packet.data[:2] == b"\x16\x03" and packet.data[5:6] == b"\x01"

@@ -12,6 +12,7 @@ from faultkit.explaining.diagnosis import Diagnosis
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
 
+_UNASKED = ("an unasked SYN,ACK was refused", "an unasked SYN,ACK", "a handshake that its own side cut short")
 _SCAN = 6  # ports of one host tried by one client: more than a program has reason to; arbitrary
 _NEXT = 3.0  # seconds within which a client that was refused at one address tries the next (RFC 8305 says 0.25)
 _ADDRESSES = 4  # hosts of one port that one client tries, of more than which they are no one server's; arbitrary
@@ -25,7 +26,7 @@ def told(found: list[Diagnosis]) -> list[Diagnosis]:
     """The same diagnoses, in the light of each other."""
     by_number = {diagnosis.connection.number: diagnosis for diagnosis in found}
     found = [_after_another(diagnosis, by_number) for diagnosis in found]
-    for look in (_moved, _scans, _next_address, _translated, _relayed):
+    for look in (_moved, _scans, _next_address, _answered_elsewhere, _translated, _relayed):
         found = look(found)
     return found
 
@@ -223,8 +224,12 @@ def _next_address(found: list[Diagnosis]) -> list[Diagnosis]:
             worked[d.connection.server.port].add(d)
     for d in found:
         c = d.connection
-        if d.end == "refused" and d.harm == "failed" and len(tried[c.client.host, c.server.port]) <= _ADDRESSES:
-            at = _reset_at(d)
+        if (
+            d.end in ("refused", "never answered")
+            and d.harm == "failed"
+            and len(tried[c.client.host, c.server.port]) <= _ADDRESSES
+        ):
+            at = _reset_at(d) if d.end == "refused" else _began(d)
             other = next(
                 (
                     e
@@ -238,14 +243,53 @@ def _next_address(found: list[Diagnosis]) -> list[Diagnosis]:
                 None,
             )
             if other is not None:
+                refused = d.end == "refused"
                 d = replace(
                     d,
-                    end="refused at one address, the next one works: harmless",
-                    harm="harmless",
+                    end="refused at one address, the next one works: harmless"
+                    if refused
+                    else "not answered at one address, the next one works",
+                    harm="harmless" if refused else "suspicious",
                     why=f"{d.why}. The client went on to {other.connection.server} (connection "
                     f"{other.connection.number}), which works (RFC 8305)",
                 )
         result.append(d)
+    return result
+
+
+# An answer from another address
+
+
+def _answered_elsewhere(found: list[Diagnosis]) -> list[Diagnosis]:
+    """A SYN that nobody answers, and a SYN,ACK to its very number from another address: the answer was not translated back."""
+    asked = {
+        (d.connection.client, d.connection.initial[0]): place
+        for place, d in enumerate(found)
+        if d.end == "never answered" and d.connection.initial[0]
+    }
+    result = list(found)
+    for place, d in enumerate(found) if asked else ():
+        answer = next((p for p in d.connection.packets if p.side == 1 and p.flags & SYN), None)
+        if answer is None or answer.raw_ack is None or d.end not in _UNASKED:
+            continue
+        its = asked.get((d.connection.client, (answer.raw_ack - 1) & 0xFFFFFFFF))
+        if its is None or found[its].connection.server == d.connection.server:
+            continue
+        for one in (its, place):
+            result[one] = replace(
+                found[one],
+                end="answered from another address",
+                harm="failed",
+                by="",
+                causes=(),
+                sure="shown by the packets",
+                why=f"The SYN of connection {found[its].connection.number} to {found[its].connection.server} is answered by "
+                f"{d.connection.server} (packet {answer.number} acknowledges its very number), and the client, which knows "
+                "nothing of that address, refuses it: what translates addresses on the way there does not on the way back",
+                against="",
+                plain="an answer that bypasses the NAT",
+                tell="the way back: does it lead through the box that translates? conntrack -L there",
+            )
     return result
 
 

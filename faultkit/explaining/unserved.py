@@ -8,6 +8,7 @@ from faultkit.explaining.flows import FIN, RST, Packet
 from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import lasting
 
+_HEADER = 5  # bytes of the header of a TLS record
 _PATIENCE = 1.0  # seconds: who leaves later than that has waited for an answer; arbitrary
 
 
@@ -16,7 +17,62 @@ def explain(story: Story) -> Finding | None:
     fins = [p for p in story.packets if p.flags & FIN and not p.flags & RST]
     if not fins or story.deaf is not None or story.missing:
         return None
-    return _alerted(story) or _unanswered(story, fins[0]) or _cut_short(story, fins[0])
+    return refused(story) or _unanswered(story, fins[0]) or _cut_short(story, fins[0])
+
+
+def refused(story: Story) -> Finding | None:
+    """A TLS handshake that one end refused; None where nothing shows that."""
+    return _alerted(story) or _no_tls(story) or _alert_instead_of_finished(story)
+
+
+def _no_tls(story: Story) -> Finding | None:
+    """A ClientHello that a server answers with something else than TLS."""
+    asked, said = (next((p for p in side.data if p.seq == 1), None) for side in story.sides)
+    if (
+        asked is None
+        or said is None
+        or not payload.greeting(asked)
+        or len(said.data) < _HEADER
+        or said.number < asked.number
+    ):
+        return None
+    if payload.is_record(said):
+        return None
+    return Finding(
+        "the server does not speak TLS",
+        "failed",
+        (),
+        "shown by the packets",
+        f"Packet {asked.number} is a TLS ClientHello, and packet {said.number} of the server answers it with what is no TLS: "
+        f"{said.data[:24]!r}",
+        by="server",
+        plain="a TLS handshake that failed",
+        tell=f"does port {story.connection.server.port} want TLS? Try it in clear text",
+    )
+
+
+def _alert_instead_of_finished(story: Story) -> Finding | None:
+    """TLS 1.3 encrypts what a client says after the ServerHello; its Finished is longer than an alert (RFC 8446)."""
+    said = [p for p in story.sides[0].data if not story.repeats(p)]
+    server = [p for p in story.sides[1].data if payload.is_record(p) and p.data[:1] == b"\x16"]
+    if len(said) < 2 or said[0].seq != 1 or not payload.greeting(said[0]) or not server:
+        return None
+    more = said[1:]
+    if any(p.size != len(p.data) for p in more) or not payload.alert_alone(b"".join(p.data for p in more)):
+        return None
+    return Finding(
+        "the client refused the TLS handshake",
+        "failed",
+        (),
+        "most likely",
+        f"After the server's part of the TLS handshake (packet {server[-1].number}) the client sends nothing but an encrypted "
+        f"alert (packet {more[-1].number}), where its Finished should be: it refuses what the server sent, most often its "
+        "certificate",
+        by="client",
+        against="no other record is so short",
+        plain="a TLS handshake that failed",
+        tell="the client's log: does it know who signed the server's certificate, and is that valid for the name?",
+    )
 
 
 def _alerted(story: Story) -> Finding | None:

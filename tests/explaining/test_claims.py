@@ -40,7 +40,7 @@ OTHER_WAY = Segment("<", "R.", 100, 28, ttl=47, options=stamp(9000, 1005), ip_id
                 Segment(">", "F.", 6, 6, ip_id=107),
                 Segment("<", ".", 6, 7),
             ],
-            Told("failed", by="client"),
+            Told("suspicious", by="client"),
         ),
         (
             [

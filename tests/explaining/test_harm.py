@@ -254,7 +254,7 @@ HARMS: dict[str, tuple[list[Segment], Told]] = {
     ),
     "SYNs that nobody answers, and a RST of their own end": (
         [*(Segment(">", "S", at=at) for at in (0.0, 1.0, 3.0)), Segment(">", "R", 1, window=0, at=10.0)],
-        Told("failed", "connect-timeout", words="the client gave up"),
+        Told("suspicious", "connect-timeout", words="Who gives up a SYN sends no RST"),
     ),
     "SYNs and an abort that acknowledges what was not captured": (
         [*(Segment(">", "S", at=at) for at in (0.0, 1.0)), Segment(">", "R.", 1, 1, at=60.0)],

@@ -32,6 +32,33 @@ AGAIN = [Segment(">", "P.", 6, 6, b"again", at=at) for at in (1.0, 1.3, 1.9, 3.1
 LARGE = [Segment("<", ".", 6, 6, b"l" * 1400, at=at) for at in (1.0, 1.3, 1.9, 3.1)]
 SHORT = OK + b"Content-Length: 900\r\n\r\n" + b"a" * 100
 
+CIPHER = b"\x14\3\3\0\1\1"
+SHAKEN = [
+    *handshake(),
+    Segment(">", "P.", 1, 1, HELLO),
+    Segment("<", "P.", 1, 70, b"\x16\3\3\0\x57" + bytes(87)),
+    Segment(">", ".", 70, 93),
+]
+STORED = b"POST /x HTTP/1.1\r\nContent-Length: 99999\r\n\r\n"
+UPLOAD = [
+    *handshake(),
+    Segment(">", "P.", 1, 1, STORED),
+    *(Segment(">", ".", 1 + len(STORED) + n * 1000, 1, b"u" * 1000) for n in range(3)),
+    Segment("<", "P.", 1, 1001, b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n"),
+    Segment("<", "F.", 46, 1001),
+    *(Segment(">", ".", 1 + len(STORED) + n * 1000, 1, b"u" * 1000) for n in range(3, 7)),
+    Segment("<", "R", 1, window=0, ip_id=0),
+]
+CLOSED_WINDOW = [
+    *ASKED,
+    Segment("<", ".", 1, 28, b"a" * 500),
+    Segment(">", ".", 28, 501, window=0),
+    Segment("<", ".", 500, 28, at=1.0),
+    Segment(">", ".", 28, 501, window=0),
+    Segment("<", ".", 500, 28, at=2.0),
+    Segment("<", "R.", 501, 28, at=2.5),
+]
+
 UNSERVED: dict[str, tuple[list[Segment], Told]] = {
     "a server closes in order and answers nothing": (
         _closes(ASKED, "<"),
@@ -49,6 +76,45 @@ UNSERVED: dict[str, tuple[list[Segment], Told]] = {
     "a fatal alert ends the TLS handshake": (
         _closes([*handshake(), Segment(">", "P.", 1, 1, HELLO), Segment("<", "P.", 1, 1 + len(HELLO), FATAL)], "<"),
         Told("failed", "", "server", "handshake_failure"),
+    ),
+    "an encrypted alert stands where the client's Finished should": (
+        [
+            *SHAKEN,
+            Segment(">", "P.", 70, 93, CIPHER + b"\x17\3\3\0\x13" + bytes(19)),
+            Segment(">", "R.", 100, 93),
+        ],
+        Told("failed", "", "client", "most often its certificate"),
+    ),
+    "a fatal alert, and a reset": (
+        [*SHAKEN, Segment(">", "P.", 70, 93, FATAL[:-1] + b"\x30"), Segment(">", "R.", 77, 93)],
+        Told("failed", "", "client", "unknown_ca"),
+    ),
+    "a server answers a ClientHello in clear text": (
+        _closes([*handshake(), Segment(">", "P.", 1, 1, HELLO), Segment("<", "P.", 1, 70, b"HTTP/1.1 400 Bad")], "<"),
+        Told("failed", "", "server", "what is no TLS"),
+    ),
+    "a server answers an upload and closes": (UPLOAD, Told("failed", "early-response", "server", "upload")),
+    "a client gives a response up": (
+        [
+            *_answered(SHORT),
+            Segment(">", "F.", 28, 1 + len(SHORT)),
+            Segment("<", ".", 1 + len(SHORT), 28, b"a" * 100),
+            Segment(">", "R", 28, window=0, ip_id=0),
+        ],
+        Told("failed", "late-write", "client", "900 bytes of body"),
+    ),
+    "a server resets a client that does not read": (
+        CLOSED_WINDOW,
+        Told("failed", "zero-window", "server", "does not read"),
+    ),
+    "a program lets a request lie, and ends": (
+        [
+            *WORKED,
+            Segment(">", "P.", 6, 6, b"more", at=1.0),
+            Segment("<", ".", 6, 10, at=1.04),
+            Segment("<", "R.", 6, 10, at=1.7),
+        ],
+        Told("failed", "unread", "server", sure="one of these"),
     ),
     "data of an unknown protocol need no answer": (
         _closes([*handshake(), Segment(">", "P.", 1, 1, b"a log"), Segment("<", ".", 1, 6)], ">"),
@@ -86,6 +152,18 @@ UNSERVED: dict[str, tuple[list[Segment], Told]] = {
 }
 
 HARMLESS: dict[str, tuple[list[Segment], Told]] = {
+    "a check whether somebody listens": (
+        [Segment(">", "S"), Segment("<", "S.", ack=1), Segment(">", "R.", 1, 1)],
+        Told("harmless", "linger", "client", "a check whether somebody listens", "most likely"),
+    ),
+    "a client closes and aborts after a whole response": (
+        [
+            *IDLE_HTTP,
+            Segment(">", "F.", 28, IDLE_HTTP[-1].ack, at=1.0),
+            Segment(">", "R.", 29, IDLE_HTTP[-1].ack, at=1.1),
+        ],
+        Told("harmless", "linger", "client", "had come whole before"),
+    ),
     "a client drops the connection straight after a whole response": (
         _aborts(IDLE_HTTP, at=0.2),
         Told("harmless", "", "client", "asked for nothing more"),
@@ -114,7 +192,7 @@ HARMLESS: dict[str, tuple[list[Segment], Told]] = {
 ONE_WAY: dict[str, tuple[list[Segment], Told]] = {
     "a SYN and a RST with the next number": (
         [Segment(">", "S"), Segment(">", "R", 1, window=0, ip_id=0)],
-        Told("suspicious", words="one that was not captured", sure="cannot be told"),
+        Told("suspicious", words="an answer that was not captured"),
     ),
     "an acknowledgement of what was under way is no disobedience": (
         [
@@ -150,6 +228,29 @@ def test_nobody_is_harmed_by_an_abort_after_the_last_word(name: str) -> None:
 @pytest.mark.parametrize("name", ONE_WAY)
 def test_one_direction_does_not_show_what_was_answered(name: str) -> None:
     _holds(*ONE_WAY[name])
+
+
+def _from(packets: list[Segment], server: tuple[str, int]) -> list[Segment]:
+    return [replace(p, server=server) for p in packets]
+
+
+def test_an_answer_from_another_address_is_no_scan() -> None:
+    asked = [Segment(">", "S", at=at) for at in (0.0, 1.0)]
+    other = _from(
+        [Segment("<", "S.", ack=1, at=0.01), Segment(">", "R", 1, window=0, ip_id=0, at=0.011)], ("10.0.9.9", 8080)
+    )
+    found = explain(capture(sorted([*asked, *other], key=lambda p: p.at or 0.0)))
+    assert [(d.harm, d.end) for d in found] == [("failed", "answered from another address")] * 2
+    assert "10.0.9.9" in found[0].why
+
+
+def test_an_address_that_does_not_answer_is_little_harm_where_the_next_one_does() -> None:
+    works = _from(
+        [replace(p, at=0.2 + n / 1000, client=("10.0.0.1", 41000)) for n, p in enumerate(WORKED)], ("10.0.0.3", 80)
+    )
+    silent, worked = explain(capture([Segment(">", "S", at=0.0), *works]))
+    assert (silent.harm, worked.harm) == ("suspicious", "open")
+    assert "the next one works" in silent.end
 
 
 def test_a_request_without_an_answer_is_seen_among_many_that_were_answered() -> None:
