@@ -266,6 +266,8 @@ def _abort_of_its_own(story: Story, rst: Packet, by: Sender, end: str) -> Findin
     if waits:
         return _gave_up_waiting(story, rst, waits, by, end)
     unclear = (owed.unclear(story, rst) or owed.greeted(story, rst)) if rst.side == 0 else ""
+    if story.midway and not done:
+        unclear = "its beginning was not captured, nor any data, so what was under way cannot be told"
     causes = (
         ("linger", "disconnect", "listener-closed", "crash") if done else ("linger", "listener-closed", "disconnect")
     )

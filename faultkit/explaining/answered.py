@@ -218,6 +218,8 @@ def _gave_up(story: Story, rst: Packet, trigger: Packet, by: Sender) -> Finding 
         )
     if not again:
         return None
+    if all(p.end is not None and p.end <= acked for p in again):
+        return _deaf(story, rst, again, last, by)
     first = story.first_sent(again[-1])
     sent = [first, *(p for p in again if story.first_sent(p) is first)]
     seconds = story.seconds(first, sent[-1])
@@ -242,6 +244,22 @@ def _gave_up(story: Story, rst: Packet, trigger: Packet, by: Sender) -> Finding 
         against="a firewall that drops it on the way looks the same from here; one that says so sends ICMP, which "
         "was not captured",
         tell=f"capture at the {other}: does what the {name} sent arrive there? And capture ICMP with it",
+    )
+
+
+def _deaf(story: Story, rst: Packet, again: list[Packet], last: Packet, by: Sender) -> Finding:
+    """It sends again what was acknowledged: the acknowledgements do not get there."""
+    name, other = SIDES[rst.side], SIDES[1 - rst.side]
+    return Finding(
+        f"the {name} does not hear the {other} any more",
+        "failed",
+        ("firewall-reset --answer drop", "nat-expiry --answer drop", "retransmit-timeout"),
+        "most likely",
+        f"The {name} sends again (packets {listed(again)}) what the {other} has acknowledged (packet {last.number}), and gives "
+        f"up: RST in packet {rst.number}. What the {other} sends does not get there: something between the place of the capture "
+        f"and the {name} drops it",
+        by=by,
+        tell=f"capture at the {name}; iptables -L -v -n or nft list ruleset on the way",
     )
 
 

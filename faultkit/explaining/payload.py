@@ -87,6 +87,13 @@ def _farewell(packet: Packet) -> str:
     wrapped = size <= len(data) and int.from_bytes(data[:4], "big") == size - 4 and _UNBIND.search(data)
     if wrapped or _UNBIND.fullmatch(data):
         return "LDAP's unbind"
+    if (
+        not data
+        and 0 < size <= 24
+        and packet.note.rstrip().endswith("Application Data")
+        and packet.note.count("Data") == 1
+    ):
+        return "a TLS alert"
     if not data and _QUIT_ROW.search(packet.note):
         return "a TLS alert" if "Alert" in packet.note else "QUIT"
     return ""

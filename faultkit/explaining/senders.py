@@ -225,12 +225,22 @@ def _not_late(story: Story, rst: Packet, after: Packet) -> bool:
         and at_once
     ):
         return False
+    if at_once and not after.size and not after.flags & (FIN | SYN) and _is_overtaken(story, rst, after):
+        return False
     rst_ts, its_ts = rst.option("TS"), after.option("TS")
     if isinstance(rst_ts, tuple) and isinstance(its_ts, tuple) and (its_ts[0] - rst_ts[0]) & 0xFFFFFFFF >= 0x80000000:
         return False
     if rst.ip_id and after.ip_id and 0 < (rst.ip_id - after.ip_id) & 0xFFFF <= _NEAR:
         return False
     return rst.time_ns is None or after.time_ns is None or after.time_ns >= rst.time_ns
+
+
+def _is_overtaken(story: Story, rst: Packet, after: Packet) -> bool:
+    """Do acknowledgements come behind the RST that tell of less than it does? Then they were sent before it, and so may that
+    one be."""
+    told = rst.ack if rst.flags & ACK else None
+    behind = [p.ack for p in story.after(rst) if p.side == rst.side and p.ack is not None and not p.flags & RST]
+    return told is not None and after.ack is not None and after.ack <= told and min(behind) < told
 
 
 def _of_another(story: Story, packet: Packet) -> bool:

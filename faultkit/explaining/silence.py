@@ -3,7 +3,7 @@ capture ends."""
 
 from __future__ import annotations
 
-from faultkit.explaining import stuck, unserved
+from faultkit.explaining import payload, stuck, unserved
 from faultkit.explaining.diagnosis import Finding
 from faultkit.explaining.errors import refusing
 from faultkit.explaining.flows import ACK, FIN, RST, SYN, Packet
@@ -117,7 +117,17 @@ def _closing(story: Story) -> str:
     fins = [p for p in story.packets if p.flags & FIN and not p.flags & RST]
     first = fins[0]
     first_side, other = SIDES[first.side], SIDES[1 - first.side]
-    return f"The {first_side} closed first (FIN in packet {first.number}), the {other} after it: nothing was lost"
+    data = [p for p in story.packets if p.size and not p.flags & RST and not story.is_probe(p)]
+    closed = f"The {first_side} closed first (FIN in packet {first.number}), the {other} after it"
+    if (
+        first.side == 1
+        and data
+        and data[-1].side == 0
+        and data[-1].number < first.number
+        and not payload.farewell(data[-1:])
+    ):
+        return f"{closed}. Nothing had answered packet {data[-1].number}: whether an answer was due cannot be told"
+    return f"{closed}: nothing was lost"
 
 
 def _acknowledged(story: Story, packet: Packet | None) -> bool:
@@ -182,6 +192,17 @@ def _unanswered_syn(story: Story, quiet: float | None, accepted: int) -> Finding
             "cannot be told",
             f"The SYN in packet {syns[0].number} has no answer yet when the capture ends, {quiet * 1000:.0f} ms later",
             plain="still open",
+        )
+    if "Retransmission]" in syns[0].note:
+        return Finding(
+            "no answer to the SYN in these rows",
+            "suspicious",
+            ("connect-timeout", "backlog-full"),
+            "cannot be told",
+            f"The SYN in packet {syns[0].number} was sent again ({times}{over} here), and the first one is not among the rows: "
+            "they are a choice, and an answer may have been left out with it",
+            plain="rows are missing",
+            tell="all rows of this connection, or the capture itself",
         )
     join = syns[0].option("MPTCP")
     if isinstance(join, bytes) and join and join[0] >> 4 == 1:  # MP_JOIN (RFC 8684 section 3.2)

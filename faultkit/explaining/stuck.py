@@ -40,7 +40,7 @@ def _waiting(story: Story, side: int, quiet: float | None) -> Finding | None:
     if probes and own[-1] in probes and (quiet is None or quiet > 1):
         return _probing(side, probes, quiet)
     acked = max((p.ack for p in other if p.ack is not None), default=0)
-    if other and other[-1].window == 0 and not other[-1].flags & (SYN | FIN | RST) and acked > 1:
+    if other and other[-1].window == 0 and not other[-1].flags & (SYN | FIN | RST) and (acked > 1 or story.midway):
         name, peer = SIDES[side], SIDES[1 - side]
         closed = _since_closed(story, 1 - side)
         waited = story.seconds(closed, story.packets[-1])

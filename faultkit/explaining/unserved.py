@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from faultkit.explaining import owed, payload
 from faultkit.explaining.diagnosis import Finding
-from faultkit.explaining.flows import FIN, RST, Packet
+from faultkit.explaining.flows import FIN, RST, SYN, Packet
 from faultkit.explaining.story import SIDES, Story
 from faultkit.explaining.wording import lasting
 
@@ -102,7 +102,12 @@ def _unanswered(story: Story, fin: Packet) -> Finding | None:
             break
         asked.insert(0, p)
     request = next((p for p in asked if payload.greeting(p) or payload.asks(p)), None)
-    if request is None:
+    if request is None or (fin.side == 1 and fin.number < request.number):
+        return None
+    # A row of Wireshark tells of a request where its last segment stands, which may be behind the answer to it.
+    if story.connection.from_rows and any(
+        p.size != 0 and p.side == 1 and not p.flags & SYN for p in story.before(request)
+    ):
         return None
     what = (
         f"ClientHello of packet {request.number}"

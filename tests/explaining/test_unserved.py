@@ -9,7 +9,7 @@ import pytest
 
 from faultkit.explaining.explain import explain
 from tests.explaining.made_up import Segment, capture, handshake
-from tests.explaining.test_harm import ASKED, HELLO, IDLE_HTTP, OK, _aborts, _answered, _holds
+from tests.explaining.test_harm import ASKED, HELLO, IDLE_HTTP, OK, _aborts, _answered, _holds, _words
 from tests.explaining.test_situations import WORKED, Told
 
 FATAL = b"\x15\x03\x03\0\2\2\x28"
@@ -119,6 +119,10 @@ UNSERVED: dict[str, tuple[list[Segment], Told]] = {
     "data of an unknown protocol need no answer": (
         _closes([*handshake(), Segment(">", "P.", 1, 1, b"a log"), Segment("<", ".", 1, 6)], ">"),
         Told("closed", words="nothing wrong"),
+    ),
+    "a server closes behind data of an unknown protocol": (
+        _closes([*WORKED, Segment(">", "P.", 6, 6, b"more"), Segment("<", ".", 6, 10)], "<"),
+        Told("closed", words="whether an answer was due cannot be told"),
     ),
     "a request was answered": (_closes(IDLE_HTTP, "<"), Told("closed", words="nothing wrong")),
     "a server closes in order before its response is whole": (
@@ -274,3 +278,98 @@ def test_little_of_a_response_does_not_show_that_it_was_whole() -> None:
     (found,) = explain(bytes(cut))
     assert (found.harm, found.by) == ("suspicious", "client"), found.why
     assert "so little was captured" in found.why
+
+
+def _wireshark(*rows: tuple[float, str, str, int, str]) -> bytes:
+    """Rows of Wireshark: the time, whose packet it is, its protocol, its length and what is said of it."""
+    ends = {">": "10.0.0.1 → 10.0.0.2", "<": "10.0.0.2 → 10.0.0.1"}
+    return "\n".join(
+        f"{n:5} {at:10.6f} {ends[side]} {protocol} {length} {info}"
+        for n, (at, side, protocol, length, info) in enumerate(rows, 1)
+    ).encode()
+
+
+OPENED = (
+    (0.0, ">", "TCP", 66, "40000 → 443 [SYN] Seq=0 Win=64240 Len=0 MSS=1460"),
+    (0.01, "<", "TCP", 66, "443 → 40000 [SYN, ACK] Seq=0 Ack=1 Win=64240 Len=0 MSS=1460"),
+    (0.02, ">", "TCP", 54, "40000 → 443 [ACK] Seq=1 Ack=1 Win=64240 Len=0"),
+)
+AGAIN_ROW = "[TCP Retransmission] 40000 → 443 [PSH, ACK] Seq=1 Ack=1 Win=64240 Len=100"
+ROWS: dict[str, tuple[bytes, Told]] = {
+    "the first SYN is not among the rows": (
+        _wireshark(
+            (1.0, ">", "TCP", 66, "[TCP Retransmission] 40000 → 443 [SYN] Seq=0 Win=64240 Len=0 MSS=1460"),
+            (3.0, ">", "TCP", 66, "[TCP Retransmission] 40000 → 443 [SYN] Seq=0 Win=64240 Len=0 MSS=1460"),
+        ),
+        Told("suspicious", words="may have been left out", sure="cannot be told"),
+    ),
+    "it sends again what was acknowledged": (
+        _wireshark(
+            *OPENED,
+            (0.03, ">", "TCP", 154, "40000 → 443 [PSH, ACK] Seq=1 Ack=1 Win=64240 Len=100"),
+            (0.04, "<", "TCP", 154, "443 → 40000 [PSH, ACK] Seq=1 Ack=101 Win=64240 Len=100"),
+            (0.4, ">", "TCP", 154, AGAIN_ROW),
+            (0.41, "<", "TCP", 54, "443 → 40000 [ACK] Seq=101 Ack=101 Win=64240 Len=0"),
+            (1.0, ">", "TCP", 154, AGAIN_ROW),
+            (1.01, "<", "TCP", 54, "443 → 40000 [ACK] Seq=101 Ack=101 Win=64240 Len=0"),
+            (1.02, ">", "TCP", 54, "40000 → 443 [RST] Seq=101 Win=0 Len=0"),
+        ),
+        Told("failed", "firewall-reset", words="does not hear the server"),
+    ),
+    "so little of encrypted data is an alert": (
+        _wireshark(
+            *OPENED,
+            (0.03, ">", "TCP", 154, "40000 → 443 [PSH, ACK] Seq=1 Ack=1 Win=64240 Len=100"),
+            (0.04, "<", "TCP", 154, "443 → 40000 [PSH, ACK] Seq=1 Ack=101 Win=64240 Len=100"),
+            (0.05, ">", "TCP", 54, "40000 → 443 [FIN, ACK] Seq=101 Ack=101 Win=64240 Len=0"),
+            (0.06, "<", "TCP", 54, "443 → 40000 [ACK] Seq=101 Ack=101 Win=64240 Len=0"),
+            (0.07, "<", "TLSv1.3", 78, "Application Data"),
+            (0.07, "<", "TCP", 54, "443 → 40000 [FIN, ACK] Seq=125 Ack=102 Win=64240 Len=0"),
+            (0.07, ">", "TCP", 54, "40000 → 443 [RST] Seq=102 Win=0 Len=0"),
+        ),
+        Told("harmless", "late-write", "client", "a TLS alert"),
+    ),
+    "an abort of which nothing was seen before": (
+        _wireshark(
+            (0.0, "<", "TCP", 54, "443 → 40000 [ACK] Seq=1 Ack=25070 Win=56385 Len=0"),
+            (0.1, ">", "TCP", 60, "40000 → 443 [RST, ACK] Seq=25070 Ack=1 Win=41005 Len=0"),
+        ),
+        Told("suspicious", "", "client", "cannot be told"),
+    ),
+    "a window that is closed from the first row on": (
+        _wireshark(
+            (0.0, "<", "TCP", 66, "[TCP ZeroWindow] 443 → 40000 [ACK] Seq=1 Ack=1 Win=0 Len=0"),
+            (0.1, ">", "TCP", 66, "40000 → 443 [ACK] Seq=5000 Ack=2 Win=1029 Len=0"),
+            (0.2, "<", "TCP", 66, "[TCP ZeroWindow] 443 → 40000 [ACK] Seq=2 Ack=1 Win=0 Len=0"),
+        ),
+        Told("suspicious", "zero-window", words="does not read"),
+    ),
+    "a request stands in its last row, behind the answer": (
+        _wireshark(
+            *OPENED,
+            (0.03, ">", "TCP", 1054, "40000 → 443 [ACK] Seq=1 Ack=1 Win=64240 Len=1000"),
+            (0.04, "<", "HTTP", 154, "HTTP/1.1 413 Too Large"),
+            (0.05, ">", "HTTP", 554, "POST /x HTTP/1.1"),
+            (0.06, "<", "TCP", 54, "443 → 40000 [FIN, ACK] Seq=101 Ack=1501 Win=64240 Len=0"),
+            (0.07, ">", "TCP", 54, "40000 → 443 [FIN, ACK] Seq=1501 Ack=102 Win=64240 Len=0"),
+            (0.08, "<", "TCP", 54, "443 → 40000 [ACK] Seq=102 Ack=1502 Win=64240 Len=0"),
+        ),
+        Told("closed", words="nothing wrong"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_rows_claim_no_more_than_they_show(name: str) -> None:
+    text, told = ROWS[name]
+    (found,) = explain(text)
+    assert found.harm == told.harm, (found.end, found.why)
+    _words(found, told)
+
+
+def test_acknowledgements_that_a_reset_overtakes_are_no_going_on() -> None:
+    answered = [*ASKED, *(Segment("<", ".", 1 + n * 1000, 28, b"a" * 1000) for n in range(3))]
+    reset = Segment(">", "R.", 28, 3001)
+    late = [Segment(">", ".", 28, ack, ip_id=0) for ack in (1001, 2001, 3001)]
+    (found,) = explain(capture([*answered, reset, *late]))
+    assert (found.resets[0].by, found.by) == ("client", "client"), found.resets[0].why
