@@ -176,8 +176,9 @@ class Smtp:
                 reader = _Reader(conn)  # what was said in the clear is forgotten (RFC 3207 section 4.2)
                 continue
             verb = verb[:4]
-            await conn.answer(self._reply(verb, offers_tls=conn.offers_tls))
-            if verb == b"DATA":
+            reply = self._reply(verb, offers_tls=conn.offers_tls)
+            await conn.answer(reply)
+            if reply.startswith(b"354"):
                 while (line := await reader.line()) != b".":
                     if line is None:
                         return

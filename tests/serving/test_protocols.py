@@ -263,6 +263,20 @@ def test_smtp_that_greets_with_no(code: int) -> None:
         assert refused.value.smtp_code == code
 
 
+def test_smtp_that_takes_no_mail_reads_none() -> None:
+    with (
+        faultkit.serve(answer=Smtp("554 not today")) as server,
+        socket.create_connection(server.address, timeout=PATIENCE) as sock,
+        sock.makefile("rwb") as mail,
+    ):
+        codes = [mail.readline()[:3]]
+        for verb in (b"EHLO me", b"DATA", b"QUIT"):
+            mail.write(verb + b"\r\n")
+            mail.flush()
+            codes.append(mail.readline()[:3])
+        assert codes == [b"554", b"503", b"503", b"221"]
+
+
 def test_smtp_that_dies_at_data() -> None:
     with (
         faultkit.serve("linger", after_requests=4, answer="smtp") as server,
