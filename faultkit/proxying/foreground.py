@@ -24,6 +24,7 @@ from faultkit.proxying.toxics import Toxic
 from faultkit.serving.foreground import PATIENCE, Lines
 
 EVENTS = 100_000  # kept for the record; arbitrary
+GARBAGE = 5000  # objects made until cycles are looked for, which each connection leaves; arbitrary
 
 
 class Kept:
@@ -81,6 +82,7 @@ async def _run(
             for line in opening(proxy):
                 lines.add(line)
             gc.freeze()  # what is there now stays, and need not be looked through again and again
+            gc.set_threshold(GARBAGE)
             nursery.start_soon(end_at_signal)
             if connections:
                 nursery.start_soon(end_after, proxy, connections)

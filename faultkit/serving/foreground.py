@@ -55,7 +55,8 @@ class Lines:
             self._gap += 1
             self._lost += 1
             return
-        self._fill_gap()
+        if self._gap:
+            self._fill_gap()
         self._queue(line)
         self._changed.set()
 
@@ -66,7 +67,7 @@ class Lines:
             self._changed = trio.Event()
             last = self._last
             if self.refused is None:
-                if last:
+                if last and self._gap:
                     self._fill_gap()
                 await self._write_waiting()
             if last:
@@ -97,9 +98,8 @@ class Lines:
         self._being_written = 0
 
     def _fill_gap(self) -> None:
-        if self._gap:
-            self._queue(self._dropped(self._gap))
-            self._gap = 0
+        self._queue(self._dropped(self._gap))
+        self._gap = 0
 
     def _queue(self, line: str) -> None:
         self._waiting.append(line + "\n")

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from faultkit.proxying.pair import Pair
     from faultkit.proxying.proxy import Proxy
 
+# Made for each connection: an f-string with these widths takes half as long again.
+LINE = "%3d  %-15s  %-14s %5d in %5d out  %s after %.1f ms"
+
 
 def opening(proxy: Proxy, *, as_json: bool) -> list[str]:
     """Where it listens, and for whom."""
@@ -22,9 +25,11 @@ def opening(proxy: Proxy, *, as_json: bool) -> list[str]:
 
 def line(pair: Pair) -> str:
     """One connection for a person: number, peer, fault, bytes from and to the client, how it ended and when, in ms."""
-    ended = f"{pair.ended} after {(pair.seconds or 0) * 1000:.1f} ms"
-    fault = pair.fault if pair.fired or pair.fault == faults.OK else f"{pair.fault} not met"
-    return f"{pair.number:>3}  {pair.peer!s:<15}  {fault:<14} {pair.received:>5} in {pair.sent:>5} out  {ended}"
+    fault, client = pair.fault, pair.client
+    if fault != faults.OK and not pair.met:
+        fault = f"{fault} not met"
+    milliseconds = (pair.seconds or 0) * 1000
+    return LINE % (pair.number, pair.peer, fault, client.received, client.sent, pair.ended, milliseconds)
 
 
 def document(pair: Pair) -> str:
