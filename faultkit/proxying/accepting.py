@@ -116,8 +116,7 @@ class Accepting(Seen):
 
     def connected(self, pair: Pair) -> None:
         """The service has taken a connection."""
-        if self.tell:
-            self.say("connected", pair, f"to {self.upstream}")
+        self.say("connected", pair, f"to {self.upstream}")
 
     def upstream_down(self, pair: Pair, error: OSError) -> None:
         """The service has not."""
@@ -143,7 +142,7 @@ class Accepting(Seen):
         self._live.pop(pair.number, None)
         add(self._passed, pair)
         self._door.watch_again()
-        pair.changed()
+        self.waiting.changed()
         if self.each:
             self.each(pair)
         if self.tell:

@@ -89,7 +89,8 @@ class Drain:
         if self.sock is None:
             self.pair.unsaid(item)
             return
-        if self.queue is not None or self.other.piped:
+        pipe = self.other._pipe
+        if self.queue is not None or (pipe is not None and pipe.held):
             self.keep(item)
             self.watch()
             return
@@ -207,7 +208,8 @@ class Drain:
                 except OSError as error:
                     if error.errno != errno.ENOTCONN:  # it is reset already, which the next read tells
                         raise
-            self.pair.half_closed()
+            if self.other.said:
+                self.pair.half_closed()
 
     def send_failed(self, error: OSError) -> None:
         """Its connection is gone. What it has said before that is still passed on."""
@@ -216,7 +218,7 @@ class Drain:
         self.lost = self.lost or error.errno or errno.ECONNRESET
         self.queue = None
         if self.ended:
-            self._end(RST)
+            self._end()
         else:
             self.watch()
             if self._events & EPOLLIN:
@@ -266,8 +268,6 @@ class Drain:
         self._watch_for(0)
 
     def _watch_for(self, events: int) -> None:
-        if events == self._events:
-            return
         if self._events == -1:
             self.pair.loop.watch(self.number, self, events)
         else:
@@ -317,7 +317,7 @@ class Drain:
         """Close it with everything read."""
         raise NotImplementedError
 
-    def _end(self, mark: Mark) -> None:
+    def _end(self) -> None:
         raise NotImplementedError
 
     def empty_pipe(self) -> None:

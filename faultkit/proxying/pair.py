@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from faultkit.proxying.pipes import Pipes
 
 
+KIND = int(socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)  # of a socket towards the service
+
+
 class Pair(Counted):
     """What one connection through a proxy does: `received` from the client, `sent` to it, and the same of `upstream`."""
 
@@ -108,7 +111,7 @@ class Pair(Counted):
         family, address = found[0]
         self.found = found[1:]
         try:
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            sock = socket.socket(family, KIND)
         except OSError as error:
             self.proxy.lacking(error)
             self.refused(error)
@@ -133,7 +136,8 @@ class Pair(Counted):
     def connected(self) -> None:
         """The service has taken it: what there is goes to and fro from now on."""
         self.begun = True
-        self.proxy.connected(self)
+        if self.proxy.tell:
+            self.proxy.connected(self)
         self.upstream.watch()
         self.client.watch()
         for one in self.armed:
@@ -150,7 +154,7 @@ class Pair(Counted):
     # What the sides tell.
 
     def half_closed(self) -> None:
-        """FIN was said in one direction."""
+        """FIN was said in a direction."""
         if self.client.said and self.upstream.said and self.leaving is None:
             self._over("closed")
 

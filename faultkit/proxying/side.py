@@ -41,11 +41,11 @@ class Side(Drain):
     def ready(self, events: int, /) -> None:
         """There is something to read, room to send, an urgent byte, or an end."""
         if (
-            events & EPOLLIN
-            and self._events & EPOLLIN
+            self._events == READ
             and self._pipe is None
             and self.chain is None
-            and events == EPOLLIN
+            and self.words is None
+            and not events & EPOLLPRI
         ):
             self._pass_on()
             return
@@ -93,7 +93,7 @@ class Side(Drain):
             self._gone(error)
             return
         if not size:
-            self._heard_fin()
+            self._end()
             return
         self.received += size
         if other.sock is None:
@@ -137,7 +137,7 @@ class Side(Drain):
             return
         if not size:
             self.give_back()
-            self._heard_fin()
+            self._end()
             return
         self.received += size
         pipe.held = size
@@ -201,7 +201,7 @@ class Side(Drain):
             self._gone(error)
             return
         if not size:
-            self._heard_fin()
+            self._end()
             return
         self.received += size
         data = bytes(VIEW[:size])
@@ -215,7 +215,7 @@ class Side(Drain):
         assert self.sock
         try:
             if not self.sock.recv(1, socket.MSG_PEEK | DONTWAIT):
-                self._heard_fin()
+                self._end()
                 return
         except BlockingIOError:
             return
@@ -267,17 +267,15 @@ class Side(Drain):
         if self._pipe and not self._pipe.held:
             self.give_back()
 
-    def _heard_fin(self) -> None:
-        self._end(RST if self.lost else FIN)
-
     def _gone(self, error: OSError) -> None:
         if error.errno not in GONE_BY:
             raise error
         self.lost = self.lost or error.errno or 0
-        self._end(RST)
+        self._end()
 
-    def _end(self, mark: Mark) -> None:
-        """Its peer says no more."""
+    def _end(self) -> None:
+        """Its peer says no more: FIN, or RST where the connection is lost."""
+        mark = RST if self.lost else FIN
         self.ended = mark
         if mark is RST:
             self.queue = None  # nobody takes it
@@ -307,7 +305,7 @@ class Side(Drain):
         if error or self.lost:
             self.lost = self.lost or error
             if self.ended is not RST and self._all_read():
-                self._end(RST)
+                self._end()
                 return
         # What is to be read first waits until the other side takes it, and epoll would say the same again and again.
         self.unwatch()

@@ -125,7 +125,7 @@ class Connection:
     def end(self, how: str) -> None:
         """Write down how it ended, once."""
         if self.ended is None:
-            self.seconds = self.age_seconds
+            self.seconds = time.monotonic() - self.opened_at
             self.ended = how
 
     def meet(self, fault: str) -> None:
