@@ -156,8 +156,20 @@ class Story:
     def next_of(self, side: int, before: Packet) -> int | None:
         """The number after everything that a side had sent before that packet; None where its numbers are not
         known."""
-        ends = [p.end for p in self.before(before) if p.side == side and not p.flags & RST and p.end is not None]
-        return max(ends) if ends else None
+        return self._sent[side][self._place[before.number]]
+
+    @cached_property
+    def _sent(self) -> tuple[list[int | None], list[int | None]]:
+        """Of each side, the number after everything that it had sent before the packet at each place."""
+        found: tuple[list[int | None], list[int | None]] = ([], [])
+        most: list[int | None] = [None, None]
+        for packet in self.packets:
+            found[0].append(most[0])
+            found[1].append(most[1])
+            end, known = packet.end, most[packet.side]
+            if end is not None and not packet.flags & RST and (known is None or end > known):
+                most[packet.side] = end
+        return found
 
     def form(self, rst: Packet) -> Form:
         if not rst.flags & ACK:
