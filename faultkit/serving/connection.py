@@ -231,12 +231,6 @@ class Live(Wire):
             return self.raw  # it has closed: over bytes that it had not read that would be a reset
         return -1 if read is None else read
 
-    def is_read(self, fault: Fault, read: int) -> bool:
-        """Are so many bytes, read of all that this socket has sent, what that fault waits for?"""
-        if fault.when.amount:
-            return read - self.raw_before >= fault.when.amount
-        return read >= self.raw and self.record.sent > 0 and not self.saying
-
     async def _decide(self, choose: Choose) -> None:
         """Wait for the first bytes, which stay where they are, and ask which fault it has."""
         first, whole = b"", False
@@ -263,6 +257,12 @@ class Live(Wire):
         """The fault that is still to set in."""
         record = self.record
         return None if self.spared or record.ended or record.waits_for_tls else self._next
+
+    def is_read(self, fault: Fault, read: int) -> bool:
+        """Are so many bytes, read of all that this socket has sent, what that fault waits for?"""
+        if fault.when.amount:
+            return read - self.raw_before >= fault.when.amount
+        return read >= self.raw and self.record.sent > 0 and not self.saying
 
     def ask(self, choose: Choose) -> None:
         """Its fault is chosen when its first bytes are there."""
