@@ -149,8 +149,10 @@ class _Program:
         self.dissolving = {(c.role, c.socket) for c in own if c.name == "disconnect" and c.began_ns <= at <= c.ended_ns}
         self.held = any(key not in closed or at < closed[key][0] for key in holders)
         self.keepalive = any(call.argument.startswith("SO_KEEPALIVE ") for call in own)
+        # A program may be told before its RST has come through loopback's queue, to where it is captured.
         self.timed_out = any(
-            (c.role, c.socket) in holders and c.outcome == "ETIMEDOUT" and c.ended_ns >= at for c in own
+            (c.role, c.socket) in holders and c.outcome == "ETIMEDOUT" and (c.name != "connect" or c.ended_ns >= at)
+            for c in own
         )
         shut = any((c.role, c.socket) in holders and _shuts(c) and c.ended_ns <= at for c in own)
         self.last = stood.peer_fin and shut  # LAST-ACK or CLOSING

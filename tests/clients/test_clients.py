@@ -25,8 +25,9 @@ from tests.shell import ENVIRONMENT, USERS, complaint, faultkit, start
 from tests.watch import inside, moved, until
 
 SAVE = "faultkit clients --repeat 4 --save faultkit/clients/messages.json"
-# A reset as early as that is told by connect(), send() or recv(); an answer in the middle of an upload is read or not.
-BY_CHANCE = {"accept-then-reset", "listener-closed", "early-response"}
+# A reset as early as that is told by connect(), send() or recv(); an answer in the middle of an upload is read or not; what comes
+# slowly comes even later on a busy machine, where a client has a limit of silence.
+BY_CHANCE = {"accept-then-reset", "listener-closed", "early-response", "slow"}
 REUSED = {one.fault for one in scene.scenes(own_kernel=True) if one.reused}
 # What .ci/test installs, and the Python packages of the tests.
 REAL = (

@@ -116,6 +116,17 @@ def test_what_several_reasons_fit_is_left_open() -> None:
     assert "cannot be told from here; it is one of: the server (TCP_KEEPALIVE_TIMEOUT: " in found.sentences
 
 
+def test_a_program_may_be_told_before_its_reset_is_captured() -> None:
+    rst = packet(10, SERVER, "RST,ACK", 5001, 1002)
+    seen = answered(rst, TcpExtTCPAbortOnData=1, TcpExtTCPAbortOnTimeout=1)
+    (accept,) = [call for call in linger().calls if call.name == "accept"]
+    told = replace(accept, name="recv", outcome="ETIMEDOUT", began_ns=rst.time_ns - 3_000, ended_ns=rst.time_ns - 1_000)
+    alive = replace(told, name="setsockopt", argument="SO_KEEPALIVE 1", outcome="ok", ended_ns=rst.time_ns - 2_000)
+    seen.calls = [alive, told]
+    seen.connections[told.role, told.socket] = frozenset((SERVER, CLIENT))
+    assert attribute(seen)[0].one_of == (("server", "TCP_KEEPALIVE_TIMEOUT"),)
+
+
 def test_a_counter_that_moved_less_often_than_there_are_resets_explains_none_of_them() -> None:
     seen = answered(BARE, TcpExtTCPAbortOnData=1)
     assert attribute(seen)[0].reason == "TCP_ABORT_ON_DATA"

@@ -363,10 +363,12 @@ def test_a_linger_is_one_also_where_the_client_goes_on_sending() -> None:
 @pytest.mark.parametrize("ipv6", [False, True], ids=["ipv4", "ipv6"])
 def test_each_slice_is_a_segment_also_when_many_wait(ipv6: bool) -> None:
     with faultkit.serve("slices:2", ipv6=ipv6) as server, client(server) as plain:
+        before = counters()
         plain.send(bytes(1000))
         assert len(plain.recv_whole(1000)) == 1000
         info = plain.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 192)
-        assert int.from_bytes(info[152:156], sys.byteorder) == 500  # tcpi_data_segs_in
+        again = moved(before, counters()).get("TcpRetransSegs", 0)  # of a busy machine, whose ACKs are late
+        assert 500 <= int.from_bytes(info[152:156], sys.byteorder) <= 500 + again  # tcpi_data_segs_in
 
 
 def test_a_healed_window_opens_at_full_speed() -> None:
